@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0
+# What a person types. Everything runs in a Debian 13 root that the set-up makes
+# in the cache (VMBUS_CACHE, default ~/.cache/vmbus-rust). The kernel's build
+# reads Kbuild, not this file.
+
+SETUP := qemu-tests/setup
+ENTER := $(SETUP)/enter
+HARNESS := $(SETUP)/harness
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.SILENT:
+.PHONY: help run shell test modules check intree intree-clean clean distclean
+
+help:
+	printf '%s\n' \
+	'make run             boot a stock Debian kernel under QEMU with the Rust modules, show what they do' \
+	'make shell           the same guest, with an interactive shell' \
+	'make test            every test; one line of counts at the end' \
+	'                       SCENARIO=name     only that guest scenario' \
+	'                       CORE=c|rust|both  whose drivers the scenarios run (default: both)' \
+	'make modules         build the modules for the stock Debian kernel, into build/modules' \
+	'                       KDIR=folder       for another kernel (7.3 or newer, CONFIG_RUST)' \
+	'                       LLVM=1            with clang' \
+	'make check           format, clippy (host and kernel code), unit tests' \
+	'make intree KSRC=folder        put the drivers into a kernel source tree' \
+	'make intree-clean KSRC=folder  take them out again' \
+	'make clean           remove what this checkout built' \
+	'make distclean       remove the cache too (Debian root, kernel)' \
+	'' \
+	'LEVEL=direct|nested  use KVM directly, or a nested guest (default: what works here)' \
+	'VMBUS_CACHE=folder   where the set-up keeps its files'
+
+run shell:
+	$(HARNESS) $@ $(if $(LEVEL),--level $(LEVEL))
+
+test:
+	$(HARNESS) test $(if $(LEVEL),--level $(LEVEL)) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(CORE),--core $(CORE))
+
+modules:
+	$(SETUP)/modules $(if $(KDIR),--kdir $(KDIR)) $(if $(LLVM),--llvm)
+
+check:
+	$(SETUP)/check
+
+intree intree-clean:
+	$(if $(KSRC),,$(error KSRC=<kernel source folder> is missing))
+	$(SETUP)/intree $(if $(filter intree,$@),add,remove) $(KSRC)
+
+clean:
+	$(SETUP)/clean
+
+distclean:
+	$(SETUP)/clean --all

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0
+# Shared by the set-up scripts: where things are, and how they talk to people.
+# shellcheck shell=bash
+
+set -euo pipefail
+
+SETUP=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+TOP=$(dirname "$(dirname "$SETUP")")
+
+SUITE=trixie
+KERNEL_SERIES=7.3
+NEED_MB=8000
+
+CACHE=${VMBUS_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/vmbus-rust}
+case $CACHE in
+/*) ;;
+*) CACHE=$PWD/$CACHE ;;
+esac
+
+key() { # the first digits of the hash of files and words
+	local a
+	for a in "$@"; do
+		if [ -f "$a" ]; then cat "$a"; else printf '%s\n' "$a"; fi
+	done | sha256sum | cut -c1-12
+}
+
+# An entry of the cache is named after everything that went into it.
+ROOT_KEY=$(key "$SETUP/packages" "$SETUP/make-root" "$SUITE")
+KERNEL_KEY=$(key "$ROOT_KEY" "$SETUP/make-kernel" "$KERNEL_SERIES" "$CACHE")
+ROOT=$CACHE/root-$ROOT_KEY
+KERNEL=$CACHE/kernel-$KERNEL_KEY # a link, made when the folder behind it is complete
+
+# What belongs to this checkout alone.
+BUILD=$CACHE/build-$(key "$TOP")
+LOGS=$BUILD/logs
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() { # message, then lines with the remedy
+	printf 'error: %s\n' "$1" >&2
+	shift
+	[ $# -eq 0 ] || printf '       %s\n' "$@" >&2
+	exit 1
+}
+
+step() { # text, log file, command...: one line a step, with its time
+	local text=$1 log=$2 start=$SECONDS rc=0
+	shift 2
+	mkdir -p "$(dirname "$log")"
+	printf '  %-58s' "$text" >&2
+	"$@" >"$log" 2>&1 || rc=$?
+	if [ "$rc" -ne 0 ]; then
+		printf 'failed after %d s\n' $((SECONDS - start)) >&2
+		say "  last lines of $log:"
+		tail -n 15 "$log" | sed 's/^/    /' >&2
+		if grep -qi 'no space left on device' "$log"; then
+			die "the disk is full" "make room under $CACHE, or set VMBUS_CACHE to a folder on a larger disk"
+		fi
+		return "$rc"
+	fi
+	printf '%4d s\n' $((SECONDS - start)) >&2
+}
+
+crate_version() { # name, major version: what Cargo.lock says, "version checksum"
+	awk -v name="$1" -v major="$2" '
+		/^\[\[package\]\]/ { n = v = "" }
+		$1 == "name" { gsub(/"/, "", $3); n = $3 }
+		$1 == "version" { gsub(/"/, "", $3); v = $3 }
+		$1 == "checksum" && n == name && index(v, major ".") == 1 {
+			gsub(/"/, "", $3); print v, $3; exit
+		}' "$TOP/Cargo.lock" 2>/dev/null
+}
+
+# External crates that the modules link: a folder named by their versions.
+read -r BITFLAGS BITFLAGS_SUM < <(crate_version bitflags 2) || true
+read -r STATIC_ASSERTIONS STATIC_ASSERTIONS_SUM < <(crate_version static_assertions 1) || true
+BITFLAGS=${BITFLAGS:-} STATIC_ASSERTIONS=${STATIC_ASSERTIONS:-}
+CRATES=$CACHE/crates-bitflags-$BITFLAGS-static_assertions-$STATIC_ASSERTIONS
