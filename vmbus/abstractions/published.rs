@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A global that callbacks without a context pointer can reach.
+
+use core::ptr;
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{Acquire, Atomic, Full},
+        rcu, Arc, ArcBorrow,
+    },
+};
+
+/// A slot for one [`Arc`], published to interrupt handlers and taken back with a grace period.
+///
+/// # Invariants
+///
+/// The pointer is null or came from [`Arc::into_raw`]; the slot owns that reference. Whoever
+/// takes the pointer out waits for an RCU grace period before it gives the reference up.
+pub struct Published<T: 'static>(Atomic<*mut T>);
+
+impl<T: Send + Sync + 'static> Published<T> {
+    /// An empty slot.
+    pub const fn empty() -> Self {
+        Self(Atomic::new(ptr::null_mut()))
+    }
+
+    /// Publishes `value`; fails with `EBUSY` when the slot is taken.
+    pub fn publish(&self, value: Arc<T>) -> Result {
+        let raw = Arc::into_raw(value).cast_mut();
+
+        // INVARIANT: `raw` comes from `Arc::into_raw`, and on success the slot owns it.
+        match self.0.cmpxchg(ptr::null_mut(), raw, Full) {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                // SAFETY: `raw` comes from `into_raw` above and was not stored.
+                drop(unsafe { Arc::from_raw(raw) });
+                Err(EBUSY)
+            }
+        }
+    }
+
+    /// Runs `f` on the published value, if there is one.
+    ///
+    /// Any context but NMI; `f` runs in an RCU read-side section and must not sleep.
+    #[inline]
+    pub fn with<R>(&self, f: impl FnOnce(ArcBorrow<'_, T>) -> R) -> Option<R> {
+        let _guard = rcu::read_lock();
+        let raw = self.0.load(Acquire);
+
+        if raw.is_null() {
+            return None;
+        }
+        // SAFETY: By the invariant `raw` came from `Arc::into_raw`, and the slot's reference is
+        // dropped only after a grace period, that is after `_guard` is gone.
+        Some(f(unsafe { ArcBorrow::from_raw(raw.cast_const()) }))
+    }
+
+    /// A reference to the published value, if there is one. Any context but NMI.
+    pub fn get(&self) -> Option<Arc<T>> {
+        self.with(Arc::from)
+    }
+
+    /// Takes the value out and waits until no [`Self::with`] can still see it. May sleep.
+    pub fn unpublish(&self) -> Option<Arc<T>> {
+        let raw = self.0.xchg(ptr::null_mut(), Full);
+
+        if raw.is_null() {
+            return None;
+        }
+        rcu::synchronize_rcu();
+        // SAFETY: By the invariant the slot owned this reference; the exchange made it ours.
+        Some(unsafe { Arc::from_raw(raw.cast_const()) })
+    }
+}

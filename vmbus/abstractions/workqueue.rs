@@ -1,0 +1,511 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Work queues of one's own, work on a given CPU, and taking work back.
+//!
+//! [`kernel::workqueue`] has the work items and the system's queues. This module adds
+//!
+//!  * [`Workqueue`], a queue that is drained and destroyed when it is dropped;
+//!  * [`system_bh_enqueue_on`], for the hand-over from an interrupt to a softirq on a given CPU;
+//!  * [`cancel_sync`], [`disable_sync`], [`enable`], [`flush`] and their `delayed` forms, which work
+//!    on items that are enqueued as [`Arc`];
+//!  * [`DisableOnDrop`], a guard that ends a work item for good.
+//!
+//! # What keeps the module's text alive
+//!
+//! A work function is part of its module. The kernel does not wait for pending work when a module
+//! is unloaded, so each module ends its work first: by dropping the [`Workqueue`] on which it runs,
+//! or, for work on the queues of the system, by one of the functions above. All of them return only
+//! when the work function has returned.
+//!
+//! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
+
+use core::{marker::PhantomData, ptr::NonNull};
+use kernel::{
+    bindings, container_of,
+    cpu::CpuId,
+    ffi::{c_int, c_uint},
+    prelude::*,
+    sync::Arc,
+    time::{msecs_to_jiffies, Msecs},
+    workqueue::{HasDelayedWork, HasWork, RawDelayedWorkItem, RawWorkItem, Work, WorkItem},
+};
+
+/// How a [`Workqueue`] runs its work. Flags are combined with `|`.
+///
+/// Exactly one of [`PERCPU`](Self::PERCPU) and [`UNBOUND`](Self::UNBOUND) must be among them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct WqFlags(c_uint);
+
+impl WqFlags {
+    /// Work runs on the CPU that it was enqueued on.
+    pub const PERCPU: Self = Self(bindings::wq_flags_WQ_PERCPU);
+    /// Work runs on any CPU.
+    pub const UNBOUND: Self = Self(bindings::wq_flags_WQ_UNBOUND);
+    /// Work runs in softirq context: it must not sleep. Goes with `PERCPU` and `HIGHPRI` only.
+    pub const BH: Self = Self(bindings::wq_flags_WQ_BH);
+    /// The queue takes part in the freezing of a suspend.
+    pub const FREEZABLE: Self = Self(bindings::wq_flags_WQ_FREEZABLE);
+    /// One item makes progress even when no memory is left for a new worker.
+    pub const MEM_RECLAIM: Self = Self(bindings::wq_flags_WQ_MEM_RECLAIM);
+    /// Work runs on workers of elevated priority.
+    pub const HIGHPRI: Self = Self(bindings::wq_flags_WQ_HIGHPRI);
+    /// Long-running work does not keep other items of the same CPU from starting.
+    pub const CPU_INTENSIVE: Self = Self(bindings::wq_flags_WQ_CPU_INTENSIVE);
+    /// The queue is visible under `/sys/devices/virtual/workqueue`.
+    pub const SYSFS: Self = Self(bindings::wq_flags_WQ_SYSFS);
+
+    /// No flag.
+    pub const fn empty() -> Self {
+        Self(0)
+    }
+
+    /// Returns whether all flags of `other` are set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl core::ops::BitOr for WqFlags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// A work queue of one's own.
+///
+/// Dropping it runs all work that is pending, including work which that work enqueues, waits for
+/// the end, and destroys the queue. This sleeps, and deadlocks in a work item of the same queue.
+///
+/// # Invariants
+///
+/// `wq` points at a work queue that this object owns and that is destroyed by `drop` only.
+///
+/// # Examples
+///
+/// ```ignore
+/// let wq = Workqueue::new(c"hv_offers", WqFlags::UNBOUND | WqFlags::MEM_RECLAIM, 0)?;
+///
+/// let _ = wq.enqueue(item.clone());
+/// wq.flush();
+/// ```
+pub struct Workqueue {
+    wq: NonNull<bindings::workqueue_struct>,
+}
+
+// SAFETY: A work queue is not bound to a task; it may be destroyed from any.
+unsafe impl Send for Workqueue {}
+
+// SAFETY: Enqueueing and flushing are thread-safe.
+unsafe impl Sync for Workqueue {}
+
+impl Workqueue {
+    /// Creates a work queue.
+    ///
+    /// `name` names its workers; 31 bytes of it count. `max_active` bounds how many items run at
+    /// the same time, on each CPU for `PERCPU`; 0 is the default, and the only value for `BH`.
+    ///
+    /// Fails with `EINVAL` for flags that do not go together.
+    pub fn new(name: &CStr, flags: WqFlags, max_active: u32) -> Result<Self> {
+        if flags.contains(WqFlags::PERCPU) == flags.contains(WqFlags::UNBOUND)
+            || max_active > bindings::wq_consts_WQ_MAX_ACTIVE
+        {
+            return Err(EINVAL);
+        }
+        let bh_allows = bindings::wq_flags___WQ_BH_ALLOWS;
+        if flags.contains(WqFlags::BH) && (flags.0 & !bh_allows != 0 || max_active != 0) {
+            return Err(EINVAL);
+        }
+
+        Self::alloc(name, flags.0, max_active)
+    }
+
+    /// Creates a work queue that runs one item at a time, in the order in which they came.
+    ///
+    /// Of the flags, `FREEZABLE`, `MEM_RECLAIM`, `HIGHPRI` and `SYSFS` have a meaning; `PERCPU` and
+    /// `BH` give `EINVAL`.
+    pub fn new_ordered(name: &CStr, flags: WqFlags) -> Result<Self> {
+        if flags.contains(WqFlags::PERCPU) || flags.contains(WqFlags::BH) {
+            return Err(EINVAL);
+        }
+        let ordered = bindings::wq_flags_WQ_UNBOUND | bindings::wq_flags___WQ_ORDERED;
+
+        Self::alloc(name, flags.0 | ordered, 1)
+    }
+
+    fn alloc(name: &CStr, flags: c_uint, max_active: u32) -> Result<Self> {
+        let max_active = c_int::try_from(max_active).map_err(|_| EINVAL)?;
+
+        // SAFETY: The format takes exactly one string, and `name` is NUL-terminated. The function
+        // copies it. The callers have checked that the flags go together.
+        let wq = unsafe {
+            bindings::alloc_workqueue_noprof(
+                c"%s".as_char_ptr(),
+                flags,
+                max_active,
+                name.as_char_ptr(),
+            )
+        };
+
+        // INVARIANT: The queue is new, and nothing but `drop` destroys it.
+        Ok(Self {
+            wq: NonNull::new(wq).ok_or(ENOMEM)?,
+        })
+    }
+
+    /// Enqueues a work item, to run on the local CPU or, for `UNBOUND`, anywhere.
+    ///
+    /// For an [`Arc`] the item is handed back as an error if it is pending already or disabled.
+    #[inline]
+    pub fn enqueue<W, const ID: u64>(&self, w: W) -> W::EnqueueOutput
+    where
+        W: RawWorkItem<ID> + Send + 'static,
+    {
+        // SAFETY: By the type invariant the queue is valid during the call. It is not destroyed
+        // before its work has run, since `drop` drains it.
+        unsafe { enqueue_raw(self.wq.as_ptr(), CPU_ANY, w) }
+    }
+
+    /// Enqueues a work item to run on `cpu`.
+    ///
+    /// An `UNBOUND` queue takes this as a hint. So does a `PERCPU` queue while `cpu` is offline:
+    /// whoever needs that CPU keeps it from going offline. A CPU that cannot exist counts as any.
+    #[inline]
+    pub fn enqueue_on<W, const ID: u64>(&self, cpu: CpuId, w: W) -> W::EnqueueOutput
+    where
+        W: RawWorkItem<ID> + Send + 'static,
+    {
+        // SAFETY: As in `enqueue`. `possible_cpu` only gives numbers of possible CPUs.
+        unsafe { enqueue_raw(self.wq.as_ptr(), possible_cpu(cpu), w) }
+    }
+
+    /// Enqueues a delayed work item to run in `ms` milliseconds.
+    ///
+    /// This needs a queue that is never destroyed: destroying one does not wait for work whose timer
+    /// still runs. Work of something that comes and goes takes a queue of the system instead, see
+    /// [`enqueue_delayed`], and is ended by [`cancel_delayed_sync`].
+    #[inline]
+    pub fn enqueue_delayed<W, const ID: u64>(&'static self, w: W, ms: Msecs) -> W::EnqueueOutput
+    where
+        W: RawDelayedWorkItem<ID> + Send + 'static,
+    {
+        // SAFETY: By the type invariant the queue is valid, and `&'static self` says that it always
+        // will be.
+        unsafe { enqueue_delayed_raw(self.wq.as_ptr(), w, ms) }
+    }
+
+    /// Waits until all work that is pending now has run. Work that it enqueues is not waited for.
+    ///
+    /// Deadlocks in a work item of the same queue.
+    pub fn flush(&self) {
+        // SAFETY: By the type invariant the queue is valid.
+        unsafe { bindings::__flush_workqueue(self.wq.as_ptr()) };
+    }
+}
+
+impl Drop for Workqueue {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the queue is valid and ours. Nobody enqueues any more,
+        // except the work itself, for which the function waits. No timer points at the queue,
+        // because `enqueue_delayed` takes queues that are never dropped.
+        unsafe { bindings::destroy_workqueue(self.wq.as_ptr()) };
+    }
+}
+
+/// A queue of the system, for [`enqueue_delayed`].
+pub use kernel::workqueue::{system_freezable, system_long, system_unbound, Queue};
+
+/// Enqueues a delayed work item on a queue of the system, to run in `ms` milliseconds.
+#[inline]
+pub fn enqueue_delayed<W, const ID: u64>(queue: &'static Queue, w: W, ms: Msecs) -> W::EnqueueOutput
+where
+    W: RawDelayedWorkItem<ID> + Send + 'static,
+{
+    queue.enqueue_delayed(w, msecs_to_jiffies(ms))
+}
+
+/// Enqueues a work item to run in softirq context on `cpu`, which must be online.
+///
+/// Can be called from hardirq context. If `cpu` is offline, the work waits until it comes back.
+#[inline]
+pub fn system_bh_enqueue_on<W, const ID: u64>(cpu: CpuId, w: W) -> W::EnqueueOutput
+where
+    W: RawWorkItem<ID> + Send + 'static,
+{
+    // SAFETY: `system_bh_wq` is a queue of the system, which is always there. `possible_cpu` only
+    // gives numbers of possible CPUs.
+    unsafe { enqueue_raw(bindings::system_bh_wq, possible_cpu(cpu), w) }
+}
+
+const CPU_ANY: c_int = bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int;
+
+/// Returns the number of `cpu` for `queue_work_on`, or `CPU_ANY` if there cannot be such a CPU.
+///
+/// The queue has per-CPU data for possible CPUs only. [`CpuId`] promises no more than a number below
+/// `nr_cpu_ids`, and there may be holes.
+#[inline]
+fn possible_cpu(cpu: CpuId) -> c_int {
+    const BITS: u32 = usize::BITS;
+    let nr = cpu.as_u32();
+
+    // SAFETY: The mask has a bit for each number below `nr_cpu_ids`, which `CpuId` is. It is set up
+    // during boot and not written afterwards.
+    let word = unsafe {
+        (&raw const bindings::__cpu_possible_mask)
+            .cast::<usize>()
+            .add((nr / BITS) as usize)
+            .read()
+    };
+
+    if word & (1 << (nr % BITS)) != 0 {
+        nr as c_int
+    } else {
+        CPU_ANY
+    }
+}
+
+/// # Safety
+///
+/// `wq` must be valid until the work has run, and `cpu` a possible CPU or `CPU_ANY`.
+#[inline]
+unsafe fn enqueue_raw<W, const ID: u64>(
+    wq: *mut bindings::workqueue_struct,
+    cpu: c_int,
+    w: W,
+) -> W::EnqueueOutput
+where
+    W: RawWorkItem<ID> + Send + 'static,
+{
+    // SAFETY: `W` is `Send` and 'static, so there is no requirement about threads and lifetimes.
+    // `queue_work_on` returns false for an item that is pending, or that is disabled; the latter
+    // is possible for `Arc` only, whose `__enqueue` then just takes the reference back. It accesses
+    // the item during the call, or until the work function is called if it returned true, and
+    // `__enqueue` guarantees that the item is valid for that long.
+    unsafe { w.__enqueue(move |work| bindings::queue_work_on(cpu, wq, work)) }
+}
+
+/// # Safety
+///
+/// `wq` must be valid until the work has run.
+#[inline]
+unsafe fn enqueue_delayed_raw<W, const ID: u64>(
+    wq: *mut bindings::workqueue_struct,
+    w: W,
+    ms: Msecs,
+) -> W::EnqueueOutput
+where
+    W: RawDelayedWorkItem<ID> + Send + 'static,
+{
+    // SAFETY: As in `enqueue_raw`. `RawDelayedWorkItem` says that the `work_struct` is the `work`
+    // field of a `delayed_work`, and that the guarantees hold for all of it.
+    unsafe {
+        w.__enqueue(move |work| {
+            bindings::queue_delayed_work_on(
+                CPU_ANY,
+                wq,
+                container_of!(work, bindings::delayed_work, work),
+                msecs_to_jiffies(ms),
+            )
+        })
+    }
+}
+
+/// Returns the `work_struct` of field `ID`.
+fn raw_work<T, const ID: u64>(this: &Arc<T>) -> *mut bindings::work_struct
+where
+    T: HasWork<T, ID>,
+{
+    // SAFETY: The pointer of an `Arc` points at a valid `T`, and the field pointer which is made
+    // from it is then valid as well. Nothing is accessed here.
+    unsafe { Work::raw_get(T::raw_get_work(Arc::as_ptr(this).cast_mut())) }
+}
+
+/// Returns the `delayed_work` of field `ID`.
+fn raw_delayed_work<T, const ID: u64>(this: &Arc<T>) -> *mut bindings::delayed_work
+where
+    T: HasDelayedWork<T, ID>,
+{
+    let work = raw_work::<T, ID>(this);
+
+    // SAFETY: `HasDelayedWork` says that the `work_struct` is the `work` field of a `delayed_work`.
+    unsafe { container_of!(work, bindings::delayed_work, work) }
+}
+
+/// Drops the reference that was handed over when `this` was enqueued.
+///
+/// # Safety
+///
+/// Item `ID` of `this` must just have been taken from a queue, or from its timer, before it ran.
+unsafe fn take_back<T, const ID: u64>(this: &Arc<T>)
+where
+    T: WorkItem<ID, Pointer = Arc<T>>,
+{
+    // SAFETY: `T::Pointer` is `Arc<T>`, so whoever enqueued the item made this very pointer with
+    // `Arc::into_raw` and gave its reference away. The work function, which would have taken it,
+    // will not run for it, so it is ours.
+    drop(unsafe { Arc::from_raw(Arc::as_ptr(this)) });
+}
+
+/// Cancels work item `ID` of `this` and waits for the end of its work function.
+///
+/// Returns whether the item was pending; the reference that it held is dropped. On return the item
+/// is neither pending nor running, unless somebody enqueues it again meanwhile.
+///
+/// May sleep, unless the item was last enqueued on a `BH` queue, when the call is possible in any
+/// context but hardirq. Deadlocks in the work function of the item itself.
+///
+/// Not for a delayed work item, whose timer it would not stop but wait for: see
+/// [`cancel_delayed_sync`].
+pub fn cancel_sync<T, const ID: u64>(this: &Arc<T>) -> bool
+where
+    T: WorkItem<ID, Pointer = Arc<T>> + HasWork<T, ID>,
+{
+    // SAFETY: `raw_work` gives the initialised `work_struct` of an object that `this` keeps alive.
+    let pending = unsafe { bindings::cancel_work_sync(raw_work::<T, ID>(this)) };
+    if pending {
+        // SAFETY: The item was pending, and was taken from its queue.
+        unsafe { take_back::<T, ID>(this) };
+    }
+    pending
+}
+
+/// As [`cancel_sync`], and keeps the item from being enqueued until [`enable`] is called as often.
+///
+/// To enqueue a disabled item gives it back as an error.
+pub fn disable_sync<T, const ID: u64>(this: &Arc<T>) -> bool
+where
+    T: WorkItem<ID, Pointer = Arc<T>> + HasWork<T, ID>,
+{
+    // SAFETY: As in `cancel_sync`.
+    let pending = unsafe { bindings::disable_work_sync(raw_work::<T, ID>(this)) };
+    if pending {
+        // SAFETY: The item was pending, and was taken from its queue.
+        unsafe { take_back::<T, ID>(this) };
+    }
+    pending
+}
+
+/// Undoes one [`disable_sync`] or [`disable_delayed_sync`]. Returns whether the item can be enqueued
+/// now.
+///
+/// A call without a matching one of those is a bug which the kernel reports.
+pub fn enable<T, const ID: u64>(this: &Arc<T>) -> bool
+where
+    T: WorkItem<ID, Pointer = Arc<T>> + HasWork<T, ID>,
+{
+    // SAFETY: As in `cancel_sync`. Should the item be pending in spite of what is said above, then
+    // the reference that it holds is leaked.
+    unsafe { bindings::enable_work(raw_work::<T, ID>(this)) }
+}
+
+/// Waits until work item `ID` of `this` has run, if it is pending or running.
+///
+/// Sleeps. Deadlocks in the work function of the item itself.
+pub fn flush<T, const ID: u64>(this: &Arc<T>) -> bool
+where
+    T: WorkItem<ID, Pointer = Arc<T>> + HasWork<T, ID>,
+{
+    // SAFETY: As in `cancel_sync`.
+    unsafe { bindings::flush_work(raw_work::<T, ID>(this)) }
+}
+
+/// [`cancel_sync`] for a delayed work item: its timer is stopped as well.
+pub fn cancel_delayed_sync<T, const ID: u64>(this: &Arc<T>) -> bool
+where
+    T: WorkItem<ID, Pointer = Arc<T>> + HasDelayedWork<T, ID>,
+{
+    // SAFETY: `raw_delayed_work` gives the initialised `delayed_work` of an object that `this` keeps
+    // alive.
+    let pending = unsafe { bindings::cancel_delayed_work_sync(raw_delayed_work::<T, ID>(this)) };
+    if pending {
+        // SAFETY: The item was pending, and was taken from its queue or its timer.
+        unsafe { take_back::<T, ID>(this) };
+    }
+    pending
+}
+
+/// [`disable_sync`] for a delayed work item: its timer is stopped as well.
+pub fn disable_delayed_sync<T, const ID: u64>(this: &Arc<T>) -> bool
+where
+    T: WorkItem<ID, Pointer = Arc<T>> + HasDelayedWork<T, ID>,
+{
+    // SAFETY: As in `cancel_delayed_sync`.
+    let pending = unsafe { bindings::disable_delayed_work_sync(raw_delayed_work::<T, ID>(this)) };
+    if pending {
+        // SAFETY: The item was pending, and was taken from its queue or its timer.
+        unsafe { take_back::<T, ID>(this) };
+    }
+    pending
+}
+
+/// Marker for [`DisableOnDrop`]: an ordinary work item.
+pub struct Plain;
+
+/// Marker for [`DisableOnDrop`]: a delayed work item.
+pub struct Delayed;
+
+/// Ends a work item.
+pub trait Disable<T, const ID: u64> {
+    /// [`disable_sync`] or [`disable_delayed_sync`].
+    fn disable(this: &Arc<T>);
+}
+
+impl<T, const ID: u64> Disable<T, ID> for Plain
+where
+    T: WorkItem<ID, Pointer = Arc<T>> + HasWork<T, ID>,
+{
+    fn disable(this: &Arc<T>) {
+        disable_sync::<T, ID>(this);
+    }
+}
+
+impl<T, const ID: u64> Disable<T, ID> for Delayed
+where
+    T: WorkItem<ID, Pointer = Arc<T>> + HasDelayedWork<T, ID>,
+{
+    fn disable(this: &Arc<T>) {
+        disable_delayed_sync::<T, ID>(this);
+    }
+}
+
+/// A reference to an object whose work item `ID` ends when the guard is dropped.
+///
+/// From then on the item is not pending, does not run and cannot be enqueued any more. A field of
+/// this type in a driver's private data ties the work to the binding of the device.
+///
+/// # Examples
+///
+/// ```ignore
+/// struct Data {
+///     tick: DisableOnDrop<Ticker, Delayed>,
+/// }
+/// ```
+pub struct DisableOnDrop<T, K: Disable<T, ID>, const ID: u64 = 0> {
+    this: Arc<T>,
+    _kind: PhantomData<K>,
+}
+
+impl<T, K: Disable<T, ID>, const ID: u64> DisableOnDrop<T, K, ID> {
+    /// Ties work item `ID` of `this` to the new guard.
+    pub fn new(this: Arc<T>) -> Self {
+        Self {
+            this,
+            _kind: PhantomData,
+        }
+    }
+}
+
+impl<T, K: Disable<T, ID>, const ID: u64> core::ops::Deref for DisableOnDrop<T, K, ID> {
+    type Target = Arc<T>;
+
+    fn deref(&self) -> &Arc<T> {
+        &self.this
+    }
+}
+
+impl<T, K: Disable<T, ID>, const ID: u64> Drop for DisableOnDrop<T, K, ID> {
+    fn drop(&mut self) {
+        K::disable(&self.this);
+    }
+}
