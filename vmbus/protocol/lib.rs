@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! VMBus wire formats and protocol state machines.
+//!
+//! This crate knows nothing of the kernel. It is compiled twice from the same
+//! files: by Kbuild into the modules, and by cargo for tests and fuzzing. It
+//! has no allocator, no `unsafe`, and no operation on a value of the host that
+//! could panic.
+//!
+//! Formats and constants are those of `include/linux/hyperv.h`,
+//! `include/hyperv/*.h` and the Hypervisor Top-Level Functional Specification
+//! (TLFS); every item names its source.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod class;
+pub mod guid;
+
+pub use guid::Guid;
+
+/// Page size of the hypervisor's interface, whatever the guest's own is.
+pub const HV_PAGE_SIZE: u32 = 4096;
+/// log2 of [`HV_PAGE_SIZE`].
+pub const HV_PAGE_SHIFT: u32 = 12;
