@@ -16,8 +16,12 @@
 
 pub mod class;
 pub mod guid;
+pub mod message;
+pub mod synic;
+pub mod version;
 
 pub use guid::Guid;
+pub use version::Version;
 
 /// Page size of the hypervisor's interface, whatever the guest's own is.
 pub const HV_PAGE_SIZE: u32 = 4096;
