@@ -15,8 +15,10 @@
 #![forbid(unsafe_code)]
 
 pub mod class;
+pub mod gpadl;
 pub mod guid;
 pub mod message;
+pub mod packet;
 pub mod synic;
 pub mod version;
 
