@@ -14,10 +14,12 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod channel;
 pub mod class;
 pub mod gpadl;
 pub mod guid;
 pub mod message;
+pub mod offers;
 pub mod packet;
 pub mod synic;
 pub mod version;

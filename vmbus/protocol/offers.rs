@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Admission of channel offers.
+//!
+//! The host's offers decide what is put into the relid table and which devices
+//! appear, so each is checked against the live channels first. Linux trusts
+//! several of these fields (`drivers/hv/channel_mgmt.c:vmbus_onoffer`).
+
+use crate::{
+    class,
+    guid::Guid,
+    message::{Offer, OfferFlags, MAX_CHANNEL_RELIDS},
+    synic::MonitorBit,
+};
+use core::fmt;
+
+/// What admission needs to know of a live channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveChannel {
+    /// Its relid; [`INVALID_RELID`](crate::message::INVALID_RELID) between
+    /// suspend and resume.
+    pub relid: u32,
+    /// Device class.
+    pub class: Guid,
+    /// Device instance.
+    pub instance: Guid,
+    /// 0 for a primary channel.
+    pub sub_channel_index: u16,
+    /// It was rescinded and only waits to be released.
+    pub rescinded: bool,
+}
+
+/// What the guest allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Highest relid accepted, at most 2047.
+    pub max_relid: u32,
+    /// The VM does not trust its host: only some classes.
+    pub isolated: bool,
+    /// Confidential channels were negotiated (version 6.0 and a paravisor).
+    pub confidential: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_relid: MAX_CHANNEL_RELIDS.wrapping_sub(1),
+            isolated: false,
+            confidential: false,
+        }
+    }
+}
+
+/// What to do with an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// A new device.
+    Primary(Properties),
+    /// A further channel of a live device.
+    SubChannel {
+        /// Relid of the live primary.
+        primary_relid: u32,
+        /// What was found out about the offer.
+        properties: Properties,
+    },
+    /// A primary that existed before a suspend comes back under this relid.
+    Resumed(Properties),
+    /// Nothing is wrong, but no driver wants it: do not create a device, and
+    /// hand the relid back.
+    Ignore(IgnoreReason),
+    /// The offer is wrong: drop it, count it, report it once.
+    Refuse(OfferError),
+}
+
+/// Checked facts about an accepted offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Properties {
+    /// Bit of the monitor page to signal with; `None` means the hypercall. An
+    /// id out of range counts as none.
+    pub monitor: Option<MonitorBit>,
+    /// A monitor id was allocated but is out of range: worth one log line.
+    pub bad_monitor_id: Option<u8>,
+    /// The rings stay encrypted.
+    pub confidential_ring: bool,
+    /// Other shared memory stays encrypted.
+    pub confidential_external_memory: bool,
+    /// Entry of the class table; `None` for unknown classes and sockets.
+    pub class: Option<&'static class::ClassInfo>,
+    /// A Hyper-V socket.
+    pub hvsock: bool,
+}
+
+/// Why an offer is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IgnoreReason {
+    /// One of the classes Linux has no driver for.
+    UnsupportedClass,
+}
+
+/// Why an offer is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfferError {
+    /// Relid 0, above the table, or the invalid one.
+    RelidOutOfRange {
+        /// The relid.
+        relid: u32,
+    },
+    /// A live channel has this relid.
+    DuplicateRelid {
+        /// The relid.
+        relid: u32,
+    },
+    /// A live primary channel has this instance.
+    DuplicateInstance {
+        /// Relid of the live one.
+        live_relid: u32,
+    },
+    /// A live sub-channel has this index.
+    DuplicateSubChannel {
+        /// The index.
+        index: u16,
+    },
+    /// A sub-channel of a device that does not exist.
+    NoPrimary {
+        /// Its index.
+        index: u16,
+    },
+    /// The class is not allowed in an isolated VM.
+    NotAllowedInIsolation,
+    /// Confidential flags although that was not negotiated.
+    ConfidentialNotNegotiated,
+    /// External memory is to stay encrypted, but the rings are not.
+    ConfidentialMemoryWithoutRing,
+}
+
+impl fmt::Display for OfferError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OfferError::RelidOutOfRange { relid } => write!(f, "relid {relid} out of range"),
+            OfferError::DuplicateRelid { relid } => write!(f, "relid {relid} is in use"),
+            OfferError::DuplicateInstance { live_relid } => {
+                write!(f, "instance is in use by relid {live_relid}")
+            }
+            OfferError::DuplicateSubChannel { index } => {
+                write!(f, "sub-channel {index} exists")
+            }
+            OfferError::NoPrimary { index } => {
+                write!(f, "sub-channel {index} has no primary channel")
+            }
+            OfferError::NotAllowedInIsolation => {
+                f.write_str("class is not allowed in an isolated VM")
+            }
+            OfferError::ConfidentialNotNegotiated => {
+                f.write_str("confidential channels were not negotiated")
+            }
+            OfferError::ConfidentialMemoryWithoutRing => {
+                f.write_str("external memory is confidential, the ring is not")
+            }
+        }
+    }
+}
+
+/// Decides about an offer. `live` yields every channel that is not yet
+/// released, in any order.
+///
+/// A refused offer must not be answered with RELID_RELEASED when its relid is
+/// out of range or belongs to a live channel: see
+/// [`OfferError::may_release_relid`].
+pub fn admit<I>(offer: &Offer, live: I, limits: &Limits) -> Admission
+where
+    I: IntoIterator<Item = LiveChannel>,
+{
+    if offer.relid == 0 || offer.relid > limits.max_relid.min(MAX_CHANNEL_RELIDS - 1) {
+        return Admission::Refuse(OfferError::RelidOutOfRange { relid: offer.relid });
+    }
+    let relations = match Relations::gather(offer, live) {
+        Ok(relations) => relations,
+        Err(error) => return Admission::Refuse(error),
+    };
+    let properties = match check_properties(offer, limits) {
+        Ok(properties) => properties,
+        Err(error) => return Admission::Refuse(error),
+    };
+    if class::is_unsupported(&offer.class) {
+        return Admission::Ignore(IgnoreReason::UnsupportedClass);
+    }
+    if offer.is_sub_channel() {
+        return match relations.primary_relid {
+            Some(primary_relid) => Admission::SubChannel {
+                primary_relid,
+                properties,
+            },
+            None => Admission::Refuse(OfferError::NoPrimary {
+                index: offer.sub_channel_index,
+            }),
+        };
+    }
+    if relations.suspended_primary {
+        Admission::Resumed(properties)
+    } else {
+        Admission::Primary(properties)
+    }
+}
+
+impl OfferError {
+    /// The offer's relid is nobody else's, so it may be handed back to the
+    /// host with RELID_RELEASED.
+    #[must_use]
+    pub const fn may_release_relid(&self) -> bool {
+        !matches!(
+            self,
+            OfferError::RelidOutOfRange { .. } | OfferError::DuplicateRelid { .. }
+        )
+    }
+}
+
+/// How an offer relates to the live channels.
+#[derive(Default)]
+struct Relations {
+    primary_relid: Option<u32>,
+    suspended_primary: bool,
+}
+
+impl Relations {
+    fn gather<I>(offer: &Offer, live: I) -> Result<Relations, OfferError>
+    where
+        I: IntoIterator<Item = LiveChannel>,
+    {
+        let mut relations = Relations::default();
+        for channel in live {
+            if channel.relid == offer.relid {
+                return Err(OfferError::DuplicateRelid { relid: offer.relid });
+            }
+            if channel.instance != offer.instance || channel.rescinded {
+                continue;
+            }
+            relations.note(offer, &channel)?;
+        }
+        Ok(relations)
+    }
+
+    /// Notes a live channel with the same instance.
+    fn note(&mut self, offer: &Offer, channel: &LiveChannel) -> Result<(), OfferError> {
+        let suspended = channel.relid == crate::message::INVALID_RELID;
+        let same_class = channel.class == offer.class;
+        match (offer.sub_channel_index, channel.sub_channel_index) {
+            (0, 0) if suspended && same_class => self.suspended_primary = true,
+            (0, 0) => {
+                return Err(OfferError::DuplicateInstance {
+                    live_relid: channel.relid,
+                })
+            }
+            (_, 0) if same_class && !suspended => self.primary_relid = Some(channel.relid),
+            (index, other) if index == other && same_class => {
+                return Err(OfferError::DuplicateSubChannel { index })
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn check_properties(offer: &Offer, limits: &Limits) -> Result<Properties, OfferError> {
+    let hvsock = offer.is_hvsock();
+    let class = if hvsock {
+        None
+    } else {
+        class::by_guid(&offer.class)
+    };
+    if limits.isolated && !hvsock && !class.is_some_and(|class| class.allowed_in_isolated) {
+        return Err(OfferError::NotAllowedInIsolation);
+    }
+    let confidential_ring = offer.flags.contains(OfferFlags::CONFIDENTIAL_RING_BUFFER);
+    let confidential_external_memory = offer
+        .flags
+        .contains(OfferFlags::CONFIDENTIAL_EXTERNAL_MEMORY);
+    if confidential_external_memory && !confidential_ring {
+        return Err(OfferError::ConfidentialMemoryWithoutRing);
+    }
+    if confidential_ring && !limits.confidential {
+        return Err(OfferError::ConfidentialNotNegotiated);
+    }
+    let monitor = offer.monitor_id.and_then(MonitorBit::new);
+    Ok(Properties {
+        monitor,
+        bad_monitor_id: offer.monitor_id.filter(|_| monitor.is_none()),
+        confidential_ring,
+        confidential_external_memory,
+        class,
+        hvsock,
+    })
+}
