@@ -21,6 +21,8 @@ pub mod guid;
 pub mod message;
 pub mod offers;
 pub mod packet;
+pub mod pending;
+pub mod requests;
 pub mod synic;
 pub mod version;
 
