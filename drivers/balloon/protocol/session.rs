@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Negotiation with the host and dispatch of its requests.
+//!
+//! Events go in, one action comes out; sending, waiting and memory are the
+//! caller's. Nothing here waits for ever: each negotiation step has
+//! [`STEP_TIMEOUT_MS`], after which the caller reports
+//! [`Session::on_timeout`].
+
+use crate::message::{HotAdd, Inbound, Info, Unballoon, VERSION_2_0};
+use core::fmt;
+
+/// Milliseconds the host has for each step of the negotiation.
+pub const STEP_TIMEOUT_MS: u32 = 5000;
+
+/// Versions to propose, best first.
+pub const VERSIONS: [u32; 1] = [VERSION_2_0];
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionError {
+    /// The host refused every version.
+    VersionRefused,
+    /// The host refused the capabilities.
+    CapabilitiesRefused,
+    /// The host did not answer the version proposal.
+    VersionTimeout,
+    /// The host did not answer the capabilities.
+    CapabilitiesTimeout,
+    /// A message of the negotiation could not be sent.
+    SendFailed,
+    /// There is no version to propose.
+    NoVersion,
+}
+
+impl fmt::Display for SessionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SessionError::VersionRefused => "the host refused every version",
+            SessionError::CapabilitiesRefused => "the host refused the capabilities",
+            SessionError::VersionTimeout => "the host did not answer the version request",
+            SessionError::CapabilitiesTimeout => "the host did not answer the capabilities",
+            SessionError::SendFailed => "a message could not be sent",
+            SessionError::NoVersion => "there is no version to propose",
+        })
+    }
+}
+
+/// Where a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Not started.
+    Idle,
+    /// A version was proposed.
+    VersionSent,
+    /// The capabilities were stated.
+    CapabilitiesSent,
+    /// Requests are served.
+    Ready,
+    /// Over.
+    Failed(SessionError),
+}
+
+/// Why a message was ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IgnoreReason {
+    /// Requests are served only after the negotiation.
+    NotReady,
+    /// A response nobody waits for.
+    UnexpectedResponse,
+    /// The same kind of request is being served; its answer is still to come.
+    Busy,
+    /// Information of no use.
+    UnknownInfo,
+}
+
+/// What the caller has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action<'a> {
+    /// Send a version request and start the timeout.
+    SendVersion {
+        /// The version.
+        version: u32,
+        /// No other will be proposed.
+        is_last_attempt: bool,
+    },
+    /// Send the capabilities and start the timeout.
+    SendCapabilities,
+    /// The negotiation succeeded.
+    Start,
+    /// The session is over: close the channel and fail.
+    Fail(SessionError),
+    /// Give up to that many pages, answer, then call
+    /// [`Session::balloon_done`].
+    Balloon {
+        /// Pages of 4 KiB.
+        page_count: u32,
+    },
+    /// Answer a balloon request at once with an empty last response: nothing
+    /// is given while hibernation is possible, but the host must not wait for
+    /// ever.
+    AnswerEmptyBalloon {
+        /// Say so in the log; only the first time.
+        log: bool,
+    },
+    /// Take pages back, then answer unless `more_pages` is set.
+    Unballoon(Unballoon<'a>),
+    /// Take nothing back: nothing was given. Answer if `respond` is set.
+    RefuseUnballoon {
+        /// This was the request's last message.
+        respond: bool,
+        /// Say so in the log; only the first time.
+        log: bool,
+    },
+    /// Add memory, answer, then call [`Session::hot_add_done`].
+    HotAdd(HotAdd),
+    /// Answer a hot-add request at once with 0 pages and result 1 (never).
+    RefuseHotAdd {
+        /// Say so in the log; only the first time.
+        log: bool,
+    },
+    /// The host's limit of the guest's memory, in 4 KiB pages.
+    MaxPageCount(u64),
+    /// Nothing; it was counted.
+    Ignore(IgnoreReason),
+}
+
+/// What this guest serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// The guest may hibernate (ACPI S4): the host forgets the balloon then,
+    /// so nothing is given and nothing is added.
+    pub hibernation: bool,
+    /// Ballooning was stated as a capability.
+    pub balloon: bool,
+    /// Hot add was stated as a capability.
+    pub hot_add: bool,
+}
+
+/// One session with the host, from the channel's opening to its close.
+#[derive(Debug)]
+pub struct Session<'v> {
+    state: State,
+    features: Features,
+    versions: &'v [u32],
+    version: u32,
+    transaction_id: u32,
+    ballooning: bool,
+    hot_adding: bool,
+    logged_balloon: bool,
+    logged_hot_add: bool,
+    ignored: u32,
+}
+
+impl Session<'static> {
+    /// A session that proposes [`VERSIONS`].
+    #[must_use]
+    pub fn new(features: Features) -> Self {
+        Session::with_versions(features, &VERSIONS)
+    }
+}
+
+impl<'v> Session<'v> {
+    /// A session that proposes these versions, in this order.
+    #[must_use]
+    pub fn with_versions(features: Features, versions: &'v [u32]) -> Self {
+        Session {
+            state: State::Idle,
+            features,
+            versions,
+            version: 0,
+            transaction_id: 0,
+            ballooning: false,
+            hot_adding: false,
+            logged_balloon: false,
+            logged_hot_add: false,
+            ignored: 0,
+        }
+    }
+
+    /// Where the session is.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// The version proposed last; in force once capabilities are sent.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Messages that were ignored.
+    #[must_use]
+    pub fn ignored(&self) -> u32 {
+        self.ignored
+    }
+
+    /// Transaction id of the next message to send.
+    pub fn next_transaction_id(&mut self) -> u32 {
+        self.transaction_id = self.transaction_id.wrapping_add(1);
+        self.transaction_id
+    }
+
+    fn fail<'m>(&mut self, error: SessionError) -> Action<'m> {
+        self.state = State::Failed(error);
+        Action::Fail(error)
+    }
+
+    fn ignore<'m>(&mut self, reason: IgnoreReason) -> Action<'m> {
+        self.ignored = self.ignored.saturating_add(1);
+        Action::Ignore(reason)
+    }
+
+    /// Proposes the next version, or ends with `otherwise`.
+    fn propose<'m>(&mut self, otherwise: SessionError) -> Action<'m> {
+        let versions: &'v [u32] = self.versions;
+        match versions.split_first() {
+            Some((version, rest)) => {
+                self.versions = rest;
+                self.version = *version;
+                self.state = State::VersionSent;
+                Action::SendVersion {
+                    version: *version,
+                    is_last_attempt: rest.is_empty(),
+                }
+            }
+            None => self.fail(otherwise),
+        }
+    }
+
+    /// Starts the negotiation; the channel is open.
+    pub fn start(&mut self) -> Action<'static> {
+        if self.state != State::Idle {
+            return self.ignore(IgnoreReason::Busy);
+        }
+        self.propose(SessionError::NoVersion)
+    }
+
+    /// The host did not answer in time. Late answers are ignored from now on.
+    pub fn on_timeout(&mut self) -> Action<'static> {
+        match self.state {
+            State::VersionSent => self.fail(SessionError::VersionTimeout),
+            State::CapabilitiesSent => self.fail(SessionError::CapabilitiesTimeout),
+            _ => self.ignore(IgnoreReason::UnexpectedResponse),
+        }
+    }
+
+    /// A message of the negotiation could not be sent.
+    pub fn on_send_failed(&mut self) -> Action<'static> {
+        self.fail(SessionError::SendFailed)
+    }
+
+    /// A message that [`Inbound::parse`] refused: counted.
+    pub fn on_bad_message(&mut self) {
+        self.ignored = self.ignored.saturating_add(1);
+    }
+
+    /// Takes a message from the host.
+    pub fn on_message<'m>(&mut self, message: &Inbound<'m>) -> Action<'m> {
+        match *message {
+            Inbound::VersionResponse { accepted } => self.on_version(accepted),
+            Inbound::CapabilitiesResponse { accepted } => self.on_capabilities(accepted),
+            _ if self.state != State::Ready => self.ignore(IgnoreReason::NotReady),
+            Inbound::BalloonRequest { page_count } => self.on_balloon(page_count),
+            Inbound::UnballoonRequest(request) => self.on_unballoon(request),
+            Inbound::HotAddRequest(request) => self.on_hot_add(request),
+            Inbound::Info(Info::MaxPageCount(pages)) => Action::MaxPageCount(pages),
+            Inbound::Info(Info::Unknown { .. }) => self.ignore(IgnoreReason::UnknownInfo),
+        }
+    }
+
+    fn on_version<'m>(&mut self, accepted: bool) -> Action<'m> {
+        if self.state != State::VersionSent {
+            return self.ignore(IgnoreReason::UnexpectedResponse);
+        }
+        if !accepted {
+            return self.propose(SessionError::VersionRefused);
+        }
+        self.state = State::CapabilitiesSent;
+        Action::SendCapabilities
+    }
+
+    fn on_capabilities<'m>(&mut self, accepted: bool) -> Action<'m> {
+        if self.state != State::CapabilitiesSent {
+            return self.ignore(IgnoreReason::UnexpectedResponse);
+        }
+        if !accepted {
+            return self.fail(SessionError::CapabilitiesRefused);
+        }
+        self.state = State::Ready;
+        Action::Start
+    }
+
+    fn on_balloon<'m>(&mut self, page_count: u32) -> Action<'m> {
+        if self.features.hibernation || !self.features.balloon {
+            let log = !core::mem::replace(&mut self.logged_balloon, true);
+            return Action::AnswerEmptyBalloon { log };
+        }
+        if self.ballooning {
+            return self.ignore(IgnoreReason::Busy);
+        }
+        self.ballooning = true;
+        Action::Balloon { page_count }
+    }
+
+    fn on_unballoon<'m>(&mut self, request: Unballoon<'m>) -> Action<'m> {
+        if self.features.hibernation || !self.features.balloon {
+            let log = !core::mem::replace(&mut self.logged_balloon, true);
+            return Action::RefuseUnballoon {
+                respond: !request.more_pages,
+                log,
+            };
+        }
+        Action::Unballoon(request)
+    }
+
+    fn on_hot_add<'m>(&mut self, request: HotAdd) -> Action<'m> {
+        if self.features.hibernation || !self.features.hot_add {
+            let log = !core::mem::replace(&mut self.logged_hot_add, true);
+            return Action::RefuseHotAdd { log };
+        }
+        if self.hot_adding {
+            return self.ignore(IgnoreReason::Busy);
+        }
+        self.hot_adding = true;
+        Action::HotAdd(request)
+    }
+
+    /// The last response of a balloon request was sent.
+    pub fn balloon_done(&mut self) {
+        self.ballooning = false;
+    }
+
+    /// The response of a hot-add request was sent.
+    pub fn hot_add_done(&mut self) {
+        self.hot_adding = false;
+    }
+
+    /// A balloon request is being served.
+    #[must_use]
+    pub fn is_ballooning(&self) -> bool {
+        self.ballooning
+    }
+
+    /// A hot-add request is being served.
+    #[must_use]
+    pub fn is_hot_adding(&self) -> bool {
+        self.hot_adding
+    }
+}
