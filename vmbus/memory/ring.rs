@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The memory behind a channel's two ring buffers.
+
+use super::{
+    barrier,
+    pages::{SharedPages, PAGE_BYTES},
+};
+use crate::ffi;
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    ffi::{c_uint, c_void},
+    prelude::*,
+    sync::Arc,
+};
+use vmbus_ring::{Field, RingMemory};
+
+/// The pages of a channel: outgoing ring, then incoming ring, physically contiguous.
+///
+/// Each ring is one page of indices followed by its data.
+pub(crate) struct RingPages {
+    pages: SharedPages,
+    send_pages: usize,
+}
+
+impl RingPages {
+    /// Allocates rings of `send_data` and `recv_data` bytes; both are rounded up to whole pages.
+    ///
+    /// May sleep. `EINVAL` when a ring has no data, `ENOMEM`.
+    pub(crate) fn new(send_data: usize, recv_data: usize) -> Result<Self> {
+        let pages_of = |bytes: usize| -> Result<usize> {
+            if bytes == 0 {
+                return Err(EINVAL);
+            }
+            bytes.div_ceil(PAGE_BYTES).checked_add(1).ok_or(EOVERFLOW)
+        };
+        let send_pages = pages_of(send_data)?;
+        let total = send_pages
+            .checked_add(pages_of(recv_data)?)
+            .ok_or(EOVERFLOW)?;
+
+        Ok(Self {
+            pages: SharedPages::new(total)?,
+            send_pages,
+        })
+    }
+
+    /// The pages, in the order in which the host is told about them.
+    pub(crate) fn pages(&self) -> &SharedPages {
+        &self.pages
+    }
+
+    /// Page index at which the incoming ring starts (`downstream_ringbuffer_pageoffset`).
+    pub(crate) fn recv_offset(&self) -> usize {
+        self.send_pages
+    }
+
+    /// Maps the outgoing ring. May sleep.
+    pub(crate) fn map_send(this: &Arc<Self>) -> Result<RingMap> {
+        RingMap::new(this, 0, this.send_pages)
+    }
+
+    /// Maps the incoming ring. May sleep.
+    pub(crate) fn map_recv(this: &Arc<Self>) -> Result<RingMap> {
+        RingMap::new(this, this.send_pages, this.pages.count() - this.send_pages)
+    }
+}
+
+/// One ring, mapped so that its data appears twice in a row: a packet that wraps around is still
+/// one range of addresses.
+///
+/// # Invariants
+///
+/// - `base` is a mapping of one page of indices and twice `data_len` bytes of data.
+/// - `data_len` is a multiple of the page size and not zero.
+/// - The mapped pages live as long as this object (`_pages`).
+pub(crate) struct RingMap {
+    base: NonNull<u8>,
+    data_len: u32,
+    _pages: Arc<RingPages>,
+}
+
+// SAFETY: The mapping is not bound to a thread.
+unsafe impl Send for RingMap {}
+// SAFETY: All access is volatile, for single fields, or a copy of bytes in and out; the host races
+// with it anyway, and no reference to the memory is ever made.
+unsafe impl Sync for RingMap {}
+
+impl RingMap {
+    fn new(ring: &Arc<RingPages>, first: usize, count: usize) -> Result<Self> {
+        let data_pages = count.checked_sub(1).filter(|&n| n > 0).ok_or(EINVAL)?;
+        let data_len = u32::try_from(data_pages * PAGE_BYTES).map_err(|_| EOVERFLOW)?;
+        let mut list = KVec::with_capacity(1 + 2 * data_pages, GFP_KERNEL)?;
+        let data = first + 1..first + count;
+
+        list.push(ring.pages.page(first).ok_or(EINVAL)?, GFP_KERNEL)?;
+        for index in Iterator::chain(data.clone(), data) {
+            list.push(ring.pages.page(index).ok_or(EINVAL)?, GFP_KERNEL)?;
+        }
+        let len = c_uint::try_from(list.len()).map_err(|_| EOVERFLOW)?;
+        // SAFETY: `list` holds `len` pages that belong to `ring`.
+        let base = unsafe { ffi::vmbus_shim_vmap(list.as_mut_ptr(), len) };
+
+        // INVARIANT: The list above is one page of indices and the data pages twice; the
+        // reference in `_pages` keeps the pages alive.
+        Ok(Self {
+            base: NonNull::new(base.cast()).ok_or(ENOMEM)?,
+            data_len,
+            _pages: ring.clone(),
+        })
+    }
+
+    fn field(&self, field: Field) -> *mut u32 {
+        // SAFETY: Every field's offset is inside the page of indices.
+        unsafe {
+            self.base
+                .as_ptr()
+                .add(field.offset() as usize)
+                .cast::<u32>()
+        }
+    }
+
+    /// Address of the `len` data bytes at `offset`, if the mapping covers them.
+    fn data(&self, offset: u32, len: usize) -> Option<*mut u8> {
+        if offset >= self.data_len || len > self.data_len as usize {
+            return None;
+        }
+        // SAFETY: `offset + len` is at most twice the length of the data, which is mapped twice.
+        Some(unsafe { self.base.as_ptr().add(PAGE_BYTES + offset as usize) })
+    }
+}
+
+impl RingMemory for RingMap {
+    #[inline]
+    fn data_len(&self) -> u32 {
+        self.data_len
+    }
+
+    #[inline]
+    fn load(&self, field: Field) -> u32 {
+        // SAFETY: A field of the mapped page of indices, which is aligned.
+        unsafe { self.field(field).read_volatile() }
+    }
+
+    #[inline]
+    fn load_acquire(&self, field: Field) -> u32 {
+        // SAFETY: A field of the mapped page of indices, which is aligned.
+        unsafe { barrier::load_acquire(self.field(field)) }
+    }
+
+    #[inline]
+    fn store(&self, field: Field, value: u32) {
+        // SAFETY: A field of the mapped page of indices, which is aligned.
+        unsafe { self.field(field).write_volatile(value) };
+    }
+
+    #[inline]
+    fn store_release(&self, field: Field, value: u32) {
+        // SAFETY: A field of the mapped page of indices, which is aligned.
+        unsafe { barrier::store_release(self.field(field), value) };
+    }
+
+    #[inline]
+    fn full_barrier(&self) {
+        barrier::full();
+    }
+
+    #[inline]
+    fn copy_out(&self, offset: u32, dst: &mut [u8]) {
+        let Some(src) = self.data(offset, dst.len()) else {
+            // The ring logic never asks for this; the buffer keeps its zeroes if it does.
+            debug_assert!(false);
+            return;
+        };
+
+        // SAFETY: `src` is valid for `dst.len()` bytes. The host may write them meanwhile: the
+        // copy then holds some mix of old and new bytes, which the caller treats as hostile input
+        // anyway. `memcpy` of the kernel makes no assumption that a concurrent write could break.
+        unsafe { bindings::memcpy(dst.as_mut_ptr().cast(), src.cast::<c_void>(), dst.len()) };
+    }
+
+    #[inline]
+    fn copy_in(&self, offset: u32, src: &[u8]) {
+        let Some(dst) = self.data(offset, src.len()) else {
+            debug_assert!(false);
+            return;
+        };
+
+        // SAFETY: `dst` is valid for `src.len()` bytes, and `src` is private memory, so the two do
+        // not overlap. Concurrent reads by the host are its own affair.
+        unsafe { bindings::memcpy(dst.cast::<c_void>(), src.as_ptr().cast(), src.len()) };
+    }
+}
+
+impl Drop for RingMap {
+    fn drop(&mut self) {
+        // SAFETY: The mapping was made by `vmap()` and nothing uses it any more.
+        unsafe { ffi::vunmap(self.base.as_ptr().cast::<c_void>()) };
+    }
+}
