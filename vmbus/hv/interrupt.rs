@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Callbacks that the built-in Hyper-V code makes into the core: the hypervisor's interrupt,
+//! kexec and crash.
+
+use crate::ffi;
+use kernel::{bindings, sync::rcu};
+
+/// Registration of the function that runs, with interrupts off, for every callback interrupt.
+///
+/// The vector and its entry belong to the kernel (`sysvec_hyperv_callback`).
+pub(crate) struct InterruptHandler(());
+
+impl InterruptHandler {
+    /// Registers `handler`. The caller makes sure that there is one registration at a time.
+    pub(crate) fn register(handler: extern "C" fn()) -> Self {
+        // SAFETY: `handler` is code of this module; `drop` takes it back and waits for the last
+        // interrupt that could run it.
+        unsafe { ffi::hv_setup_vmbus_handler(handler) };
+        Self(())
+    }
+}
+
+impl Drop for InterruptHandler {
+    fn drop(&mut self) {
+        // SAFETY: No requirements.
+        unsafe { ffi::hv_remove_vmbus_handler() };
+        // Interrupt handlers are RCU readers: after this none runs our function any more.
+        rcu::synchronize_rcu();
+    }
+}
+
+/// Registration of what runs on kexec and on a crash that boots a crash kernel.
+pub(crate) struct ShutdownHandlers(());
+
+impl ShutdownHandlers {
+    /// Registers both functions.
+    pub(crate) fn register(
+        kexec: extern "C" fn(),
+        crash: extern "C" fn(*mut bindings::pt_regs),
+    ) -> Self {
+        // SAFETY: Both are code of this module; `drop` takes them back.
+        unsafe {
+            ffi::hv_setup_kexec_handler(kexec);
+            ffi::hv_setup_crash_handler(crash);
+        }
+        Self(())
+    }
+}
+
+impl Drop for ShutdownHandlers {
+    fn drop(&mut self) {
+        // SAFETY: No requirements.
+        unsafe {
+            ffi::hv_remove_kexec_handler();
+            ffi::hv_remove_crash_handler();
+        }
+    }
+}
+
+/// Stops the synthetic timers of the running CPU before another kernel takes it over.
+pub(crate) fn stop_timer_of_this_cpu() {
+    // SAFETY: Acts on the given CPU's registers and clock event device; called on that CPU.
+    unsafe { ffi::hv_stimer_cleanup(kernel::cpu::CpuId::current().as_u32()) };
+}

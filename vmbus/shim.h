@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What vmbus/hv/ffi.rs declares again for Rust; keep the two together. */
+#ifndef VMBUS_SHIM_H
+#define VMBUS_SHIM_H
+
+#include <linux/acpi.h>
+#include <linux/types.h>
+
+struct page;
+struct device;
+struct device_driver;
+
+u32 vmbus_shim_max_version(void);
+u64 vmbus_shim_post_message(const void *input, u32 len);
+u64 vmbus_shim_signal_event(u32 connection);
+u32 vmbus_shim_callback_vector(void);
+bool vmbus_shim_auto_eoi(void);
+bool vmbus_shim_c_core_active(void);
+bool vmbus_shim_is_root_partition(void);
+u32 vmbus_shim_vp_number(u32 cpu);
+bool vmbus_shim_cpu_present(u32 cpu);
+bool vmbus_shim_cpu_online(u32 cpu);
+int vmbus_shim_cpu_to_node(u32 cpu);
+phys_addr_t vmbus_shim_virt_to_phys(const void *addr);
+struct page *vmbus_shim_virt_to_page(const void *addr);
+void *vmbus_shim_vmap(struct page **pages, unsigned int count);
+void *vmbus_shim_acpi_companion(struct device *dev);
+int vmbus_shim_driver_override(struct device *dev, const struct device_driver *drv);
+
+#endif
