@@ -15,11 +15,17 @@
 pub mod completion;
 pub mod cpuhp;
 pub mod panic_notifier;
+pub mod published;
+pub mod ratelimit;
+pub mod shown;
 pub mod workqueue;
 
 pub use self::{
     completion::Completion,
     cpuhp::{CpuHotplug, CpuHotplugOps, CpuHotplugState},
     panic_notifier::PanicNotifier,
+    published::Published,
+    ratelimit::RateLimit,
+    shown::Shown,
     workqueue::{Workqueue, WqFlags},
 };

@@ -58,7 +58,7 @@ impl<T: Send + Sync + 'static> Published<T> {
 
     /// A reference to the published value, if there is one. Any context but NMI.
     pub fn get(&self) -> Option<Arc<T>> {
-        self.with(Arc::from)
+        self.with(|value| Arc::from(value))
     }
 
     /// Takes the value out and waits until no [`Self::with`] can still see it. May sleep.
