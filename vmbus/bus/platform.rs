@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The ACPI device that says "there is a VMBus", bound as a platform driver.
+//!
+//! `kernel::platform` is not used because it cannot force the probe to happen inside the
+//! registration, and the module wants to know at once whether the device is there.
+
+use crate::ffi;
+use kernel::{
+    acpi, bindings,
+    device::Device,
+    device_id::IdTable as _,
+    error::to_result,
+    ffi::c_int,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{Atomic, Full, Relaxed},
+    },
+    types::Opaque,
+};
+
+kernel::acpi_device_table!(
+    ACPI_TABLE,
+    (),
+    [
+        (acpi::DeviceId::new(c"VMBUS"), ()),
+        (acpi::DeviceId::new(c"VMBus"), ()),
+    ]
+);
+
+/// The ACPI device below which all VMBus devices hang, once it was found.
+static ROOT: Atomic<*mut bindings::device> = Atomic::new(core::ptr::null_mut());
+
+/// What runs when the machine is shut down or restarted.
+static SHUTDOWN: Atomic<usize> = Atomic::new(0);
+
+/// The registered platform driver.
+#[pin_data(PinnedDrop)]
+pub(crate) struct PlatformDriver {
+    #[pin]
+    driver: Opaque<bindings::platform_driver>,
+}
+
+// SAFETY: No method gives access to the C structure.
+unsafe impl Send for PlatformDriver {}
+// SAFETY: No method gives access to the C structure.
+unsafe impl Sync for PlatformDriver {}
+
+impl PlatformDriver {
+    /// Registers the driver; a device that is there is probed before this returns.
+    ///
+    /// `shutdown` runs in process context when the machine is shut down, after all VMBus devices
+    /// were.
+    pub(crate) fn register(
+        module: &'static ThisModule,
+        shutdown: fn(),
+    ) -> impl PinInit<Self, Error> {
+        SHUTDOWN.store(shutdown as usize, Relaxed);
+        try_pin_init!(Self {
+            driver <- Opaque::try_ffi_init(move |ptr: *mut bindings::platform_driver| {
+                // SAFETY: `ptr` is valid for writes; the structure stays pinned until `drop`.
+                unsafe {
+                    ptr.write(bindings::platform_driver::default());
+                    (*ptr).probe = Some(probe_callback);
+                    (*ptr).remove = Some(remove_callback);
+                    (*ptr).shutdown = Some(shutdown_callback);
+                    (*ptr).driver.name = c"vmbus_rust".as_char_ptr();
+                    (*ptr).driver.acpi_match_table = ACPI_TABLE.as_ptr();
+                    (*ptr).driver.probe_type = bindings::probe_type_PROBE_FORCE_SYNCHRONOUS;
+                    // Unbinding by hand would pull the root away from under all devices.
+                    (*ptr).driver.suppress_bind_attrs = true;
+                    to_result(bindings::__platform_driver_register(
+                        ptr,
+                        module.as_ptr(),
+                        c"hv_vmbus_rust".as_char_ptr(),
+                    ))
+                }
+            }),
+        })
+    }
+
+    /// The root device, if the platform has a VMBus.
+    pub(crate) fn root(&self) -> Option<ARef<Device>> {
+        let dev = ROOT.load(Relaxed);
+
+        if dev.is_null() {
+            return None;
+        }
+        // SAFETY: `probe_callback` holds a reference until `remove_callback`, which cannot run
+        // while the driver is registered, because it cannot be unbound by hand.
+        Some(unsafe { Device::get_device(dev) })
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for PlatformDriver {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: Registered by `register`.
+        unsafe { bindings::platform_driver_unregister(self.driver.get()) };
+    }
+}
+
+extern "C" fn probe_callback(pdev: *mut bindings::platform_device) -> c_int {
+    // SAFETY: The platform bus passes a valid device.
+    let root = unsafe { ffi::vmbus_shim_acpi_companion(&raw mut (*pdev).dev) };
+
+    if root.is_null() {
+        return ENODEV.to_errno();
+    }
+    // There is one VMBus; a second device of that name is left alone.
+    if ROOT.cmpxchg(core::ptr::null_mut(), root, Full).is_err() {
+        return EBUSY.to_errno();
+    }
+    // SAFETY: The companion is valid while its platform device is being probed.
+    unsafe { bindings::get_device(root) };
+    0
+}
+
+extern "C" fn remove_callback(_pdev: *mut bindings::platform_device) {
+    let root = ROOT.xchg(core::ptr::null_mut(), Full);
+
+    if !root.is_null() {
+        // SAFETY: `probe_callback` took the reference.
+        unsafe { bindings::put_device(root) };
+    }
+}
+
+extern "C" fn shutdown_callback(_pdev: *mut bindings::platform_device) {
+    let shutdown = SHUTDOWN.load(Relaxed);
+
+    if shutdown != 0 {
+        // SAFETY: `register` stored a function of this type, before the driver could be called.
+        unsafe { core::mem::transmute::<usize, fn()>(shutdown)() };
+    }
+}
