@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Channels: what an offer becomes, how a driver opens it, and how packets move.
+
+mod gpadl;
+pub(crate) mod offer;
+mod open;
+mod receive;
+mod send;
+pub(crate) mod table;
+
+pub(crate) use offer::take_everything_down;
+pub use open::{ChannelConfig, OpenChannel};
+pub use receive::{Context, Handler};
+pub use send::Sender;
+
+use crate::{
+    abstractions::{workqueue, Shown},
+    bus::NewDevice,
+    connection::{Connection, Doorbells},
+    hv,
+    memory::RingMap,
+};
+use kernel::{
+    cpu::CpuId,
+    impl_has_work, new_mutex, new_spinlock, new_spinlock_irq, new_work,
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, Mutex, SpinLock, SpinLockIrq,
+    },
+    workqueue::{Work, WorkItem},
+};
+use receive::Drain;
+use vmbus_protocol::{
+    channel::{ChannelLife, State},
+    message::Offer,
+    offers::{LiveChannel, Properties},
+};
+use vmbus_ring::{RingStats, Writer};
+
+/// Work items of a channel: events from the host, and the two ends of its device's life.
+const EVENT: u64 = 0;
+const ADD: u64 = 1;
+const REMOVE: u64 = 2;
+
+/// One channel, from its offer to the release of its relid.
+#[pin_data]
+pub(crate) struct Channel {
+    offer: Offer,
+    properties: Properties,
+    doorbells: Arc<Doorbells>,
+    /// The CPU that the host interrupts for this channel.
+    target_cpu: Atomic<u32>,
+    /// Events that the host signalled.
+    events: Atomic<u64>,
+    /// Packets that were dropped because something was wrong with them.
+    dropped: Atomic<u64>,
+    /// Handlers run in softirq context instead of a work queue.
+    softirq: Atomic<bool>,
+    /// The host took the channel back, or broke its rings: nothing may be sent any more.
+    dead: Atomic<bool>,
+    #[pin]
+    life: SpinLock<ChannelLife>,
+    /// The outgoing ring while the channel is open.
+    #[pin]
+    tx: SpinLockIrq<Option<Writer<RingMap>>>,
+    /// The incoming ring and its handler while the channel is open and no event is being handled.
+    #[pin]
+    rx: SpinLockIrq<Option<KBox<dyn Drain>>>,
+    /// A second view of the incoming ring, for statistics.
+    #[pin]
+    rx_view: Mutex<Option<RingMap>>,
+    /// The device that the driver model sees.
+    #[pin]
+    device: Mutex<Option<NewDevice>>,
+    #[pin]
+    event: Work<Channel, EVENT>,
+    #[pin]
+    add: Work<Channel, ADD>,
+    #[pin]
+    remove: Work<Channel, REMOVE>,
+}
+
+impl_has_work! {
+    impl HasWork<Channel, 0> for Channel { self.event }
+    impl HasWork<Channel, 1> for Channel { self.add }
+    impl HasWork<Channel, 2> for Channel { self.remove }
+}
+
+/// Statistics of an open channel's rings.
+pub(crate) struct ChannelStats {
+    pub(crate) outgoing: RingStats,
+    pub(crate) incoming: RingStats,
+}
+
+impl Channel {
+    fn new(
+        connection: &Connection,
+        offer: Offer,
+        properties: Properties,
+        target_cpu: u32,
+    ) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                offer,
+                properties,
+                doorbells: connection.doorbells.clone(),
+                target_cpu: Atomic::new(target_cpu),
+                events: Atomic::new(0),
+                dropped: Atomic::new(0),
+                softirq: Atomic::new(false),
+                dead: Atomic::new(false),
+                life <- new_spinlock!(ChannelLife::new()),
+                tx <- new_spinlock_irq!(None),
+                rx <- new_spinlock_irq!(None),
+                rx_view <- new_mutex!(None),
+                device <- new_mutex!(None),
+                event <- new_work!("vmbus_event"),
+                add <- new_work!("vmbus_add"),
+                remove <- new_work!("vmbus_remove"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// The offer, all fields checked by [`vmbus_protocol::offers::admit`].
+    pub(crate) fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
+    /// The channel's number in messages and in the event flags.
+    pub(crate) fn relid(&self) -> u32 {
+        self.offer.relid
+    }
+
+    /// The CPU that the host interrupts for this channel.
+    pub(crate) fn target_cpu(&self) -> u32 {
+        self.target_cpu.load(Relaxed)
+    }
+
+    /// The NUMA node of that CPU.
+    pub(crate) fn numa_node(&self) -> i32 {
+        CpuId::from_u32(self.target_cpu()).map_or(-1, hv::node_of)
+    }
+
+    /// The state as the C core numbers it: offered 0, opening 1, open 2, opened 3.
+    pub(crate) fn state_number(&self) -> u32 {
+        match self.life.lock().state() {
+            State::Offered | State::Closed => 0,
+            State::Opening => 1,
+            State::Open | State::Closing => 3,
+        }
+    }
+
+    /// What admission has to know about this channel.
+    fn live(&self) -> LiveChannel {
+        LiveChannel {
+            relid: self.relid(),
+            class: self.offer.class,
+            instance: self.offer.instance,
+            sub_channel_index: self.offer.sub_channel_index,
+            rescinded: self.life.lock().is_rescinded(),
+        }
+    }
+
+    /// Statistics of both rings; `EINVAL` while the channel is not open.
+    pub(crate) fn ring_stats(&self) -> Result<ChannelStats> {
+        let view = self.rx_view.lock();
+        let incoming = vmbus_ring::stats(view.as_ref().ok_or(EINVAL)?);
+        let tx = self.tx.lock();
+        let outgoing = vmbus_ring::stats(tx.as_ref().ok_or(EINVAL)?.memory());
+
+        Ok(ChannelStats { outgoing, incoming })
+    }
+
+    /// Queues the handling of an event. Runs in the interrupt of the CPU that the host chose.
+    #[inline]
+    pub(crate) fn on_event(self: &Arc<Self>, connection: &Connection) {
+        self.events.fetch_add(1u64, Relaxed);
+        self.schedule(connection);
+    }
+
+    /// Queues the work that drains the incoming ring. Any context but NMI.
+    #[inline]
+    fn schedule(self: &Arc<Self>, connection: &Connection) {
+        let cpu = CpuId::current();
+
+        // An item that is queued already will see this event too.
+        if self.softirq.load(Relaxed) {
+            let _ = workqueue::system_bh_enqueue_on::<_, EVENT>(cpu, self.clone());
+        } else {
+            let _ = connection
+                .queues
+                .channels
+                .enqueue_on::<_, EVENT>(cpu, self.clone());
+        }
+    }
+
+    /// Rings the host's doorbell of this channel. Any context.
+    #[inline]
+    fn signal_host(&self) {
+        if !self.offer.dedicated_interrupt {
+            self.doorbells
+                .interrupt_page
+                .set(crate::memory::FlagPage::SEND_OFFSET, self.relid() as usize);
+        }
+        if let Some(bit) = self.properties.monitor {
+            self.doorbells.monitor_out.trigger(bit);
+            return;
+        }
+        if let Err(status) = hv::hypercall::signal_event(self.offer.connection_id) {
+            crate::ratelimited!(pr_err!(
+                "{}: signalling the host failed: status {}\n",
+                Shown(&self.offer.instance),
+                Shown(&status)
+            ));
+        }
+    }
+
+    /// Stops all sending; the receiving side stops by itself.
+    fn mark_dead(&self) {
+        self.dead.store(true, Relaxed);
+    }
+}
+
+impl WorkItem<EVENT> for Channel {
+    type Pointer = Arc<Channel>;
+
+    fn run(this: Arc<Channel>) {
+        receive::run(this);
+    }
+}
+
+impl WorkItem<ADD> for Channel {
+    type Pointer = Arc<Channel>;
+
+    fn run(this: Arc<Channel>) {
+        offer::add_device(&this);
+    }
+}
+
+impl WorkItem<REMOVE> for Channel {
+    type Pointer = Arc<Channel>;
+
+    fn run(this: Arc<Channel>) {
+        offer::remove_device(&this);
+    }
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Offers and rescinds: how channels and their devices come and go.
+//!
+//! Messages arrive one after the other. What can be done at once is done in the message work,
+//! which never waits for the host; devices are added and removed on the ordered queue
+//! `vmbus_devices`, where a driver's `probe` may take its time. A rescind wakes everybody who
+//! waits for the host about that channel before it queues the removal, so a `probe` that is stuck
+//! in a request cannot keep its own removal from running.
+
+use super::{table::ChannelTable, Channel, ADD, REMOVE};
+use crate::{
+    abstractions::Shown,
+    bus::NewDevice,
+    connection::{Connection, CONNECTION, CONNECT_CPU},
+    hv,
+};
+use kernel::{prelude::*, sync::Arc};
+use vmbus_protocol::{
+    channel::RescindAction,
+    message::{Offer, RelidReleased},
+    offers::{admit, Admission, Limits, Properties},
+};
+use zerocopy::IntoBytes;
+
+/// Takes an offer from the host.
+pub(crate) fn on_offer(connection: &Arc<Connection>, offer: Offer) {
+    let relid = offer.relid;
+    let instance = offer.instance;
+
+    if !connection.is_connected() {
+        crate::ratelimited!(pr_warn!(
+            "{}: offer before a version was agreed\n",
+            Shown(&instance)
+        ));
+        return;
+    }
+    match connection
+        .channels
+        .insert(|list| decide(connection, offer, list))
+    {
+        Ok(Some(channel)) => {
+            let _ = connection.queues.devices.enqueue::<_, ADD>(channel);
+        }
+        Ok(None) => {}
+        Err(error) => crate::ratelimited!(pr_err!(
+            "{}: no channel for the offer with relid {}: {:?}\n",
+            Shown(&instance),
+            relid,
+            error
+        )),
+    }
+}
+
+/// Checks an offer against the live channels and makes a channel of it if it is to be one.
+fn decide(
+    connection: &Connection,
+    offer: Offer,
+    list: &[Arc<Channel>],
+) -> Result<Option<Arc<Channel>>> {
+    let live = list.iter().map(|channel| channel.live());
+
+    match admit(&offer, live, &Limits::default()) {
+        Admission::Primary(properties) => {
+            if let Some(id) = properties.bad_monitor_id {
+                crate::ratelimited!(pr_warn!(
+                    "{}: monitor id {} out of range, using the hypercall\n",
+                    Shown(&offer.instance),
+                    id
+                ));
+            }
+            let cpu = choose_cpu(list, &properties);
+
+            Channel::new(connection, offer, properties, cpu).map(Some)
+        }
+        Admission::SubChannel { primary_relid, .. } => {
+            crate::ratelimited!(pr_info!(
+                "{}: sub-channel {} of relid {} ignored, no driver asks for sub-channels yet\n",
+                Shown(&offer.instance),
+                offer.sub_channel_index,
+                primary_relid
+            ));
+            Ok(None)
+        }
+        Admission::Resumed(_) => Ok(None),
+        Admission::Ignore(reason) => {
+            crate::ratelimited!(pr_info!(
+                "{}: offer of class {} ignored: {:?}\n",
+                Shown(&offer.instance),
+                Shown(&offer.class),
+                reason
+            ));
+            Ok(None)
+        }
+        Admission::Refuse(error) => {
+            crate::ratelimited!(pr_warn!(
+                "{}: offer refused: {}\n",
+                Shown(&offer.instance),
+                Shown(&error)
+            ));
+            Ok(None)
+        }
+    }
+}
+
+/// Chooses the CPU that the host interrupts: slow devices share the connect CPU, fast ones spread
+/// over the CPUs that are online.
+///
+/// Runs under the lock of the channel list, which a CPU that goes offline takes as well.
+fn choose_cpu(list: &[Arc<Channel>], properties: &Properties) -> u32 {
+    if !properties.class.is_some_and(|class| class.perf_device) {
+        return CONNECT_CPU;
+    }
+    hv::present_cpus()
+        .filter(|&cpu| hv::cpu_online(cpu))
+        .map(|cpu| cpu.as_u32())
+        .min_by_key(|&cpu| ChannelTable::load_of(list, cpu))
+        .unwrap_or(CONNECT_CPU)
+}
+
+/// Takes a rescind from the host. A repeated one, or one of an unknown relid, changes nothing.
+pub(crate) fn on_rescind(connection: &Arc<Connection>, relid: u32) {
+    let Some(channel) = connection.channels.get(relid) else {
+        crate::ratelimited!(pr_warn!(
+            "rescind of relid {}, which is not in use\n",
+            relid
+        ));
+        return;
+    };
+    let action = channel.life.lock().rescind();
+
+    if action == RescindAction::Ignore {
+        return;
+    }
+    channel.mark_dead();
+    connection.abort_requests(relid);
+    let _ = connection.queues.devices.enqueue::<_, REMOVE>(channel);
+}
+
+/// Makes the device of a new channel. Runs on the device queue.
+pub(super) fn add_device(channel: &Arc<Channel>) {
+    let Some(connection) = CONNECTION.get() else {
+        return;
+    };
+
+    if channel.life.lock().is_rescinded() {
+        return;
+    }
+    match NewDevice::register(&connection.root, channel.clone()) {
+        Ok(device) => *channel.device.lock() = Some(device),
+        Err(error) => pr_err!(
+            "{}: device could not be registered: {:?}\n",
+            Shown(&channel.offer().instance),
+            error
+        ),
+    }
+}
+
+/// Removes the device of a rescinded channel and gives its relid back. Runs on the device queue.
+pub(super) fn remove_device(channel: &Arc<Channel>) {
+    let Some(connection) = CONNECTION.get() else {
+        return;
+    };
+
+    take_down(channel);
+    release(&connection, channel);
+}
+
+/// Unbinds the driver of a channel's device and removes the device.
+pub(crate) fn take_down(channel: &Arc<Channel>) {
+    // The lock is not held while the driver unbinds.
+    let device = channel.device.lock().take();
+
+    drop(device);
+    channel.life.lock().removed();
+}
+
+/// Gives the relid back, once, when nothing uses it any more.
+pub(super) fn release(connection: &Arc<Connection>, channel: &Arc<Channel>) {
+    if !channel.life.lock().take_release() {
+        return;
+    }
+    connection.channels.remove(channel);
+    if let Err(error) = connection.post(RelidReleased::new(channel.relid()).as_bytes()) {
+        pr_err!(
+            "{}: relid {} could not be released: {:?}\n",
+            Shown(&channel.offer().instance),
+            channel.relid(),
+            error
+        );
+    }
+}
+
+/// Takes all devices and channels down, the newest first. The host may be gone already.
+pub(crate) fn take_everything_down(connection: &Connection) {
+    while let Some(channel) = connection.channels.last() {
+        take_down(&channel);
+        connection.channels.remove(&channel);
+    }
+}

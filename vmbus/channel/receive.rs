@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Receiving packets from the host.
+
+use super::{Channel, Sender};
+use crate::{abstractions::Shown, connection::CONNECTION, memory::RingMap};
+use kernel::{
+    prelude::*,
+    sync::{atomic::Relaxed, Arc},
+};
+use vmbus_ring::{Packet, Reader};
+
+/// Packets that one run of the work takes before it lets others run.
+const PACKETS_PER_RUN: usize = 256;
+
+/// Where a channel's handler runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Context {
+    /// On a work queue: the handler may sleep.
+    Process,
+    /// In softirq context: lower latency, must not sleep.
+    Softirq,
+}
+
+/// What a driver does with the packets of a channel.
+///
+/// The functions of one channel never run at the same time, and never after the channel is closed.
+pub trait Handler: Send + Sync + 'static {
+    /// Takes one packet, a private copy that the host cannot change any more.
+    fn on_packet(&self, sender: &Sender, packet: &Packet<'_>);
+
+    /// Called after a run of packets, when the ring is empty for now.
+    fn on_idle(&self, sender: &Sender) {
+        let _ = sender;
+    }
+
+    /// The host corrupted the ring: nothing will be received or sent any more. The device stays
+    /// until the host takes it back or it is unbound.
+    fn on_broken(&self) {}
+}
+
+/// What a run of the work left.
+pub(super) enum Drained {
+    /// Nothing; an interrupt announces the next packet.
+    Empty,
+    /// More packets, for another run.
+    More,
+}
+
+/// The receiving side of an open channel, whatever its handler is.
+///
+/// One call through this table for each run of packets; inside of it the handler is known.
+pub(super) trait Drain: Send {
+    /// Takes packets until the ring is empty or it is time to let others run.
+    fn drain(&mut self, sender: &Sender) -> Drained;
+}
+
+pub(super) struct Receiver<H: Handler> {
+    reader: Reader<RingMap>,
+    buffer: KVec<u8>,
+    handler: Arc<H>,
+}
+
+impl<H: Handler> Receiver<H> {
+    /// A receiver for packets of at most `max_packet` bytes, descriptor included.
+    pub(super) fn new(reader: Reader<RingMap>, max_packet: usize, handler: Arc<H>) -> Result<Self> {
+        Ok(Self {
+            reader,
+            buffer: KVec::from_elem(0, max_packet, GFP_KERNEL)?,
+            handler,
+        })
+    }
+
+    /// Takes up to `budget` packets; what is left of the budget, or `None` when the ring is broken.
+    fn take_packets(&mut self, sender: &Sender, mut budget: usize) -> Option<usize> {
+        while budget > 0 {
+            match self.reader.next(&mut self.buffer) {
+                Ok(Some(packet)) => self.handler.on_packet(sender, &packet),
+                Ok(None) => break,
+                Err(error) => {
+                    let channel = &sender.0;
+
+                    channel.dropped.fetch_add(1u64, Relaxed);
+                    crate::ratelimited!(pr_err!(
+                        "{}: {}\n",
+                        Shown(&channel.offer.instance),
+                        Shown(&error)
+                    ));
+                    if error.is_fatal() {
+                        channel.mark_dead();
+                        self.handler.on_broken();
+                        return None;
+                    }
+                }
+            }
+            budget -= 1;
+        }
+        Some(budget)
+    }
+}
+
+impl<H: Handler> Drain for Receiver<H> {
+    fn drain(&mut self, sender: &Sender) -> Drained {
+        if self.reader.is_broken() {
+            return Drained::Empty;
+        }
+        let mut budget = PACKETS_PER_RUN;
+
+        loop {
+            self.reader.mask();
+            match self.take_packets(sender, budget) {
+                Some(left) => budget = left,
+                None => return Drained::Empty,
+            }
+            if self.reader.finish() {
+                sender.0.signal_host();
+            }
+            if budget == 0 {
+                return Drained::More;
+            }
+            self.handler.on_idle(sender);
+            if !self.reader.unmask_and_check() {
+                return Drained::Empty;
+            }
+        }
+    }
+}
+
+/// Handles the events of a channel. Runs as its work item, so never twice at the same time.
+pub(super) fn run(channel: Arc<Channel>) {
+    // The receiver is taken out, not borrowed: a handler may sleep, and the lock may not be held
+    // meanwhile. Closing the channel waits for this work to end before it looks for the receiver.
+    let Some(mut receiver) = channel.rx.lock().take() else {
+        return;
+    };
+    let sender = Sender(channel);
+    let drained = receiver.drain(&sender);
+    let channel = sender.0;
+
+    *channel.rx.lock() = Some(receiver);
+    if let Drained::More = drained {
+        if let Some(connection) = CONNECTION.get() {
+            channel.schedule(&connection);
+        }
+    }
+}

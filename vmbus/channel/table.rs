@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! All channels, by relid for interrupts and as a list for everything else.
+
+use super::Channel;
+use crate::{abstractions::Published, connection::CONNECT_CPU};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, ArcBorrow, Mutex,
+    },
+};
+use vmbus_protocol::message::MAX_CHANNEL_RELIDS;
+
+/// The channels of a connection.
+#[pin_data]
+pub(crate) struct ChannelTable {
+    /// One slot for each relid; read by interrupts without a lock.
+    slots: KVec<Published<Channel>>,
+    /// Highest relid that was ever in use: interrupts look no further.
+    high_water: Atomic<u32>,
+    /// Every channel from its offer to its release.
+    #[pin]
+    list: Mutex<KVec<Arc<Channel>>>,
+}
+
+impl ChannelTable {
+    /// An empty table.
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            slots: {
+                let mut slots = KVec::with_capacity(MAX_CHANNEL_RELIDS as usize, GFP_KERNEL)?;
+
+                for _ in 0..MAX_CHANNEL_RELIDS {
+                    slots.push(Published::empty(), GFP_KERNEL)?;
+                }
+                slots
+            },
+            high_water: Atomic::new(0),
+            list <- new_mutex!(KVec::new()),
+        }? Error)
+    }
+
+    /// Number of 64-bit words of event flags that can have a bit set.
+    #[inline]
+    pub(crate) fn event_words(&self) -> usize {
+        self.high_water.load(Relaxed) as usize / 64 + 1
+    }
+
+    /// Runs `f` on the channel with `relid`, if there is one. Any context but NMI.
+    #[inline]
+    pub(crate) fn with<R>(
+        &self,
+        relid: u32,
+        f: impl FnOnce(ArcBorrow<'_, Channel>) -> R,
+    ) -> Option<R> {
+        self.slots.get(relid as usize)?.with(f)
+    }
+
+    /// The channel with `relid`.
+    pub(crate) fn get(&self, relid: u32) -> Option<Arc<Channel>> {
+        self.slots.get(relid as usize)?.get()
+    }
+
+    /// Decides about a new channel with `admit`, under the lock that keeps the answer true, and
+    /// publishes what it makes. `EBUSY` when the relid is taken, which admission excludes.
+    pub(super) fn insert(
+        &self,
+        admit: impl FnOnce(&[Arc<Channel>]) -> Result<Option<Arc<Channel>>>,
+    ) -> Result<Option<Arc<Channel>>> {
+        let mut list = self.list.lock();
+        let Some(channel) = admit(&list)? else {
+            return Ok(None);
+        };
+        let relid = channel.relid();
+        let slot = self.slots.get(relid as usize).ok_or(EINVAL)?;
+
+        list.push(channel.clone(), GFP_KERNEL)?;
+        if let Err(error) = slot.publish(channel.clone()) {
+            drop(list.pop());
+            return Err(error);
+        }
+        if relid > self.high_water.load(Relaxed) {
+            self.high_water.store(relid, Relaxed);
+        }
+        Ok(Some(channel))
+    }
+
+    /// Takes a channel out; interrupts do not see it any more afterwards. May sleep.
+    pub(super) fn remove(&self, channel: &Arc<Channel>) {
+        self.list
+            .lock()
+            .retain(|other| !Arc::ptr_eq(other, channel));
+        if let Some(slot) = self.slots.get(channel.relid() as usize) {
+            drop(slot.unpublish());
+        }
+    }
+
+    /// The newest channel, for taking all of them down one by one.
+    pub(crate) fn last(&self) -> Option<Arc<Channel>> {
+        self.list.lock().last().cloned()
+    }
+
+    /// Whether the host interrupts `cpu` for some channel.
+    ///
+    /// The connect CPU counts as used as long as there is a connection; see `crate::cpu`.
+    pub(crate) fn uses_cpu(&self, cpu: u32) -> bool {
+        debug_assert_ne!(cpu, CONNECT_CPU);
+        self.list
+            .lock()
+            .iter()
+            .any(|channel| channel.target_cpu() == cpu)
+    }
+
+    /// How many channels the host interrupts `cpu` for.
+    pub(super) fn load_of(list: &[Arc<Channel>], cpu: u32) -> usize {
+        list.iter()
+            .filter(|channel| channel.target_cpu() == cpu)
+            .count()
+    }
+}
