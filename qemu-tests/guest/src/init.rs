@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Process 1 of the guest under test: mounts the usual file systems, then does
+//! what the harness asks on the second serial port.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use anyhow::{bail, Context, Result};
+use nix::mount::MsFlags;
+
+use crate::protocol::{GuestReply, GuestRequest, Numbered};
+use crate::{system, uevent};
+
+const CONTROL: &str = "/dev/ttyS1";
+const CONSOLE: &str = "/dev/ttyS0";
+
+/// Runs until the machine ends.
+pub fn main() -> ! {
+    if let Err(e) = serve() {
+        eprintln!("init: {e:#}");
+    }
+    system::power_off()
+}
+
+fn serve() -> Result<()> {
+    system::mount_usual("")?;
+    system::mount_at(
+        "debugfs",
+        "/sys/kernel/debug",
+        "debugfs",
+        MsFlags::empty(),
+        "",
+    )?;
+    std::env::set_var("PATH", "/bin:/sbin:/usr/bin:/usr/sbin");
+    std::env::set_var("HOME", "/");
+
+    let port = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(CONTROL)
+        .context(CONTROL)?;
+    system::make_raw(&port)?;
+    let replies = Arc::new(Mutex::new(port.try_clone()?));
+    send(&replies, 0, GuestReply::Done)?;
+
+    for line in BufReader::new(port).lines() {
+        let line = line?;
+        let ask: Numbered<GuestRequest> = match serde_json::from_str(&line) {
+            Ok(ask) => ask,
+            Err(e) => {
+                eprintln!("init: not a request ({e}): {line}");
+                continue;
+            }
+        };
+        // A request may hang in the kernel; the next one must still be served.
+        let replies = Arc::clone(&replies);
+        thread::spawn(move || {
+            let reply = perform(ask.body).unwrap_or_else(|e| GuestReply::Error {
+                errno: e
+                    .downcast_ref::<io::Error>()
+                    .and_then(io::Error::raw_os_error),
+                message: format!("{e:#}"),
+            });
+            if let Err(e) = send(&replies, ask.id, reply) {
+                eprintln!("init: reply: {e:#}");
+            }
+        });
+    }
+    bail!("the control line ended")
+}
+
+fn send(port: &Mutex<File>, id: u64, body: GuestReply) -> Result<()> {
+    let mut line = serde_json::to_string(&Numbered { id, body })?;
+    line.push('\n');
+    let mut port = port
+        .lock()
+        .map_err(|_| io::Error::other("a reply failed before"))?;
+    port.write_all(line.as_bytes())?;
+    Ok(())
+}
+
+fn perform(ask: GuestRequest) -> Result<GuestReply> {
+    Ok(match ask {
+        GuestRequest::Ping => GuestReply::Done,
+        GuestRequest::Exec { argv } => exec(&argv)?,
+        GuestRequest::Read { path } => {
+            let data = fs::read(&path)?;
+            GuestReply::Data {
+                data: String::from_utf8_lossy(&data).into_owned(),
+            }
+        }
+        GuestRequest::Write { path, data } => {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(&path)?;
+            file.write_all(data.as_bytes())?;
+            GuestReply::Done
+        }
+        GuestRequest::List { path } => {
+            let mut names = fs::read_dir(&path)?
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect::<io::Result<Vec<_>>>()?;
+            names.sort();
+            GuestReply::Names { names }
+        }
+        GuestRequest::Link { path } => GuestReply::Data {
+            data: fs::read_link(&path)?.to_string_lossy().into_owned(),
+        },
+        GuestRequest::Autoload => {
+            uevent::autoload()?;
+            GuestReply::Done
+        }
+        GuestRequest::Shell => shell()?,
+    })
+}
+
+fn exec(argv: &[String]) -> Result<GuestReply> {
+    let (program, args) = argv.split_first().context("nothing to run")?;
+    let out = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()?;
+    Ok(GuestReply::Exec {
+        status: status_number(out.status),
+        stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+    })
+}
+
+fn status_number(status: std::process::ExitStatus) -> i32 {
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+fn shell() -> Result<GuestReply> {
+    let console = OpenOptions::new().read(true).write(true).open(CONSOLE)?;
+    let status = Command::new("/bin/busybox")
+        .args(["setsid", "-c", "sh", "-i"])
+        .env("PS1", "guest# ")
+        .stdin(console.try_clone()?)
+        .stdout(console.try_clone()?)
+        .stderr(console)
+        .status()?;
+    Ok(GuestReply::Exec {
+        status: status_number(status),
+        stdout: String::new(),
+        stderr: String::new(),
+    })
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the virtual machines run, and how they talk to the test harness.
+//!
+//! - [`protocol`]: the messages, shared with the harness;
+//! - [`init`]: process 1 of the guest under test;
+//! - [`level1`]: process 1 of level 1, the machine between the host and the
+//!   guest where the host's own KVM has no Hyper-V support;
+//! - [`agent`]: starts a QEMU and carries its console, control line and monitor
+//!   to the harness, in level 1 or, without one, on the host.
+
+pub mod agent;
+pub mod init;
+pub mod level1;
+pub mod protocol;
+pub mod system;
+mod uevent;

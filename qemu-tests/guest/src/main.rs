@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One program, three jobs, chosen by the name it is started with.
+
+use std::path::Path;
+
+use anyhow::{bail, Result};
+
+fn main() -> Result<()> {
+    let mut args = std::env::args();
+    let name = args.next().unwrap_or_default();
+    match Path::new(&name).file_name().and_then(|n| n.to_str()) {
+        Some("init") => vmbus_guest::init::main(),
+        Some("level1") => vmbus_guest::level1::main(),
+        Some("vmbus_guest") if args.next().as_deref() == Some("agent") => {
+            let socket = args.next().unwrap_or_default();
+            vmbus_guest::agent::on_socket(Path::new(&socket))
+        }
+        _ => bail!("usage: vmbus_guest agent SOCKET (or started as /init, /level1)"),
+    }
+}

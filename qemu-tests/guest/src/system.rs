@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The few system calls that a process 1 needs.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use nix::kmod::{finit_module, ModuleInitFlags};
+use nix::mount::{mount, MsFlags};
+use nix::sys::reboot::{reboot, RebootMode};
+use nix::sys::termios::{cfmakeraw, tcgetattr, tcsetattr, SetArg};
+
+/// Mount a file system, making its folder first.
+pub fn mount_at(source: &str, target: &str, kind: &str, flags: MsFlags, data: &str) -> Result<()> {
+    // On a read-only root the folder is there already, or mounting says so.
+    let _ = fs::create_dir_all(target);
+    mount(Some(source), target, Some(kind), flags, Some(data))
+        .with_context(|| format!("mount {kind} on {target}"))
+}
+
+/// Mount what every program expects.
+pub fn mount_usual(prefix: &str) -> Result<()> {
+    for (kind, target) in [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev")] {
+        mount_at(
+            kind,
+            &format!("{prefix}{target}"),
+            kind,
+            MsFlags::empty(),
+            "",
+        )?;
+    }
+    for target in ["/tmp", "/run"] {
+        mount_at(
+            "tmpfs",
+            &format!("{prefix}{target}"),
+            "tmpfs",
+            MsFlags::empty(),
+            "",
+        )?;
+    }
+    Ok(())
+}
+
+/// Load one module file.
+pub fn load_module(path: &Path) -> Result<()> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let none = CString::default();
+    finit_module(file.as_fd(), &none, ModuleInitFlags::empty())
+        .with_context(|| format!("load {}", path.display()))
+}
+
+/// Turn echo, line editing and newline changes of a serial port off.
+pub fn make_raw(port: &File) -> Result<()> {
+    let mut settings = tcgetattr(port.as_fd())?;
+    cfmakeraw(&mut settings);
+    tcsetattr(port.as_fd(), SetArg::TCSANOW, &settings)?;
+    Ok(())
+}
+
+/// End the machine; for a process 1 that cannot go on.
+pub fn power_off() -> ! {
+    let _ = reboot(RebootMode::RB_POWER_OFF);
+    loop {
+        std::thread::park();
+    }
+}

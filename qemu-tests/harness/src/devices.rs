@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guest's VMBus devices, as sysfs shows them.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::failure::unmet;
+use crate::vm::Vm;
+
+/// The bus in sysfs.
+pub(crate) const BUS: &str = "/sys/bus/vmbus";
+
+/// Class of the Dynamic Memory device.
+pub(crate) const DYNAMIC_MEMORY: &str = "525074dc-8985-46e2-8057-a307dc18a502";
+
+/// Attributes of a device that do not depend on the moment.
+pub(crate) const ATTRIBUTES: [&str; 5] = ["id", "class_id", "device_id", "modalias", "state"];
+
+/// One device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Device {
+    /// Its name on the bus.
+    pub(crate) name: String,
+    /// [`ATTRIBUTES`], in that order.
+    pub(crate) values: Vec<String>,
+    /// The driver bound to it.
+    pub(crate) driver: Option<String>,
+}
+
+/// The devices on the bus.
+pub(crate) fn list(vm: &Vm) -> Result<Vec<Device>> {
+    vm.list(&format!("{BUS}/devices"))?
+        .into_iter()
+        .map(|name| read(vm, name))
+        .collect()
+}
+
+fn read(vm: &Vm, name: String) -> Result<Device> {
+    let folder = format!("{BUS}/devices/{name}");
+    let values = ATTRIBUTES
+        .iter()
+        .map(|a| Ok(vm.read(&format!("{folder}/{a}"))?.trim().to_owned()))
+        .collect::<Result<_>>()?;
+    let driver = vm.link_name(&format!("{folder}/driver"))?;
+    Ok(Device {
+        name,
+        values,
+        driver,
+    })
+}
+
+/// The Dynamic Memory device's name, once a driver is bound to it.
+pub(crate) fn wait_for_balloon(vm: &Vm, timeout: Duration) -> Result<String> {
+    vm.wait_until(timeout, "a driver bound to the balloon device", || {
+        let found = list(vm)?;
+        let bound = found.iter().find(|d| is_balloon(d) && d.driver.is_some());
+        Ok(bound
+            .map(|d| d.name.clone())
+            .ok_or_else(|| format!("{found:?}")))
+    })
+}
+
+/// The Dynamic Memory device's name, bound or not.
+pub(crate) fn balloon(vm: &Vm) -> Result<String> {
+    let found = list(vm)?;
+    found
+        .iter()
+        .find(|d| is_balloon(d))
+        .map(|d| d.name.clone())
+        .ok_or_else(|| unmet("a Dynamic Memory device", format!("{found:?}")))
+}
+
+fn is_balloon(device: &Device) -> bool {
+    device.values[1].contains(DYNAMIC_MEMORY)
+}
+
+/// The last contact in the host's trace.
+pub(crate) fn host_contact(vm: &Vm) -> Option<String> {
+    vm.host
+        .since(0)
+        .into_iter()
+        .rev()
+        .find(|l| l.contains("vmbus_initiate_contact"))
+}

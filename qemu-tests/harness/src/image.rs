@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The two initramfs images: the guest under test, and level 1.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{bail, Context, Result};
+use vmbus_guest::level1::MODULE_LIST;
+
+use crate::cpio::Archive;
+use crate::paths::Paths;
+
+/// Stock modules in the guest: the C drivers for the same devices, so that they
+/// are the reference and autoloading has something to choose from.
+const GUEST_MODULES: [&str; 3] = ["hv_balloon", "hv_utils", "hyperv-keyboard"];
+
+/// Stock modules that level 1 loads, with what they depend on.
+const LEVEL1_MODULES: [&str; 3] = ["9pnet_virtio", "9p", "kvm-amd"];
+
+/// The images of one run.
+pub(crate) struct Images {
+    /// The kernel of both levels.
+    pub(crate) kernel: PathBuf,
+    /// The guest under test.
+    pub(crate) guest: PathBuf,
+    /// Level 1.
+    pub(crate) level1: PathBuf,
+}
+
+impl Images {
+    /// Build both from the cache and the checkout's build folder.
+    pub(crate) fn build(paths: &Paths) -> Result<Self> {
+        let stock = Stock::open(paths)?;
+        let images = Self {
+            kernel: paths.kernel.join("vmlinuz"),
+            guest: paths.build.join("guest.cpio"),
+            level1: paths.build.join("level1.cpio"),
+        };
+        fs::write(&images.guest, guest(paths, &stock)?)?;
+        fs::write(&images.level1, level1(paths, &stock)?)?;
+        Ok(images)
+    }
+}
+
+/// The stock kernel's modules.
+struct Stock {
+    release: String,
+    folder: PathBuf,
+    /// Module name to its file and those it depends on, all relative.
+    modules: BTreeMap<String, (String, Vec<String>)>,
+}
+
+impl Stock {
+    fn open(paths: &Paths) -> Result<Self> {
+        let release = fs::read_to_string(paths.kernel.join("release"))
+            .context("the kernel in the cache is not complete")?
+            .trim()
+            .to_owned();
+        let folder = paths.kernel.join("modules/lib/modules").join(&release);
+        let dep = fs::read_to_string(folder.join("modules.dep")).context("modules.dep")?;
+        let mut modules = BTreeMap::new();
+        for line in dep.lines() {
+            let Some((file, needs)) = line.split_once(':') else {
+                continue;
+            };
+            let needs = needs.split_whitespace().map(str::to_owned).collect();
+            modules.insert(module_name(file), (file.to_owned(), needs));
+        }
+        Ok(Self {
+            release,
+            folder,
+            modules,
+        })
+    }
+
+    /// Files of these modules, each after those it depends on.
+    fn in_order(&self, names: &[&str]) -> Result<Vec<String>> {
+        let mut order: Vec<String> = Vec::new();
+        for name in names {
+            let (file, needs) = self
+                .modules
+                .get(*name)
+                .with_context(|| format!("no stock module {name}"))?;
+            // modules.dep lists the nearest dependency first
+            for f in needs.iter().rev().chain([file]) {
+                if !order.contains(f) {
+                    order.push(f.clone());
+                }
+            }
+        }
+        Ok(order)
+    }
+
+    /// A module file, unpacked.
+    fn contents(&self, file: &str) -> Result<Vec<u8>> {
+        let path = self.folder.join(file);
+        if !file.ends_with(".xz") {
+            return fs::read(&path).with_context(|| path.display().to_string());
+        }
+        let out = Command::new("xz")
+            .arg("-dc")
+            .arg(&path)
+            .output()
+            .context("xz")?;
+        if !out.status.success() {
+            bail!(
+                "xz -dc {}: {}",
+                path.display(),
+                String::from_utf8_lossy(&out.stderr)
+            );
+        }
+        Ok(out.stdout)
+    }
+}
+
+fn module_name(file: &str) -> String {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    name.split(".ko").next().unwrap_or(name).to_owned()
+}
+
+/// A program and the libraries it is linked with.
+fn add_program(archive: &mut Archive, from: &Path, path: &str) -> Result<()> {
+    archive.copy(from, path)?;
+    let out = Command::new("ldd").arg(from).output().context("ldd")?;
+    for word in String::from_utf8_lossy(&out.stdout).split_whitespace() {
+        if word.starts_with('/') {
+            archive.copy(&fs::canonicalize(word)?, word)?;
+        }
+    }
+    Ok(())
+}
+
+fn guest(paths: &Paths, stock: &Stock) -> Result<Vec<u8>> {
+    let mut archive = Archive::default();
+    for folder in ["proc", "sys", "dev", "tmp", "run", "etc/modprobe.d"] {
+        archive.folder(folder);
+    }
+    archive.copy(&paths.guest_program, "/init")?;
+    add_program(&mut archive, Path::new("/usr/bin/busybox"), "/bin/busybox")?;
+    let applets = Command::new("/usr/bin/busybox")
+        .arg("--list")
+        .output()
+        .context("busybox")?;
+    for applet in String::from_utf8_lossy(&applets.stdout).lines() {
+        if ![
+            "modprobe", "rmmod", "insmod", "lsmod", "modinfo", "depmod", "busybox",
+        ]
+        .contains(&applet)
+        {
+            archive.link(&format!("/bin/{applet}"), "/bin/busybox");
+        }
+    }
+    add_program(&mut archive, Path::new("/usr/bin/kmod"), "/bin/kmod")?;
+    for name in ["modprobe", "rmmod", "insmod", "lsmod", "modinfo"] {
+        archive.link(&format!("/sbin/{name}"), "/bin/kmod");
+    }
+    add_guest_modules(&mut archive, paths, stock)?;
+    Ok(archive.finish())
+}
+
+/// The module tree, put together in a folder so that depmod sees it.
+fn add_guest_modules(archive: &mut Archive, paths: &Paths, stock: &Stock) -> Result<()> {
+    let base = paths.build.join("guest-modules");
+    if base.exists() {
+        fs::remove_dir_all(&base)?;
+    }
+    let place = Path::new("lib/modules").join(&stock.release);
+    for file in stock.in_order(&GUEST_MODULES)? {
+        let to = base.join(&place).join(file.trim_end_matches(".xz"));
+        fs::create_dir_all(to.parent().context("a module has a folder")?)?;
+        fs::write(to, stock.contents(&file)?)?;
+    }
+    let updates = base.join(&place).join("updates");
+    fs::create_dir_all(&updates)?;
+    for entry in fs::read_dir(&paths.modules).into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|e| e == "ko") {
+            fs::copy(entry.path(), updates.join(entry.file_name()))?;
+        }
+    }
+    let done = Command::new("depmod")
+        .arg("-b")
+        .arg(&base)
+        .arg(&stock.release)
+        .output()?;
+    if !done.status.success() {
+        bail!("depmod: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    add_folder(archive, &base, &base)
+}
+
+fn add_folder(archive: &mut Archive, base: &Path, folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            add_folder(archive, base, &path)?;
+        } else {
+            archive.copy(&path, &path.strip_prefix(base)?.to_string_lossy())?;
+        }
+    }
+    Ok(())
+}
+
+fn level1(paths: &Paths, stock: &Stock) -> Result<Vec<u8>> {
+    let mut archive = Archive::default();
+    for folder in ["host", "proc", "sys", "dev"] {
+        archive.folder(folder);
+    }
+    archive.copy(&paths.guest_program, "/level1")?;
+    let mut list = String::new();
+    for file in stock.in_order(&LEVEL1_MODULES)? {
+        let path = format!("/modules/{}.ko", module_name(&file));
+        archive.file(&path, 0o644, &stock.contents(&file)?);
+        list += &path;
+        list.push('\n');
+    }
+    archive.file(MODULE_LIST, 0o644, list.as_bytes());
+    Ok(archive.finish())
+}

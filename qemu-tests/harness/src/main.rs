@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Boots guests with Hyper-V enlightenments and looks at what the drivers do.
+//! Started by `qemu-tests/setup/harness`; people type `make`.
+
+mod ballooning;
+mod bed;
+mod console;
+mod cpio;
+mod demo;
+mod devices;
+mod failure;
+mod guest_files;
+mod image;
+mod level;
+mod paths;
+mod qmp;
+mod runner;
+mod scenarios;
+mod shell;
+mod vm;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use level::Level;
+use paths::Paths;
+use runner::{Runner, Selection};
+use vm::Core;
+
+/// Tests of the VMBus drivers in guests under QEMU.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+    /// Use KVM directly or a nested guest, instead of what works here.
+    #[arg(long, global = true)]
+    level: Option<Level>,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Show what the drivers do.
+    Run {
+        /// Whose drivers.
+        #[arg(long, default_value = "rust")]
+        core: Core,
+    },
+    /// A shell in the guest.
+    Shell {
+        /// Whose drivers.
+        #[arg(long, default_value = "rust")]
+        core: Core,
+    },
+    /// Run the scenarios.
+    Test {
+        /// Only this one.
+        #[arg(long)]
+        scenario: Option<String>,
+        /// Whose drivers.
+        #[arg(long, default_value = "both")]
+        core: Cores,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Cores {
+    C,
+    Rust,
+    Both,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<bool> {
+    let paths = Paths::from_environment()?;
+    let (level, why) = level::choose(arguments.level)?;
+    println!("guest: {level} ({why}); logs in {}", paths.logs.display());
+    let mut runner = Runner::new(paths, level)?;
+    match arguments.what {
+        What::Run { core } => demo::run(runner.guest(core)?).map(|()| true),
+        What::Shell { core } => shell::run(runner.guest(core)?).map(|()| true),
+        What::Test { scenario, core } => {
+            let cores = match core {
+                Cores::C => vec![Core::C],
+                Cores::Rust => vec![Core::Rust],
+                Cores::Both => vec![Core::C, Core::Rust],
+            };
+            runner.run(&Selection { scenario, cores })
+        }
+    }
+}

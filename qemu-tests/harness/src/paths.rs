@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where things are. The set-up scripts decide that and say it by environment.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+/// The folders and programs of one checkout.
+pub(crate) struct Paths {
+    /// The prepared stock kernel in the cache.
+    pub(crate) kernel: PathBuf,
+    /// What belongs to this checkout in the cache.
+    pub(crate) build: PathBuf,
+    /// Where the compiled modules are.
+    pub(crate) modules: PathBuf,
+    /// The program that runs inside the machines.
+    pub(crate) guest_program: PathBuf,
+    /// Where the logs of this run go.
+    pub(crate) logs: PathBuf,
+}
+
+impl Paths {
+    /// From the environment that `qemu-tests/setup/harness` gives.
+    pub(crate) fn from_environment() -> Result<Self> {
+        let get = |name: &str| {
+            std::env::var_os(name).map(PathBuf::from).with_context(|| {
+                format!("{name} is not set: start this by qemu-tests/setup/harness")
+            })
+        };
+        Ok(Self {
+            kernel: std::fs::canonicalize(get("VMBUS_KERNEL")?)?,
+            build: get("VMBUS_BUILD")?,
+            modules: get("VMBUS_TEST_MODULES")?,
+            guest_program: get("VMBUS_TEST_GUEST")?,
+            logs: get("VMBUS_TEST_LOGS")?,
+        })
+    }
+}

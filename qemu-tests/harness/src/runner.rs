@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Runs scenarios in guests, and reports.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, Context as _, Result};
+use serde::Serialize;
+
+use crate::bed::Bed;
+use crate::failure::{is_bed, unmet};
+use crate::image::Images;
+use crate::level::Level;
+use crate::paths::Paths;
+use crate::scenarios::{Context, Guest, Notes, Scenario, ALL};
+use crate::vm::{Core, Vm};
+
+/// The lines of the console that a failure shows.
+const TAIL: usize = 25;
+
+/// How one scenario went, for `results.json`.
+#[derive(Serialize)]
+struct Outcome {
+    scenario: &'static str,
+    core: Core,
+    passed: bool,
+    seconds: f64,
+    /// More than one after a failure of the bed.
+    attempts: u32,
+    /// Why it failed.
+    detail: Option<String>,
+    /// The guest's console.
+    log: Option<String>,
+}
+
+/// What a person chose.
+pub(crate) struct Selection {
+    /// One scenario, or all.
+    pub(crate) scenario: Option<String>,
+    /// Whose drivers.
+    pub(crate) cores: Vec<Core>,
+}
+
+/// The machines, and what is known so far.
+pub(crate) struct Runner {
+    paths: Paths,
+    images: Images,
+    level: Level,
+    bed: Option<Arc<Bed>>,
+    vm: Option<Vm>,
+    boots: u32,
+}
+
+impl Runner {
+    /// Make the images; machines start when they are needed.
+    pub(crate) fn new(paths: Paths, level: Level) -> Result<Self> {
+        fs::create_dir_all(&paths.logs)?;
+        let images = Images::build(&paths)?;
+        Ok(Self {
+            paths,
+            images,
+            level,
+            bed: None,
+            vm: None,
+            boots: 0,
+        })
+    }
+
+    /// Run the selection; gives whether all passed.
+    pub(crate) fn run(&mut self, selection: &Selection) -> Result<bool> {
+        let chosen: Vec<&Scenario> = ALL
+            .iter()
+            .filter(|s| {
+                selection
+                    .scenario
+                    .as_deref()
+                    .is_none_or(|name| name == s.name)
+            })
+            .collect();
+        if chosen.is_empty() {
+            let names: Vec<_> = ALL.iter().map(|s| s.name).collect();
+            bail!("no such scenario; there are: {}", names.join(", "));
+        }
+        let mut outcomes = Vec::new();
+        let mut notes = Notes::new();
+        for core in &selection.cores {
+            if *core == Core::Rust && !self.paths.modules.join("hv_vmbus_rust.ko").exists() {
+                bail!(
+                    "no modules in {}: 'make modules' builds them",
+                    self.paths.modules.display()
+                );
+            }
+            for scenario in &chosen {
+                let outcome = self.scenario(scenario, *core, &mut notes);
+                outcomes.push(outcome);
+            }
+            self.end_guest();
+        }
+        self.bed = None;
+        self.write_results(&outcomes)?;
+        Ok(outcomes.iter().all(|o| o.passed))
+    }
+
+    /// A guest with this core, booted if there is none.
+    pub(crate) fn guest(&mut self, core: Core) -> Result<&Vm> {
+        if self.vm.as_ref().is_some_and(|vm| vm.core != core) {
+            self.end_guest();
+        }
+        if self.vm.is_none() {
+            if self.bed.as_ref().is_none_or(|bed| bed.is_gone()) {
+                self.bed = None;
+                self.bed = Some(Arc::new(Bed::start(self.level, &self.paths, &self.images)?));
+            }
+            let bed = self.bed.as_ref().context("just started")?;
+            self.boots += 1;
+            let name = format!("guest{:02}-{core}", self.boots).to_lowercase();
+            self.vm = Some(Vm::boot(bed, &self.paths, &self.images, core, &name)?);
+        }
+        self.vm.as_ref().context("just booted")
+    }
+
+    fn scenario(&mut self, scenario: &'static Scenario, core: Core, notes: &mut Notes) -> Outcome {
+        let start = Instant::now();
+        let mut attempts = 0;
+        let result = loop {
+            attempts += 1;
+            let result = self.attempt(scenario, core, notes);
+            match &result {
+                Err(e) if is_bed(e) && attempts == 1 => {
+                    println!("  {} [{core}]: {e:#}; trying once more", scenario.name);
+                    self.end_guest();
+                }
+                _ => break result,
+            }
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        let label = format!("{} [{core}]", scenario.name);
+        println!(
+            "  {label:30} {:6} {seconds:6.1} s  {}",
+            if result.is_ok() { "ok" } else { "FAILED" },
+            scenario.about
+        );
+        let log = self
+            .vm
+            .as_ref()
+            .map(|vm| vm.console.path().display().to_string());
+        let detail = result.err().map(|e| format!("{e:#}"));
+        if let Some(detail) = &detail {
+            self.explain(detail);
+        }
+        if detail.is_some() || scenario.guest == Guest::Ends {
+            self.end_guest();
+        }
+        Outcome {
+            scenario: scenario.name,
+            core,
+            passed: detail.is_none(),
+            seconds,
+            attempts,
+            detail,
+            log,
+        }
+    }
+
+    fn attempt(&mut self, scenario: &Scenario, core: Core, notes: &mut Notes) -> Result<()> {
+        let fresh = self.vm.as_ref().is_none_or(|vm| vm.core != core);
+        let vm = self.guest(core)?;
+        let seen = if fresh { 0 } else { vm.console.len() };
+        vm.set_deadline(Instant::now() + scenario.timeout);
+        (scenario.run)(&mut Context { vm, notes })?;
+        let unexpected = vm.console.trouble(seen, scenario.expected_trouble);
+        unexpected.map_or(Ok(()), |line| Err(unmet("a quiet kernel log", line)))
+    }
+
+    /// What a person needs to see of a failure.
+    fn explain(&self, detail: &str) {
+        println!("    {detail}");
+        let Some(vm) = &self.vm else {
+            println!("    logs: {}", self.paths.logs.display());
+            return;
+        };
+        println!("    console: {}", vm.console.path().display());
+        println!("    host:    {}", vm.host.path().display());
+        let tail = vm.console.tail(TAIL);
+        if !tail.is_empty() {
+            println!("    last lines of the console:");
+        }
+        for line in tail {
+            println!("      {line}");
+        }
+    }
+
+    /// Put the guest away, keeping its kernel log.
+    fn end_guest(&mut self) {
+        let Some(vm) = self.vm.take() else { return };
+        vm.set_deadline(Instant::now() + Duration::from_secs(10));
+        if let Ok(log) = vm.dmesg() {
+            let path = vm
+                .console
+                .path()
+                .to_string_lossy()
+                .replace("-console.log", "-dmesg.log");
+            // A help for people only.
+            let _ = fs::write(path, log);
+        }
+    }
+
+    fn write_results(&self, outcomes: &[Outcome]) -> Result<()> {
+        let path = self.paths.logs.join("results.json");
+        fs::write(&path, serde_json::to_string_pretty(outcomes)?)?;
+        let passed = outcomes.iter().filter(|o| o.passed).count();
+        let counts = format!("{passed} {} 0\n", outcomes.len() - passed);
+        fs::write(self.paths.logs.join("scenario-counts"), counts)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory goes to the host and comes back, and the guest keeps what it needs.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::Context;
+use crate::ballooning::{
+    expect_agreement, expect_no_complaint, expect_no_oom, memory, reach, request, settle, MIB,
+};
+use crate::devices;
+use crate::failure::expect;
+use crate::vm::MEMORY;
+
+pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
+    let vm = cx.vm;
+    vm.load_core()?;
+    devices::wait_for_balloon(vm, Duration::from_secs(40))?;
+    let before = memory(vm)?;
+    expect(
+        before.host == MEMORY,
+        "the host to start with all memory",
+        before.host,
+    )?;
+
+    for target in [MEMORY - 512 * MIB, MEMORY, MEMORY - 300 * MIB, MEMORY] {
+        reach(vm, target)?;
+        expect_agreement(vm, before)?;
+    }
+
+    // Below what the guest can give: it stops by itself, and goes on living.
+    request(vm, 64 * MIB)?;
+    let floor = settle(vm, Duration::from_secs(6))?;
+    expect(
+        floor > 64 * MIB && floor < MEMORY - 512 * MIB,
+        "the guest to give much, but not all down to 64 MiB",
+        format!("{} MiB left", floor / MIB),
+    )?;
+    let at_floor = expect_agreement(vm, before)?;
+    expect(
+        at_floor.available > 64 * MIB,
+        "more than 64 MiB available at the floor",
+        format!("{} MiB", at_floor.available / MIB),
+    )?;
+    expect_no_oom(vm)?;
+
+    reach(vm, MEMORY)?;
+    let after = expect_agreement(vm, before)?;
+    expect(
+        after.total == before.total,
+        format!("MemTotal back at {} KiB", before.total / 1024),
+        format!("{} KiB", after.total / 1024),
+    )?;
+    expect_no_complaint(vm)
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guest scenarios. One file each; this table is the only list of them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::vm::{Core, Vm};
+
+mod balloon;
+mod bind;
+mod boot;
+mod cpu_hotplug;
+mod device_list;
+mod panic;
+mod reboot;
+mod reload;
+mod status_report;
+
+pub(crate) use boot::negotiated_version;
+
+/// What a scenario needs of the guest it runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guest {
+    /// Any guest, also one that earlier scenarios used; leaves it usable.
+    Shared,
+    /// Any guest; it is gone afterwards.
+    Ends,
+}
+
+/// What a scenario gets.
+pub(crate) struct Context<'a> {
+    /// The guest.
+    pub(crate) vm: &'a Vm,
+    /// What earlier scenarios noted, to compare the two cores.
+    pub(crate) notes: &'a mut Notes,
+}
+
+/// Notes of scenarios: by core and name.
+pub(crate) type Notes = BTreeMap<(Core, &'static str), String>;
+
+/// One scenario.
+pub(crate) struct Scenario {
+    /// Its name, for `SCENARIO=`.
+    pub(crate) name: &'static str,
+    /// What it shows.
+    pub(crate) about: &'static str,
+    /// How long it may take, without booting.
+    pub(crate) timeout: Duration,
+    /// What guest it needs.
+    pub(crate) guest: Guest,
+    /// Signs of trouble on the console that belong to it.
+    pub(crate) expected_trouble: &'static [&'static str],
+    /// The scenario itself.
+    pub(crate) run: fn(&mut Context<'_>) -> Result<()>,
+}
+
+const fn shared(
+    name: &'static str,
+    about: &'static str,
+    seconds: u64,
+    run: fn(&mut Context<'_>) -> Result<()>,
+) -> Scenario {
+    Scenario {
+        name,
+        about,
+        timeout: Duration::from_secs(seconds),
+        guest: Guest::Shared,
+        expected_trouble: &[],
+        run,
+    }
+}
+
+/// All scenarios, in the order in which they share a guest. hv-balloon waits 50
+/// seconds after each handshake, so what needs the balloon comes before what
+/// closes its channel.
+pub(crate) const ALL: &[Scenario] = &[
+    shared(
+        "boot-and-negotiate",
+        "version 4.0, drivers loaded by device events",
+        90,
+        boot::run,
+    ),
+    shared(
+        "device-list",
+        "sysfs shows the host's devices as the C core does",
+        60,
+        device_list::run,
+    ),
+    shared(
+        "status-report",
+        "the host receives memory pressure reports",
+        150,
+        status_report::run,
+    ),
+    shared(
+        "balloon",
+        "memory goes to the host and comes back",
+        300,
+        balloon::run,
+    ),
+    shared(
+        "cpu-hotplug",
+        "CPU 1 goes and comes while ballooning",
+        240,
+        cpu_hotplug::run,
+    ),
+    shared(
+        "bind-unbind",
+        "unbind, bind, driver_override, new_id, remove_id",
+        120,
+        bind::run,
+    ),
+    shared(
+        "reload",
+        "20 reloads leak no slab, vmalloc or page",
+        300,
+        reload::run,
+    ),
+    Scenario {
+        guest: Guest::Ends,
+        ..shared(
+            "reboot",
+            "the guest reboots with the core loaded",
+            120,
+            reboot::run,
+        )
+    },
+    Scenario {
+        guest: Guest::Ends,
+        expected_trouble: &["Kernel panic", "sysrq triggered crash"],
+        ..shared(
+            "panic",
+            "a panic with the core loaded ends without a hang",
+            120,
+            panic::run,
+        )
+    },
+];

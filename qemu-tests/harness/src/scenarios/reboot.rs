@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guest reboots in order, and the host hears that the core goes.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use vmbus_guest::protocol::GuestRequest;
+
+use super::Context;
+use crate::devices;
+use crate::failure::expect;
+
+pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
+    let vm = cx.vm;
+    vm.load_core()?;
+    devices::wait_for_balloon(vm, Duration::from_secs(40))?;
+    let argv = vec!["reboot".to_owned(), "-f".to_owned()];
+    vm.tell(GuestRequest::Exec { argv })?;
+    // `-no-reboot` makes the reset QEMU's end
+    let ended = vm.wait_for_end(Duration::from_secs(60), "the guest to reset")?;
+    expect(
+        ended.status == Some(0),
+        "QEMU to end with status 0",
+        format!("{ended:?}"),
+    )?;
+    let restarting = vm
+        .console
+        .since(0)
+        .iter()
+        .any(|l| l.contains("reboot: Restarting system"));
+    expect(
+        restarting,
+        "'reboot: Restarting system' on the console",
+        "no such line",
+    )?;
+    super::panic::expect_unload(vm)
+}

@@ -1,0 +1,537 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One guest under test: its boot, and what can be asked of it and of its host.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{channel, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, Context, Result};
+use clap::ValueEnum;
+use serde::Serialize;
+use serde_json::Value;
+use vmbus_guest::protocol::{Channel, GuestReply, GuestRequest, Numbered};
+
+use crate::bed::{Bed, Ended, Streams};
+use crate::console::Console;
+use crate::failure::{bed, unmet};
+use crate::image::Images;
+use crate::paths::Paths;
+use crate::qmp;
+
+const BOOT_TIMEOUT: Duration = Duration::from_secs(150);
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+const TICK: Duration = Duration::from_millis(100);
+
+/// Memory of the guest, in bytes.
+pub(crate) const MEMORY: u64 = 1 << 30;
+
+/// The hv-balloon device's instance, fixed so that lists can be compared.
+pub(crate) const BALLOON_INSTANCE: &str = "6b1d4b58-8d2e-4bd5-9b6e-0d5e8a0c1f11";
+
+/// Whose drivers the guest runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Core {
+    /// The stock kernel's own.
+    C,
+    /// This project's.
+    Rust,
+}
+
+impl Core {
+    /// The balloon driver's module.
+    pub(crate) fn balloon_module(self) -> &'static str {
+        match self {
+            Self::C => "hv_balloon",
+            Self::Rust => "hv_balloon_rust",
+        }
+    }
+
+    fn kernel_arguments(self) -> &'static str {
+        match self {
+            Self::C => "",
+            // keeps the built-in core off
+            Self::Rust => "initcall_blacklist=hv_acpi_init",
+        }
+    }
+
+    /// Both sets of drivers match the same devices; this leaves one.
+    fn modprobe_settings(self) -> &'static str {
+        match self {
+            Self::C => "blacklist hv_balloon_rust\nblacklist hv_vmbus_rust\n",
+            Self::Rust => "blacklist hv_balloon\nblacklist hv_utils\nblacklist hyperv_keyboard\n",
+        }
+    }
+}
+
+impl fmt::Display for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::C => "C",
+            Self::Rust => "Rust",
+        })
+    }
+}
+
+/// What a program in the guest gave.
+#[derive(Debug)]
+pub(crate) struct Exec {
+    /// Its exit status.
+    pub(crate) status: i32,
+    /// Its standard output.
+    pub(crate) stdout: String,
+    /// Its standard error.
+    pub(crate) stderr: String,
+}
+
+/// A guest that runs.
+pub(crate) struct Vm {
+    /// Whose drivers it runs.
+    pub(crate) core: Core,
+    /// What it prints.
+    pub(crate) console: Arc<Console>,
+    /// What QEMU says, with its trace.
+    pub(crate) host: Arc<Console>,
+    bed: Arc<Bed>,
+    control: Mutex<Receiver<String>>,
+    monitor: Mutex<Receiver<String>>,
+    next: AtomicU64,
+    deadline: Mutex<Option<Instant>>,
+    core_loaded: AtomicBool,
+}
+
+impl Vm {
+    /// Boot a guest up to its user space; `name` is for its log files.
+    pub(crate) fn boot(
+        on: &Arc<Bed>,
+        paths: &Paths,
+        images: &Images,
+        core: Core,
+        name: &str,
+    ) -> Result<Self> {
+        let console = Arc::new(Console::create(
+            &paths.logs.join(format!("{name}-console.log")),
+        )?);
+        let host = Arc::new(Console::create(
+            &paths.logs.join(format!("{name}-host.log")),
+        )?);
+        let (to_control, control) = channel();
+        let (to_monitor, monitor) = channel();
+        let streams = Streams {
+            console: Arc::clone(&console),
+            host: Arc::clone(&host),
+            control: to_control,
+            qmp: to_monitor,
+        };
+        on.start_qemu(qemu_arguments(images, core, &on.folder), streams)?;
+        let vm = Self {
+            core,
+            console,
+            host,
+            bed: Arc::clone(on),
+            control: Mutex::new(control),
+            monitor: Mutex::new(monitor),
+            next: AtomicU64::new(1),
+            deadline: Mutex::new(None),
+            core_loaded: AtomicBool::new(false),
+        };
+        vm.wait_for_user_space()?;
+        vm.qmp("qmp_capabilities", &Value::Null)?;
+        Ok(vm)
+    }
+
+    fn wait_for_user_space(&self) -> Result<()> {
+        let deadline = Instant::now() + BOOT_TIMEOUT;
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if control.recv_timeout(TICK).is_ok() {
+                return Ok(());
+            }
+            if let Some(how) = self.ended() {
+                return Err(bed(format!("QEMU ended before user space ({how})")));
+            }
+            if let Some(line) = self.console.trouble(0, &[]) {
+                return Err(bed(format!("the guest failed before user space: {line}")));
+            }
+            if self.bed.is_gone() {
+                return Err(bed("the agent died while the guest booted"));
+            }
+            if Instant::now() > deadline {
+                return Err(bed(format!(
+                    "no user space within {} s",
+                    BOOT_TIMEOUT.as_secs()
+                )));
+            }
+        }
+    }
+
+    /// Every later wait ends at this time; the scenario's time-out.
+    pub(crate) fn set_deadline(&self, deadline: Instant) {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Some(deadline);
+    }
+
+    /// Bring the drivers in: the core by name, the rest by device events.
+    pub(crate) fn load_core(&self) -> Result<()> {
+        if self.core_loaded.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.write("/etc/modprobe.d/vmbus.conf", self.core.modprobe_settings())?;
+        self.ask(GuestRequest::Autoload)?;
+        if self.core == Core::Rust {
+            self.exec(&["modprobe", "hv_vmbus_rust"])?;
+        }
+        Ok(())
+    }
+
+    /// Run a program in the guest; a failing one is an error.
+    pub(crate) fn exec(&self, argv: &[&str]) -> Result<String> {
+        let done = self.try_exec(argv)?;
+        if done.status != 0 {
+            return Err(unmet(
+                format!("'{}' to succeed", argv.join(" ")),
+                format!("status {}: {}", done.status, done.stderr.trim()),
+            ));
+        }
+        Ok(done.stdout)
+    }
+
+    /// Run a program in the guest.
+    pub(crate) fn try_exec(&self, argv: &[&str]) -> Result<Exec> {
+        let argv = argv.iter().map(|s| (*s).to_owned()).collect();
+        match self.ask(GuestRequest::Exec { argv })? {
+            GuestReply::Exec {
+                status,
+                stdout,
+                stderr,
+            } => Ok(Exec {
+                status,
+                stdout,
+                stderr,
+            }),
+            other => Err(refused(other)),
+        }
+    }
+
+    /// A file of the guest.
+    pub(crate) fn read(&self, path: &str) -> Result<String> {
+        match self.ask(GuestRequest::Read {
+            path: path.to_owned(),
+        })? {
+            GuestReply::Data { data } => Ok(data),
+            other => Err(refused(other)).with_context(|| format!("read {path} in the guest")),
+        }
+    }
+
+    /// Write a file of the guest; a refusal is an error.
+    pub(crate) fn write(&self, path: &str, data: &str) -> Result<()> {
+        match self.try_write(path, data)? {
+            None => Ok(()),
+            Some(errno) => Err(unmet(
+                format!("a write of '{}' to {path} to succeed", data.trim()),
+                std::io::Error::from_raw_os_error(errno),
+            )),
+        }
+    }
+
+    /// Write a file of the guest; gives the error number of a refusal.
+    pub(crate) fn try_write(&self, path: &str, data: &str) -> Result<Option<i32>> {
+        let ask = GuestRequest::Write {
+            path: path.to_owned(),
+            data: data.to_owned(),
+        };
+        match self.ask(ask)? {
+            GuestReply::Done => Ok(None),
+            GuestReply::Error {
+                errno: Some(errno), ..
+            } => Ok(Some(errno)),
+            other => Err(refused(other)),
+        }
+    }
+
+    /// The names in a folder of the guest; none if there is no such folder.
+    pub(crate) fn list(&self, path: &str) -> Result<Vec<String>> {
+        match self.ask(GuestRequest::List {
+            path: path.to_owned(),
+        })? {
+            GuestReply::Names { names } => Ok(names),
+            GuestReply::Error { .. } => Ok(Vec::new()),
+            other => Err(refused(other)),
+        }
+    }
+
+    /// The last part of a link's target in the guest, if there is the link.
+    pub(crate) fn link_name(&self, path: &str) -> Result<Option<String>> {
+        match self.ask(GuestRequest::Link {
+            path: path.to_owned(),
+        })? {
+            GuestReply::Data { data } => Ok(data.rsplit('/').next().map(str::to_owned)),
+            GuestReply::Error { .. } => Ok(None),
+            other => Err(refused(other)),
+        }
+    }
+
+    /// The kernel's log.
+    pub(crate) fn dmesg(&self) -> Result<String> {
+        self.exec(&["dmesg"])
+    }
+
+    /// A shell on the console, until it ends.
+    pub(crate) fn shell(&self) -> Result<()> {
+        self.call(GuestRequest::Shell, Duration::from_secs(u64::MAX / 4))
+            .map(drop)
+    }
+
+    /// Bytes typed on the console.
+    pub(crate) fn console_input(&self, data: &[u8]) -> Result<()> {
+        self.bed.send(Channel::Console, data)
+    }
+
+    /// Ask without waiting for an answer; for what the guest does not survive.
+    pub(crate) fn tell(&self, ask: GuestRequest) -> Result<()> {
+        self.send(ask).map(drop)
+    }
+
+    fn ask(&self, ask: GuestRequest) -> Result<GuestReply> {
+        self.call(ask, CALL_TIMEOUT)
+    }
+
+    fn send(&self, body: GuestRequest) -> Result<u64> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut line = serde_json::to_string(&Numbered { id, body })?;
+        line.push('\n');
+        self.bed.send(Channel::Control, line.as_bytes())?;
+        Ok(id)
+    }
+
+    fn call(&self, body: GuestRequest, timeout: Duration) -> Result<GuestReply> {
+        let what = format!("{body:?}");
+        let id = self.send(body)?;
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        self.receive(
+            &control,
+            timeout,
+            &format!("the guest's answer to {what}"),
+            |line| {
+                let reply: Numbered<GuestReply> = serde_json::from_str(line).ok()?;
+                (reply.id == id).then_some(reply.body)
+            },
+        )
+    }
+
+    /// A command of the monitor.
+    pub(crate) fn qmp(&self, name: &str, arguments: &Value) -> Result<Value> {
+        match self.try_qmp(name, arguments)? {
+            Ok(value) => Ok(value),
+            Err(refusal) => Err(anyhow!("QMP {name}: {} ({})", refusal.desc, refusal.class)),
+        }
+    }
+
+    /// A command of the monitor, which it may refuse.
+    pub(crate) fn try_qmp(
+        &self,
+        name: &str,
+        arguments: &Value,
+    ) -> Result<std::result::Result<Value, qmp::Refusal>> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.bed
+            .send(Channel::Qmp, qmp::command(id, name, arguments).as_bytes())?;
+        let monitor = self.monitor.lock().unwrap_or_else(PoisonError::into_inner);
+        self.receive(&monitor, CALL_TIMEOUT, &format!("QMP {name}"), |line| {
+            match serde_json::from_str(line).ok()? {
+                qmp::Line::Return { value, id: Some(n) } if n == id => Some(Ok(value)),
+                qmp::Line::Error { error, id: Some(n) } if n == id => Some(Err(error)),
+                _ => None,
+            }
+        })
+    }
+
+    /// The first line that `take` accepts, watching the guest meanwhile.
+    fn receive<T>(
+        &self,
+        from: &Receiver<String>,
+        timeout: Duration,
+        what: &str,
+        mut take: impl FnMut(&str) -> Option<T>,
+    ) -> Result<T> {
+        let start = Instant::now();
+        loop {
+            match from.recv_timeout(TICK) {
+                Ok(line) => {
+                    if let Some(value) = take(&line) {
+                        return Ok(value);
+                    }
+                    continue;
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            }
+            self.check_alive(what)?;
+            if start.elapsed() > timeout {
+                return Err(unmet(
+                    what,
+                    format!("nothing within {} s", timeout.as_secs()),
+                ));
+            }
+        }
+    }
+
+    /// Poll until there is a value; `what` names it in the error.
+    pub(crate) fn wait_until<T>(
+        &self,
+        timeout: Duration,
+        what: &str,
+        mut poll: impl FnMut() -> Result<std::result::Result<T, String>>,
+    ) -> Result<T> {
+        let start = Instant::now();
+        loop {
+            let found = match poll()? {
+                Ok(value) => return Ok(value),
+                Err(found) => found,
+            };
+            self.check_alive(what)?;
+            if start.elapsed() > timeout {
+                return Err(unmet(
+                    format!("{what} within {} s", timeout.as_secs()),
+                    found,
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+
+    /// Wait for QEMU to end by itself, as after a panic or a reboot.
+    pub(crate) fn wait_for_end(&self, timeout: Duration, what: &str) -> Result<Ended> {
+        let start = Instant::now();
+        loop {
+            if let Some(ended) = self.bed.ended() {
+                return Ok(ended);
+            }
+            if self.bed.is_gone() {
+                return Err(bed("the agent died"));
+            }
+            if start.elapsed() > timeout {
+                return Err(unmet(
+                    what,
+                    format!("still running after {} s", timeout.as_secs()),
+                ));
+            }
+            std::thread::sleep(TICK);
+        }
+    }
+
+    /// An error if nothing more can come from this guest.
+    fn check_alive(&self, waiting_for: &str) -> Result<()> {
+        if let Some(ended) = self.bed.ended() {
+            // QEMU killed by a signal (its asserts) is the bed's failure, a
+            // guest that resets is its own.
+            let how = describe(ended);
+            return Err(match ended.signal {
+                Some(_) => bed(format!("QEMU died ({how}) before {waiting_for}")),
+                None => unmet(
+                    waiting_for,
+                    format!("the guest reset or QEMU ended ({how})"),
+                ),
+            });
+        }
+        if self.bed.is_gone() {
+            return Err(bed(format!("the agent died before {waiting_for}")));
+        }
+        if let Some(line) = self
+            .console
+            .trouble(0, &[])
+            .filter(|l| l.contains("Kernel panic"))
+        {
+            return Err(unmet(waiting_for, line));
+        }
+        let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
+        if deadline.is_some_and(|d| Instant::now() > d) {
+            return Err(unmet(waiting_for, "the scenario's time is over"));
+        }
+        Ok(())
+    }
+
+    fn ended(&self) -> Option<String> {
+        self.bed.ended().map(describe)
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        self.bed.stop_qemu();
+    }
+}
+
+fn describe(ended: Ended) -> String {
+    match (ended.signal, ended.status) {
+        (Some(signal), _) => format!("signal {signal}"),
+        (None, Some(status)) => format!("status {status}"),
+        (None, None) => "unknown".into(),
+    }
+}
+
+fn refused(reply: GuestReply) -> anyhow::Error {
+    match reply {
+        GuestReply::Error { message, .. } => anyhow!("the guest says: {message}"),
+        other => anyhow!("the guest answered {other:?}"),
+    }
+}
+
+fn qemu_arguments(images: &Images, core: Core, folder: &str) -> Vec<String> {
+    let kernel_arguments = format!(
+        "console=ttyS0 loglevel=5 panic=1 rcupdate.rcu_cpu_stall_timeout=60 {}",
+        core.kernel_arguments()
+    );
+    let cpu = "host,kvm=off,hv-relaxed,hv-vapic,hv-time,hv-vpindex,hv-runtime,hv-synic,hv-stimer,\
+               hv-reset,hv-frequencies";
+    let balloon = format!("hv-balloon,id=balloon,status-report=on,instanceid={BALLOON_INSTANCE}");
+    let kernel = images.kernel.to_string_lossy();
+    let initrd = images.guest.to_string_lossy();
+    let mut argv: Vec<String> = Vec::new();
+    let mut add = |words: &[&str]| argv.extend(words.iter().map(|w| (*w).to_owned()));
+    add(&["qemu-system-x86_64", "-accel", "kvm", "-cpu", cpu]);
+    add(&["-machine", "q35", "-global", "ICH9-LPC.disable_s4=1"]);
+    add(&["-smp", "2", "-m", &format!("{}M", MEMORY >> 20)]);
+    add(&[
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+    ]);
+    add(&["-device", "vmbus-bridge", "-device", &balloon]);
+    add(&[
+        "-kernel",
+        &kernel,
+        "-initrd",
+        &initrd,
+        "-append",
+        kernel_arguments.trim(),
+    ]);
+    for (id, user) in [
+        ("console", "-serial"),
+        ("control", "-serial"),
+        ("qmp", "-mon"),
+    ] {
+        add(&["-chardev", &format!("socket,id={id},path={folder}/{id}")]);
+        let chardev = format!("chardev:{id}");
+        add(&[
+            user,
+            if id == "qmp" {
+                "chardev=qmp,mode=control"
+            } else {
+                &chardev
+            },
+        ]);
+    }
+    for event in [
+        "vmbus_initiate_contact",
+        "vmbus_recv_message",
+        "vmbus_*_channel",
+        "hv_balloon*",
+    ] {
+        add(&["-trace", event]);
+    }
+    argv
+}
