@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Giving memory to the host.
+
+use crate::{
+    memory::{MemInfo, Order},
+    session::{Shared, INFLATE},
+};
+use balloon_protocol::{
+    message::MAX_RANGES,
+    policy::{balloon_target, floor_pages},
+    range::PageRange,
+    response::ResponseBuilder,
+};
+use core::ops::Range;
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::{atomic::Relaxed, Arc},
+    workqueue::{self, WorkItem},
+};
+use vmbus::{ratelimited, Sender};
+
+/// The most pages that are taken before the host hears of them: 256 MiB.
+const MAX_MESSAGE_PAGES: u64 = 65_536;
+
+/// Starts to serve a request for `pages` pages.
+///
+/// The session lets one request through at a time, so there is none that this one could replace.
+pub(crate) fn request(shared: &Arc<Shared>, pages: u32) {
+    *shared.request.lock() = Some(pages);
+
+    // An error means that the work is about to run anyway, or that the device goes away.
+    let _ = workqueue::system_unbound().enqueue::<_, INFLATE>(shared.clone());
+}
+
+impl WorkItem<INFLATE> for Shared {
+    type Pointer = Arc<Shared>;
+
+    fn run(this: Arc<Shared>) {
+        let request = this.request.lock().take();
+
+        if let (Some(pages), Some(sender)) = (request, this.sender()) {
+            Inflation::new(&this, pages).run(&sender);
+        }
+    }
+}
+
+/// A request of the host that is being served.
+struct Inflation<'a> {
+    shared: &'a Shared,
+    /// What the guest keeps for itself. It would sink with the memory that is given away, so it is
+    /// settled at the start.
+    floor: u64,
+    /// Pages still to be given.
+    left: u64,
+    /// The size to allocate next. Once there are no free pages of a size, larger ones are not
+    /// tried again.
+    order: Order,
+}
+
+impl<'a> Inflation<'a> {
+    fn new(shared: &'a Shared, pages: u32) -> Self {
+        let memory = MemInfo::now();
+        let floor = floor_pages(memory.total, PAGE_SIZE as u32);
+        let requested = u64::from(pages);
+        let left = balloon_target(requested, memory.available, floor);
+
+        if left < requested {
+            ratelimited!(dev_info!(
+                shared.dev,
+                "Balloon request will be partially fulfilled. {} ({} of {} pages)\n",
+                if memory.available < requested {
+                    "Not enough memory."
+                } else {
+                    "Balloon floor reached."
+                },
+                left,
+                requested
+            ));
+        }
+        Self {
+            shared,
+            floor,
+            left,
+            order: Order::BLOCK,
+        }
+    }
+
+    /// Gives pages, in as many messages as it takes. The last message says that it is the last,
+    /// whatever happened, also if it has no pages.
+    fn run(&mut self, sender: &Sender) {
+        let shared = self.shared;
+        let mut buffer = shared.response.lock();
+
+        loop {
+            let mut response = ResponseBuilder::new(&mut buffer);
+            let more = self.fill(&mut response);
+
+            if !more {
+                // Before the answer: the next request may be here before `send` returns.
+                shared.session.lock().balloon_done();
+            }
+            let id = shared.next_id();
+            let result = shared.send(sender, response.finish(id, more));
+
+            match result {
+                Ok(()) => {
+                    shared
+                        .counters
+                        .pages_given
+                        .fetch_add(response.pages(), Relaxed);
+                    if more {
+                        continue;
+                    }
+                }
+                Err(error) => {
+                    self.give_up(&response, error);
+                    if more {
+                        shared.session.lock().balloon_done();
+                    }
+                }
+            }
+            return;
+        }
+    }
+
+    /// Puts pages into a message. Returns whether there will be another one.
+    fn fill(&mut self, response: &mut ResponseBuilder<'_>) -> bool {
+        // Others may have taken memory since the last message.
+        let available = MemInfo::now().available;
+        self.left = balloon_target(self.left, available, self.floor);
+
+        while self.left > 0 && !self.shared.is_closing() {
+            if response.range_count() >= MAX_RANGES || response.pages() >= MAX_MESSAGE_PAGES {
+                return true;
+            }
+            let Some(range) = self.take() else {
+                return false;
+            };
+            let pages = range.end.saturating_sub(range.start);
+            let pushed = u32::try_from(pages)
+                .ok()
+                .and_then(|count| PageRange::new(range.start, count).ok())
+                .is_some_and(|range| response.push(range).is_ok());
+
+            if !pushed {
+                // Frames that a message cannot name.
+                self.put_back(core::iter::once(range));
+                return false;
+            }
+            self.left = self.left.saturating_sub(pages);
+        }
+        false
+    }
+
+    /// Takes the largest piece of memory that there is, up to what is left to give.
+    fn take(&mut self) -> Option<Range<u64>> {
+        let mut order = self.order.min(Order::fitting(self.left)?);
+
+        loop {
+            let mut balloon = self.shared.balloon.lock();
+
+            if let Some(range) = balloon.inflate(order) {
+                let counters = &self.shared.counters;
+                counters.ballooned.store(balloon.frames(), Relaxed);
+                return Some(range);
+            }
+            drop(balloon);
+            order = order.smaller()?;
+            self.order = order;
+        }
+    }
+
+    /// Deals with a message that did not get out.
+    ///
+    /// If the ring was full then the host does not know of the pages, and they go back at once.
+    /// After any other error the channel is lost; it is not worth knowing whether the host has seen
+    /// the message: the pages stay in the balloon until the channel is closed.
+    fn give_up(&self, response: &ResponseBuilder<'_>, error: Error) {
+        let shared = self.shared;
+
+        if error == EAGAIN {
+            self.put_back(response.ranges().iter().map(|range| {
+                let start = range.start();
+                start..start.saturating_add(range.count().into())
+            }));
+        }
+        if !shared.is_closing() {
+            dev_err!(
+                shared.dev,
+                "Balloon response failed: {:?}, {} pages\n",
+                error,
+                response.pages()
+            );
+        }
+    }
+
+    fn put_back<I>(&self, ranges: I)
+    where
+        I: Iterator<Item = Range<u64>> + Clone,
+    {
+        let mut balloon = self.shared.balloon.lock();
+        // Nobody but the host takes frames out, and it does not know these. If it guessed them it
+        // has returned them, which is fine too.
+        let _ = balloon.give_back(ranges);
+        let counters = &self.shared.counters;
+
+        counters.ballooned.store(balloon.frames(), Relaxed);
+    }
+}

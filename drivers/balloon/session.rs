@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What all parts of the driver share, sending, and the negotiation.
+
+use crate::{
+    memory::{self, Balloon},
+    pressure::Schedule,
+    status::Counters, //
+};
+use balloon_protocol::{
+    message::{Capabilities, VersionRequest},
+    policy,
+    session::{Action, Features, Session, SessionError, State, STEP_TIMEOUT_MS},
+    MAX_MESSAGE,
+};
+use kernel::{
+    device, impl_has_delayed_work, impl_has_work, new_mutex,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{Acquire, Atomic, Relaxed, Release},
+        Arc, Mutex,
+    },
+    time::{
+        delay::fsleep,
+        Delta,
+        Instant,
+        Monotonic, //
+    },
+    workqueue::{new_delayed_work, new_work, DelayedWork, Work},
+};
+use vmbus::{
+    abstractions::{Completion, Shown},
+    Sender,
+};
+
+/// Identifies the work item that serves a balloon request.
+pub(crate) const INFLATE: u64 = 0;
+
+/// Identifies the work item that reports memory pressure.
+pub(crate) const PRESSURE: u64 = 1;
+
+/// How long to wait for room in the ring before a message is given up. The host normally takes
+/// packets out at once.
+const SEND_TIMEOUT_MS: i64 = 5_000;
+
+/// The longest pause between two looks at a full ring.
+const MAX_PAUSE_MS: i64 = 20;
+
+/// What the parts of the driver share.
+#[pin_data]
+pub(crate) struct Shared {
+    pub(crate) dev: ARef<device::Device>,
+    pub(crate) features: Features,
+    pub(crate) counters: Counters,
+    /// The device is going away: long work ends early.
+    closing: Atomic<bool>,
+    #[pin]
+    pub(crate) session: Mutex<Session<'static>>,
+    #[pin]
+    pub(crate) balloon: Mutex<Balloon>,
+    /// The balloon request to serve next, in pages.
+    #[pin]
+    pub(crate) request: Mutex<Option<u32>>,
+    /// Where balloon responses are built.
+    #[pin]
+    pub(crate) response: Mutex<KBox<[u8; MAX_MESSAGE]>>,
+    #[pin]
+    pub(crate) schedule: Mutex<Schedule>,
+    /// The way to the host, while the work items may use it.
+    #[pin]
+    sender: Mutex<Option<Sender>>,
+    /// The negotiation went a step further.
+    #[pin]
+    step: Completion,
+    #[pin]
+    inflate: Work<Shared, INFLATE>,
+    #[pin]
+    pressure: DelayedWork<Shared, PRESSURE>,
+}
+
+impl_has_work! {
+    impl HasWork<Self, 0> for Shared { self.inflate }
+}
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self, 1> for Shared { self.pressure }
+}
+
+impl Shared {
+    /// Creates the state of a device that is about to be bound.
+    pub(crate) fn new(dev: &device::Device) -> Result<Arc<Self>> {
+        let features = Features {
+            hibernation: memory::hibernation_possible(),
+            balloon: memory::HOST_PAGES_FIT,
+            hot_add: false,
+        };
+
+        Arc::pin_init(
+            try_pin_init!(Self {
+                dev: dev.into(),
+                features,
+                counters: Counters::new(),
+                closing: Atomic::new(false),
+                session <- new_mutex!(Session::new(*features)),
+                balloon <- new_mutex!(Balloon::new()),
+                request <- new_mutex!(None),
+                response <- new_mutex!(KBox::new([0; MAX_MESSAGE], GFP_KERNEL)?),
+                schedule <- new_mutex!(Schedule::new()),
+                sender <- new_mutex!(None),
+                step <- Completion::new(),
+                inflate <- new_work!("hv_balloon::inflate"),
+                pressure <- new_delayed_work!("hv_balloon::pressure"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Returns whether the device is going away.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Acquire)
+    }
+
+    /// Returns the way to the host, for the work items.
+    pub(crate) fn sender(&self) -> Option<Sender> {
+        self.sender.lock().clone()
+    }
+
+    /// Returns the transaction id of the next message.
+    pub(crate) fn next_id(&self) -> u32 {
+        self.session.lock().next_transaction_id()
+    }
+
+    /// Sends a message. If the ring is full, waits for room, but not for long.
+    ///
+    /// `EAGAIN` says that the message is not sent and the ring still full, or the device going
+    /// away. Any other error says that the channel is out of use. May sleep.
+    pub(crate) fn send(&self, sender: &Sender, message: &[u8]) -> Result {
+        let start = Instant::<Monotonic>::now();
+        let mut pause = 1;
+
+        loop {
+            match sender.send_inband(message, 0) {
+                Err(e) if e == EAGAIN => (),
+                result => {
+                    if result.is_err() {
+                        self.counters.unsent.fetch_add(1, Relaxed);
+                    }
+                    return result;
+                }
+            }
+            if self.is_closing() || start.elapsed().as_millis() >= SEND_TIMEOUT_MS {
+                self.counters.unsent.fetch_add(1, Relaxed);
+                return Err(EAGAIN);
+            }
+            fsleep(Delta::from_millis(pause));
+            pause = pause.saturating_mul(2).min(MAX_PAUSE_MS);
+        }
+    }
+
+    /// Agrees with the host on a version and on what the guest can do.
+    ///
+    /// Each step takes 5 seconds at most, and there are no more of them than there are versions
+    /// to propose, and one.
+    pub(crate) fn negotiate(&self, sender: Sender) -> Result {
+        *self.sender.lock() = Some(sender.clone());
+
+        let action = self.session.lock().start();
+        self.negotiation_step(&sender, action);
+
+        loop {
+            let state = self.session.lock().state();
+            match state {
+                State::Ready => return Ok(()),
+                State::Failed(error) => {
+                    dev_err!(self.dev, "negotiation failed: {}\n", Shown(&error));
+                    return Err(errno(error));
+                }
+                _ if !sender.is_alive() => return Err(ENODEV),
+                _ => (),
+            }
+            if !self.step.wait_timeout(STEP_TIMEOUT_MS) {
+                let action = self.session.lock().on_timeout();
+                self.negotiation_step(&sender, action);
+            }
+        }
+    }
+
+    /// Does what the session asks for during the negotiation. May sleep.
+    pub(crate) fn negotiation_step(&self, sender: &Sender, action: Action<'_>) {
+        let sent = match action {
+            Action::SendVersion {
+                version,
+                is_last_attempt,
+            } => {
+                let message = VersionRequest::new(self.next_id(), version, is_last_attempt);
+                self.send(sender, message.as_bytes())
+            }
+            Action::SendCapabilities => {
+                let version = self.session.lock().version();
+                dev_info!(
+                    self.dev,
+                    "Using Dynamic Memory protocol version {}.{}\n",
+                    version >> 16,
+                    version & 0xffff
+                );
+                // Hosts insist on hot-add being stated; a request is declined, see `requests`.
+                let bits =
+                    policy::capabilities(PAGE_SIZE as u32, true, memory::memory_block_bytes());
+                let message = Capabilities::new(self.next_id(), bits);
+                self.send(sender, message.as_bytes())
+            }
+            _ => Ok(()),
+        };
+
+        if sent.is_err() {
+            let _ = self.session.lock().on_send_failed();
+        }
+        self.step.complete();
+    }
+
+    /// Wakes up whoever waits in [`Shared::negotiate`], to look at what happened to the channel.
+    pub(crate) fn channel_lost(&self) {
+        self.step.complete();
+    }
+}
+
+fn errno(error: SessionError) -> Error {
+    match error {
+        SessionError::VersionTimeout | SessionError::CapabilitiesTimeout => ETIMEDOUT,
+        SessionError::SendFailed => EIO,
+        _ => EPROTO,
+    }
+}
+
+/// Tells all work that the device is going away, when dropped.
+pub(crate) struct Stop(pub(crate) Arc<Shared>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.closing.store(true, Release);
+    }
+}
+
+/// Takes all frames back, when dropped. The channel must be closed before, and the work over.
+pub(crate) struct Reclaim(pub(crate) Arc<Shared>);
+
+impl Drop for Reclaim {
+    fn drop(&mut self) {
+        let shared = &self.0;
+
+        // The channel refers to its handler, which is `shared`.
+        let sender = shared.sender.lock().take();
+        drop(sender);
+
+        let mut balloon = shared.balloon.lock();
+        let frames = balloon.frames();
+        balloon.clear();
+        shared.counters.ballooned.store(0, Relaxed);
+        drop(balloon);
+
+        if frames != 0 {
+            dev_info!(shared.dev, "{} pages returned to the guest\n", frames);
+        }
+    }
+}
