@@ -5,6 +5,7 @@
 use crate::{
     abstractions::{Completion, CpuHotplug, Published, Shown, Workqueue, WqFlags},
     channel::table::ChannelTable,
+    counters,
     hv::{self, hypercall, interrupt::InterruptHandler, synic::Synic},
     memory::{FlagPage, MonitorPage},
     messages::MessageWork,
@@ -277,6 +278,7 @@ impl Connection {
         }
         if !waiter.done.wait_timeout(REPLY_TIMEOUT_MS) {
             cancel();
+            counters::TIMEOUTS.count();
             pr_err!("no reply to {:?} in {} s\n", key, REPLY_TIMEOUT_MS / 1000);
             return Err(ETIMEDOUT);
         }
@@ -295,6 +297,7 @@ impl Connection {
         match found {
             Some((waiter, reply)) => waiter.wake(reply),
             None => {
+                counters::STRAY_REPLIES.count();
                 crate::ratelimited!(pr_warn!("reply that nobody waits for: {:?}\n", message))
             }
         }
@@ -361,6 +364,10 @@ impl Connection {
             }
             Err(error) => {
                 self.state.store(DISCONNECTED, Release);
+                if error == ETIMEDOUT {
+                    // The host may still take the proposal, and the pages with it.
+                    self.leak_everything("no answer to the version proposed");
+                }
                 pr_err!("unable to connect to the host: {:?}\n", error);
                 Err(error)
             }
@@ -409,19 +416,19 @@ impl Connection {
             return;
         }
         let Ok(waiter) = Waiter::new() else {
-            return self.leak_everything("no memory");
+            return self.leak_everything("UNLOAD failed, no memory");
         };
         let Ok(token) = self
             .pending
             .lock()
             .register(ReplyKey::Unload, waiter.clone())
         else {
-            return self.leak_everything("no place to wait");
+            return self.leak_everything("UNLOAD failed, no place to wait");
         };
 
         if self.post(Unload::new().as_bytes()).is_err() {
             drop(self.pending.lock().cancel(token));
-            return self.leak_everything("the message could not be posted");
+            return self.leak_everything("UNLOAD could not be posted");
         }
         for _ in 0..UNLOAD_TIMEOUT_MS / UNLOAD_NOTICE_MS {
             if waiter.done.wait_timeout(UNLOAD_NOTICE_MS) {
@@ -430,15 +437,12 @@ impl Connection {
             pr_notice!("Waiting for VMBus UNLOAD to complete\n");
         }
         drop(self.pending.lock().cancel(token));
-        self.leak_everything("the host did not answer");
+        self.leak_everything("the host did not answer UNLOAD");
     }
 
     /// The host may go on writing to pages that it was told about, so they are never freed.
     fn leak_everything(&self, why: &str) {
-        pr_err!(
-            "UNLOAD failed, {}: pages shared with the host are not freed\n",
-            why
-        );
+        pr_err!("{}: pages shared with the host are not freed\n", why);
         self.doorbells.interrupt_page.pages().leak();
         self.doorbells.monitor_in.pages().leak();
         self.doorbells.monitor_out.pages().leak();

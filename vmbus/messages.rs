@@ -6,6 +6,7 @@ use crate::{
     abstractions::Shown,
     channel,
     connection::{busy_wait, Connection, CONNECTION},
+    counters,
     hv::{self, synic::Synic},
 };
 use kernel::{
@@ -62,10 +63,13 @@ impl WorkItem for MessageWork {
             match take_message(&connection, this.cpu) {
                 Taken::Nothing => return,
                 Taken::Message(message) => dispatch(&connection, &message),
-                Taken::Oversized(size) => crate::ratelimited!(pr_warn!(
-                    "message of {} bytes dropped, at most 240 are allowed\n",
-                    size
-                )),
+                Taken::Oversized(size) => {
+                    counters::BAD_MESSAGES.count();
+                    crate::ratelimited!(pr_warn!(
+                        "message of {} bytes dropped, at most 240 are allowed\n",
+                        size
+                    ));
+                }
             }
         }
         connection.schedule_messages(this.cpu);
@@ -106,6 +110,7 @@ fn take_message(connection: &Connection, cpu: CpuId) -> Taken {
 /// Gives a message to whoever it is for. Never waits for the host.
 fn dispatch(connection: &Arc<Connection>, message: &Message) {
     if message.message_type() != HVMSG_CHANNEL {
+        counters::BAD_MESSAGES.count();
         crate::ratelimited!(pr_warn!(
             "message of hypervisor type {:#x} ignored\n",
             message.message_type()
@@ -115,6 +120,7 @@ fn dispatch(connection: &Arc<Connection>, message: &Message) {
     let inbound = match Inbound::parse(message.payload()) {
         Ok(inbound) => inbound,
         Err(error) => {
+            counters::BAD_MESSAGES.count();
             crate::ratelimited!(pr_warn!("{}\n", Shown(&error)));
             return;
         }

@@ -18,6 +18,7 @@ pub mod abstractions;
 mod bus;
 mod channel;
 mod connection;
+mod counters;
 mod cpu;
 mod ffi;
 mod hv;
@@ -25,7 +26,7 @@ mod memory;
 mod messages;
 
 pub use bus::{Adapter, Device, DeviceId, Driver, IdTable, RawDevice, RawDriver};
-pub use channel::{ChannelConfig, Context, Handler, OpenChannel, Sender};
+pub use channel::{ChannelConfig, Context, Handler, OpenChannel, ReadMode, Sender};
 pub use vmbus_protocol as protocol;
 pub use vmbus_protocol::Guid;
 pub use vmbus_ring::{Outgoing, Packet};

@@ -37,7 +37,7 @@ use kernel::{
 };
 use vmbus::{
     abstractions::workqueue::{Delayed, DisableOnDrop, Plain},
-    ChannelConfig, Context, Device, DeviceId, Driver, IdTable, OpenChannel,
+    ChannelConfig, Context, Device, DeviceId, Driver, IdTable, OpenChannel, ReadMode,
 };
 
 mod inflate;
@@ -112,6 +112,8 @@ impl Driver for Balloon {
                     max_packet: MAX_PACKET,
                     user_data: &[],
                     context: Context::Process,
+                    mode: ReadMode::Batched,
+                    max_requests: 0,
                 },
             )?;
             let pressure = DisableOnDrop::new(shared.clone());

@@ -11,6 +11,7 @@ use kernel::{
     ffi::{c_int, c_uint},
     prelude::*,
     sync::atomic::{Acquire, Atomic, Full, Release},
+    types::NotThreadSafe,
 };
 
 /// What happens on each CPU that comes online or goes offline.
@@ -178,5 +179,27 @@ unsafe extern "C" fn teardown<T: CpuHotplugOps>(cpu: c_uint) -> c_int {
             0
         }
         Err(e) => e.to_errno(),
+    }
+}
+
+/// Keeps CPUs from coming online and going offline while it exists.
+///
+/// To be taken before locks that hotplug callbacks take.
+pub struct CpusReadGuard(NotThreadSafe);
+
+impl CpusReadGuard {
+    /// Waits for a hotplug operation that is under way. May sleep.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        // SAFETY: No requirements; undone by `drop` in the same task.
+        unsafe { bindings::cpus_read_lock() };
+        Self(NotThreadSafe)
+    }
+}
+
+impl Drop for CpusReadGuard {
+    fn drop(&mut self) {
+        // SAFETY: Taken by `new`, in the same task because the guard is not `Send`.
+        unsafe { bindings::cpus_read_unlock() };
     }
 }

@@ -4,7 +4,7 @@
 //! (`Documentation/ABI/stable/sysfs-bus-vmbus`).
 
 use super::{bus_type::Static, device::channel_of};
-use crate::{channel::Channel, ffi, memory};
+use crate::{channel::Channel, counters, ffi, memory};
 use core::{fmt::Write, mem::MaybeUninit, ptr};
 use kernel::{bindings, ffi::c_char, prelude::*, str::as_char_ptr_in_const_context, sync::Arc};
 use vmbus_protocol::class;
@@ -100,6 +100,8 @@ device_attributes! {
     channel_vp_mapping, c"channel_vp_mapping", |ch, page| {
         Ok(write!(page, "{}:{}", ch.relid(), ch.target_cpu())?)
     };
+    events, c"events", |ch, page| Ok(write!(page, "{}", ch.events())?);
+    dropped_packets, c"dropped_packets", |ch, page| Ok(write!(page, "{}", ch.dropped())?);
     out_intr_mask, c"out_intr_mask", |ch, page| {
         Ok(write!(page, "{}", ch.ring_stats()?.outgoing.interrupt_mask)?)
     };
@@ -132,16 +134,24 @@ device_attributes! {
     };
 }
 
-/// A group without a folder of its own.
-const fn group(attrs: *mut *mut bindings::attribute) -> Static<bindings::attribute_group> {
+/// A group of attributes, in a folder of its own if it has a name.
+const fn group(
+    name: Option<&'static CStr>,
+    attrs: *mut *mut bindings::attribute,
+) -> Static<bindings::attribute_group> {
     Static(bindings::attribute_group {
+        name: match name {
+            Some(name) => as_char_ptr_in_const_context(name),
+            None => ptr::null(),
+        },
         __bindgen_anon_2: bindings::attribute_group__bindgen_ty_2 { attrs },
         // SAFETY: All other fields are pointers, for which zero means "not there".
         ..unsafe { MaybeUninit::<bindings::attribute_group>::zeroed().assume_init() }
     })
 }
 
-static DEVICE_GROUP: Static<bindings::attribute_group> = group(DEVICE_ATTRIBUTES.as_ptr().cast());
+static DEVICE_GROUP: Static<bindings::attribute_group> =
+    group(None, DEVICE_ATTRIBUTES.as_ptr().cast());
 
 /// The attribute groups of every device on the bus.
 pub(super) static DEVICE_GROUPS: Static<[*const bindings::attribute_group; 2]> =
@@ -166,8 +176,48 @@ static HIBERNATION: Static<bindings::bus_attribute> = Static(bindings::bus_attri
 static BUS_ATTRIBUTES: Static<[*mut bindings::attribute; 2]> =
     Static([HIBERNATION.as_ptr().cast(), ptr::null_mut()]);
 
-static BUS_GROUP: Static<bindings::attribute_group> = group(BUS_ATTRIBUTES.as_ptr().cast());
+static BUS_GROUP: Static<bindings::attribute_group> = group(None, BUS_ATTRIBUTES.as_ptr().cast());
+
+/// Defines the files of the bus's `counters` folder: name, and where the number comes from.
+macro_rules! counter_attributes {
+    ($($ident:ident, $name:literal, $get:expr;)*) => {
+        $(mod $ident {
+            use super::*;
+
+            extern "C" fn show(_bus: *const bindings::bus_type, buf: *mut c_char) -> isize {
+                emit(buf, |page| Ok(write!(page, "{}", $get)?))
+            }
+
+            pub(super) static ATTRIBUTE: Static<bindings::bus_attribute> =
+                Static(bindings::bus_attribute {
+                    attr: bindings::attribute {
+                        name: as_char_ptr_in_const_context($name),
+                        mode: 0o444,
+                    },
+                    show: Some(show),
+                    store: None,
+                });
+        })*
+
+        static COUNTER_ATTRIBUTES: Static<
+            [*mut bindings::attribute; [$(stringify!($ident)),*].len() + 1]
+        > = Static([$($ident::ATTRIBUTE.as_ptr().cast(),)* ptr::null_mut()]);
+    };
+}
+
+counter_attributes! {
+    bad_messages, c"bad_messages", counters::BAD_MESSAGES.get();
+    stray_replies, c"stray_replies", counters::STRAY_REPLIES.get();
+    timeouts, c"timeouts", counters::TIMEOUTS.get();
+    refused_offers, c"refused_offers", counters::REFUSED_OFFERS.get();
+    ignored_offers, c"ignored_offers", counters::IGNORED_OFFERS.get();
+    bad_rescinds, c"bad_rescinds", counters::BAD_RESCINDS.get();
+    leaked_pages, c"leaked_pages", counters::leaked_pages();
+}
+
+static COUNTER_GROUP: Static<bindings::attribute_group> =
+    group(Some(c"counters"), COUNTER_ATTRIBUTES.as_ptr().cast());
 
 /// The attribute groups of the bus itself.
-pub(super) static BUS_GROUPS: Static<[*const bindings::attribute_group; 2]> =
-    Static([BUS_GROUP.as_ptr(), ptr::null()]);
+pub(super) static BUS_GROUPS: Static<[*const bindings::attribute_group; 3]> =
+    Static([BUS_GROUP.as_ptr(), COUNTER_GROUP.as_ptr(), ptr::null()]);

@@ -6,12 +6,13 @@ mod gpadl;
 pub(crate) mod offer;
 mod open;
 mod receive;
+mod requests;
 mod send;
 pub(crate) mod table;
 
 pub(crate) use offer::take_everything_down;
 pub use open::{ChannelConfig, OpenChannel};
-pub use receive::{Context, Handler};
+pub use receive::{Context, Handler, ReadMode};
 pub use send::Sender;
 
 use crate::{
@@ -32,12 +33,13 @@ use kernel::{
     workqueue::{Work, WorkItem},
 };
 use receive::Drain;
+use send::Transmitter;
 use vmbus_protocol::{
     channel::{ChannelLife, State},
     message::Offer,
     offers::{LiveChannel, Properties},
 };
-use vmbus_ring::{RingStats, Writer};
+use vmbus_ring::RingStats;
 
 /// Work items of a channel: events from the host, and the two ends of its device's life.
 const EVENT: u64 = 0;
@@ -62,9 +64,9 @@ pub(crate) struct Channel {
     dead: Atomic<bool>,
     #[pin]
     life: SpinLock<ChannelLife>,
-    /// The outgoing ring while the channel is open.
+    /// The outgoing ring and the requests under way while the channel is open.
     #[pin]
-    tx: SpinLockIrq<Option<Writer<RingMap>>>,
+    tx: SpinLockIrq<Option<Transmitter>>,
     /// The incoming ring and its handler while the channel is open and no event is being handled.
     #[pin]
     rx: SpinLockIrq<Option<KBox<dyn Drain>>>,
@@ -164,12 +166,22 @@ impl Channel {
         }
     }
 
+    /// Events that the host signalled so far.
+    pub(crate) fn events(&self) -> u64 {
+        self.events.load(Relaxed)
+    }
+
+    /// Packets that were dropped so far because something was wrong with them.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
+    }
+
     /// Statistics of both rings; `EINVAL` while the channel is not open.
     pub(crate) fn ring_stats(&self) -> Result<ChannelStats> {
         let view = self.rx_view.lock();
         let incoming = vmbus_ring::stats(view.as_ref().ok_or(EINVAL)?);
         let tx = self.tx.lock();
-        let outgoing = vmbus_ring::stats(tx.as_ref().ok_or(EINVAL)?.memory());
+        let outgoing = vmbus_ring::stats(tx.as_ref().ok_or(EINVAL)?.writer.memory());
 
         Ok(ChannelStats { outgoing, incoming })
     }
@@ -198,7 +210,6 @@ impl Channel {
     }
 
     /// Rings the host's doorbell of this channel. Any context.
-    #[inline]
     fn signal_host(&self) {
         if !self.offer.dedicated_interrupt {
             self.doorbells

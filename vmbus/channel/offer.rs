@@ -10,10 +10,10 @@
 
 use super::{table::ChannelTable, Channel, ADD, REMOVE};
 use crate::{
-    abstractions::Shown,
+    abstractions::{cpuhp::CpusReadGuard, Shown},
     bus::NewDevice,
     connection::{Connection, CONNECTION, CONNECT_CPU},
-    hv,
+    counters, hv,
 };
 use kernel::{prelude::*, sync::Arc};
 use vmbus_protocol::{
@@ -29,12 +29,17 @@ pub(crate) fn on_offer(connection: &Arc<Connection>, offer: Offer) {
     let instance = offer.instance;
 
     if !connection.is_connected() {
+        counters::REFUSED_OFFERS.count();
         crate::ratelimited!(pr_warn!(
             "{}: offer before a version was agreed\n",
             Shown(&instance)
         ));
         return;
     }
+    // A CPU that is chosen here cannot go offline before the channel is in the list that
+    // `crate::cpu` looks at.
+    let _online = CpusReadGuard::new();
+
     match connection
         .channels
         .insert(|list| decide(connection, offer, list))
@@ -74,6 +79,7 @@ fn decide(
             Channel::new(connection, offer, properties, cpu).map(Some)
         }
         Admission::SubChannel { primary_relid, .. } => {
+            counters::IGNORED_OFFERS.count();
             crate::ratelimited!(pr_info!(
                 "{}: sub-channel {} of relid {} ignored, no driver asks for sub-channels yet\n",
                 Shown(&offer.instance),
@@ -82,8 +88,10 @@ fn decide(
             ));
             Ok(None)
         }
+        // Nothing is suspended, so admission never says this.
         Admission::Resumed(_) => Ok(None),
         Admission::Ignore(reason) => {
+            counters::IGNORED_OFFERS.count();
             crate::ratelimited!(pr_info!(
                 "{}: offer of class {} ignored: {:?}\n",
                 Shown(&offer.instance),
@@ -93,6 +101,7 @@ fn decide(
             Ok(None)
         }
         Admission::Refuse(error) => {
+            counters::REFUSED_OFFERS.count();
             crate::ratelimited!(pr_warn!(
                 "{}: offer refused: {}\n",
                 Shown(&offer.instance),
@@ -105,8 +114,6 @@ fn decide(
 
 /// Chooses the CPU that the host interrupts: slow devices share the connect CPU, fast ones spread
 /// over the CPUs that are online.
-///
-/// Runs under the lock of the channel list, which a CPU that goes offline takes as well.
 fn choose_cpu(list: &[Arc<Channel>], properties: &Properties) -> u32 {
     if !properties.class.is_some_and(|class| class.perf_device) {
         return CONNECT_CPU;
@@ -121,6 +128,7 @@ fn choose_cpu(list: &[Arc<Channel>], properties: &Properties) -> u32 {
 /// Takes a rescind from the host. A repeated one, or one of an unknown relid, changes nothing.
 pub(crate) fn on_rescind(connection: &Arc<Connection>, relid: u32) {
     let Some(channel) = connection.channels.get(relid) else {
+        counters::BAD_RESCINDS.count();
         crate::ratelimited!(pr_warn!(
             "rescind of relid {}, which is not in use\n",
             relid
@@ -130,6 +138,7 @@ pub(crate) fn on_rescind(connection: &Arc<Connection>, relid: u32) {
     let action = channel.life.lock().rescind();
 
     if action == RescindAction::Ignore {
+        counters::BAD_RESCINDS.count();
         return;
     }
     channel.mark_dead();

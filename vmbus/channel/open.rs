@@ -5,7 +5,9 @@
 use super::{
     gpadl::Gpadl,
     offer,
-    receive::{Context, Drain, Handler, Receiver},
+    receive::{Context, Drain, Handler, ReadMode, Receiver},
+    requests,
+    send::Transmitter,
     Channel, Sender, EVENT,
 };
 use crate::{
@@ -43,6 +45,11 @@ pub struct ChannelConfig<'a> {
     pub user_data: &'a [u8],
     /// Where the handler runs.
     pub context: Context,
+    /// Whether the host interrupts while packets are being handled.
+    pub mode: ReadMode,
+    /// Requests with a completion that may be under way at the same time; see
+    /// [`Sender::request`].
+    pub max_requests: usize,
 }
 
 /// An open channel. Dropping closes it.
@@ -113,10 +120,12 @@ impl<'bound> OpenChannel<'bound> {
         init_control(&recv);
         let writer = Writer::new(send).map_err(|_| EINVAL)?;
         let reader = Reader::new(recv).map_err(|_| EINVAL)?;
-        let receiver: KBox<dyn Drain> = KBox::new(
-            Receiver::new(reader, config.max_packet, handler)?,
-            GFP_KERNEL,
-        )?;
+        let receiver: KBox<dyn Drain> =
+            KBox::new(Receiver::new(reader, config, handler)?, GFP_KERNEL)?;
+        let transmitter = Transmitter {
+            writer,
+            requests: requests::new_table(config.max_requests)?,
+        };
         let view = RingPages::map_recv(&ring)?;
         let gpadl = Gpadl::create(connection, channel.relid(), ring.pages(), || {
             !channel.dead.load(Relaxed)
@@ -125,7 +134,7 @@ impl<'bound> OpenChannel<'bound> {
         channel
             .softirq
             .store(config.context == Context::Softirq, Relaxed);
-        *channel.tx.lock() = Some(writer);
+        *channel.tx.lock() = Some(transmitter);
         *channel.rx.lock() = Some(receiver);
         *channel.rx_view.lock() = Some(view);
         Ok(Self {
@@ -196,9 +205,9 @@ impl Drop for OpenChannel<'_> {
     fn drop(&mut self) {
         let channel = self.channel.clone();
         // Whatever is taken out of a lock is dropped after the lock is released: unmapping sleeps.
-        let writer = channel.tx.lock().take();
+        let transmitter = channel.tx.lock().take();
 
-        drop(writer);
+        drop(transmitter);
         workqueue::disable_sync::<Channel, EVENT>(&channel);
         let receiver = channel.rx.lock().take();
 

@@ -2,7 +2,7 @@
 
 //! Receiving packets from the host.
 
-use super::{Channel, Sender};
+use super::{Channel, ChannelConfig, Sender};
 use crate::{abstractions::Shown, connection::CONNECTION, memory::RingMap};
 use kernel::{
     prelude::*,
@@ -20,6 +20,15 @@ pub enum Context {
     Process,
     /// In softirq context: lower latency, must not sleep.
     Softirq,
+}
+
+/// Whether the host interrupts while packets are being handled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum ReadMode {
+    /// Interrupts are masked until the ring is empty: for channels with many packets.
+    Batched,
+    /// Interrupts stay on: for channels with one message at a time.
+    Direct,
 }
 
 /// What a driver does with the packets of a channel.
@@ -58,15 +67,21 @@ pub(super) trait Drain: Send {
 pub(super) struct Receiver<H: Handler> {
     reader: Reader<RingMap>,
     buffer: KVec<u8>,
+    mode: ReadMode,
     handler: Arc<H>,
 }
 
 impl<H: Handler> Receiver<H> {
-    /// A receiver for packets of at most `max_packet` bytes, descriptor included.
-    pub(super) fn new(reader: Reader<RingMap>, max_packet: usize, handler: Arc<H>) -> Result<Self> {
+    /// A receiver as `config` wants it.
+    pub(super) fn new(
+        reader: Reader<RingMap>,
+        config: &ChannelConfig<'_>,
+        handler: Arc<H>,
+    ) -> Result<Self> {
         Ok(Self {
             reader,
-            buffer: KVec::from_elem(0, max_packet, GFP_KERNEL)?,
+            buffer: KVec::from_elem(0, config.max_packet, GFP_KERNEL)?,
+            mode: config.mode,
             handler,
         })
     }
@@ -107,7 +122,9 @@ impl<H: Handler> Drain for Receiver<H> {
         let mut budget = PACKETS_PER_RUN;
 
         loop {
-            self.reader.mask();
+            if self.mode == ReadMode::Batched {
+                self.reader.mask();
+            }
             match self.take_packets(sender, budget) {
                 Some(left) => budget = left,
                 None => return Drained::Empty,
@@ -119,7 +136,12 @@ impl<H: Handler> Drain for Receiver<H> {
                 return Drained::More;
             }
             self.handler.on_idle(sender);
-            if !self.reader.unmask_and_check() {
+            let more = match self.mode {
+                ReadMode::Batched => self.reader.unmask_and_check(),
+                ReadMode::Direct => self.reader.has_data(),
+            };
+
+            if !more {
                 return Drained::Empty;
             }
         }

@@ -2,14 +2,20 @@
 
 //! Sending packets to the host.
 
-use super::Channel;
-use crate::abstractions::Shown;
+use super::{requests::Requests, Channel};
+use crate::{abstractions::Shown, memory::RingMap};
 use kernel::{
     prelude::*,
     sync::{atomic::Relaxed, Arc},
 };
 use vmbus_protocol::packet::PacketFlags;
-use vmbus_ring::{Outgoing, SendError};
+use vmbus_ring::{Outgoing, SendError, Sent, Writer};
+
+/// What sending needs while a channel is open.
+pub(super) struct Transmitter {
+    pub(super) writer: Writer<RingMap>,
+    pub(super) requests: Requests,
+}
 
 /// The sending side of a channel. Clones send on the same channel.
 ///
@@ -26,6 +32,15 @@ impl Sender {
     /// - `EIO`: the host corrupted the ring; the channel is broken from now on.
     #[inline]
     pub fn send(&self, packet: &Outgoing<'_>) -> Result {
+        self.send_with(|tx| Ok(tx.writer.send(packet)))
+    }
+
+    /// Runs `write` with the ring locked and does what its outcome demands.
+    #[inline]
+    pub(super) fn send_with(
+        &self,
+        write: impl FnOnce(&mut Transmitter) -> Result<Result<Sent, SendError>>,
+    ) -> Result {
         let channel = &self.0;
 
         if channel.dead.load(Relaxed) {
@@ -34,7 +49,7 @@ impl Sender {
         let result = {
             let mut tx = channel.tx.lock();
 
-            (*tx).as_mut().ok_or(ENODEV)?.send(packet)
+            write((*tx).as_mut().ok_or(ENODEV)?)?
         };
 
         match result {

@@ -60,7 +60,6 @@ pub(crate) fn post_message(connection: u32, payload: &[u8]) -> Result<(), Status
 /// Signals the host's event flag behind `connection`, the doorbell of one channel.
 ///
 /// Any context.
-#[inline]
 pub(crate) fn signal_event(connection: u32) -> Result<(), Status> {
     // SAFETY: A fast hypercall: its input is in registers, no memory is involved.
     check(unsafe { ffi::vmbus_shim_signal_event(connection) })

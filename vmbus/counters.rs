@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Counters of what went wrong, readable under `/sys/bus/vmbus/counters/`.
+
+use crate::memory;
+use kernel::sync::atomic::{Atomic, Relaxed};
+
+/// A number that only grows.
+pub(crate) struct Counter(Atomic<u64>);
+
+impl Counter {
+    /// Nothing counted yet.
+    pub(crate) const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    /// Counts one more. Any context.
+    #[inline]
+    pub(crate) fn count(&self) {
+        self.0.fetch_add(1u64, Relaxed);
+    }
+
+    /// The number so far.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Messages that were dropped because they were malformed or of an unknown type.
+pub(crate) static BAD_MESSAGES: Counter = Counter::new();
+/// Replies that nobody waited for.
+pub(crate) static STRAY_REPLIES: Counter = Counter::new();
+/// Requests that the host did not answer in time.
+pub(crate) static TIMEOUTS: Counter = Counter::new();
+/// Offers that were refused because something was wrong with them.
+pub(crate) static REFUSED_OFFERS: Counter = Counter::new();
+/// Offers that no driver can use.
+pub(crate) static IGNORED_OFFERS: Counter = Counter::new();
+/// Rescinds of channels that are not there, and repeated ones.
+pub(crate) static BAD_RESCINDS: Counter = Counter::new();
+
+/// Pages that were left to the host because it did not say that it is done with them.
+pub(crate) fn leaked_pages() -> u64 {
+    memory::leaked_pages()
+}
