@@ -148,6 +148,11 @@ impl Drop for Link {
     }
 }
 
+/// Whether the core has found a host.
+fn is_up() -> bool {
+    CONNECTION.with(|_| ()).is_some()
+}
+
 /// The machine is shut down or restarted: the host must not touch our memory any more.
 fn shutdown() {
     if let Some(connection) = CONNECTION.get() {

@@ -149,6 +149,10 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
     ) -> Result {
         let drv = reg.get();
 
+        if !crate::is_up() {
+            // The core is built in and found nothing to do on this machine.
+            return Err(ENODEV);
+        }
         // SAFETY: The driver is not registered yet, so nobody else looks at it.
         unsafe {
             (*drv).id_table = T::ID_TABLE.as_ptr();

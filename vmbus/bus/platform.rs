@@ -5,7 +5,9 @@
 //! `kernel::platform` is not used because it cannot force the probe to happen inside the
 //! registration, and the module wants to know at once whether the device is there.
 
+use super::bus_type::Static;
 use crate::ffi;
+use core::mem::MaybeUninit;
 use kernel::{
     acpi, bindings,
     device::Device,
@@ -34,6 +36,19 @@ static ROOT: Atomic<*mut bindings::device> = Atomic::new(core::ptr::null_mut());
 
 /// What runs when the machine is shut down or restarted.
 static SHUTDOWN: Atomic<usize> = Atomic::new(0);
+
+/// Suspend and hibernation are refused: a resumed guest would have to bring all channels up again.
+static POWER: Static<bindings::dev_pm_ops> = Static(bindings::dev_pm_ops {
+    suspend: Some(refuse_suspend),
+    freeze: Some(refuse_suspend),
+    // SAFETY: All fields are options of functions, for which zero means "not there".
+    ..unsafe { MaybeUninit::<bindings::dev_pm_ops>::zeroed().assume_init() }
+});
+
+extern "C" fn refuse_suspend(_dev: *mut bindings::device) -> c_int {
+    pr_err!("suspend and hibernation are not supported yet; unload the VMBus drivers first\n");
+    EOPNOTSUPP.to_errno()
+}
 
 /// The registered platform driver.
 #[pin_data(PinnedDrop)]
@@ -66,6 +81,7 @@ impl PlatformDriver {
                     (*ptr).remove = Some(remove_callback);
                     (*ptr).shutdown = Some(shutdown_callback);
                     (*ptr).driver.name = c"vmbus_rust".as_char_ptr();
+                    (*ptr).driver.pm = POWER.as_ptr();
                     (*ptr).driver.acpi_match_table = ACPI_TABLE.as_ptr();
                     (*ptr).driver.probe_type = bindings::probe_type_PROBE_FORCE_SYNCHRONOUS;
                     // Unbinding by hand would pull the root away from under all devices.

@@ -124,8 +124,8 @@ impl Synic {
 
     /// Takes the SynIC of the running CPU out of service; its pages are free after that.
     ///
-    /// Any context, also a crash: registers only. SCONTROL is left on unless `all` is set,
-    /// because synthetic timers of other users hang on it.
+    /// Any context, also a crash: registers only. Synthetic timers go on: the kernel uses them in
+    /// direct mode, which needs no SynIC.
     pub(crate) fn disable_this_cpu() {
         let reg = msr::SINT0 + u32::from(MESSAGE_SINT);
 
