@@ -214,7 +214,29 @@ impl Drop for Workqueue {
 }
 
 /// A queue of the system, for [`enqueue_delayed`].
-pub use kernel::workqueue::{system_freezable, system_long, system_unbound, Queue};
+pub use kernel::workqueue::{system_freezable, system_long, Queue};
+
+/// Returns the system's queue for work that may run on any CPU.
+///
+/// It takes the place of `system_unbound`, at whose use the kernel warns.
+pub fn system_dfl() -> &'static Queue {
+    // SAFETY: `system_dfl_wq` is a C global, set up before modules are and there for ever.
+    unsafe { Queue::from_raw(bindings::system_dfl_wq) }
+}
+
+/// Returns the system's queue for work that may run on any CPU and may take long.
+pub fn system_dfl_long() -> &'static Queue {
+    // SAFETY: `system_dfl_long_wq` is a C global, set up before modules are and there for ever.
+    unsafe { Queue::from_raw(bindings::system_dfl_long_wq) }
+}
+
+/// Returns the system's queue for work that runs on the CPU that enqueues it.
+///
+/// It takes the place of `system`, at whose use the kernel warns.
+pub fn system_percpu() -> &'static Queue {
+    // SAFETY: `system_percpu_wq` is a C global, set up before modules are and there for ever.
+    unsafe { Queue::from_raw(bindings::system_percpu_wq) }
+}
 
 /// Enqueues a delayed work item on a queue of the system, to run in `ms` milliseconds.
 #[inline]
