@@ -17,9 +17,9 @@ use kernel::{
     page::PAGE_SIZE,
     prelude::*,
     sync::{atomic::Relaxed, Arc},
-    workqueue::{self, WorkItem},
+    workqueue::WorkItem,
 };
-use vmbus::{ratelimited, Sender};
+use vmbus::{abstractions::workqueue, ratelimited, Sender};
 
 /// The most pages that are taken before the host hears of them: 256 MiB.
 const MAX_MESSAGE_PAGES: u64 = 65_536;
@@ -31,7 +31,7 @@ pub(crate) fn request(shared: &Arc<Shared>, pages: u32) {
     *shared.request.lock() = Some(pages);
 
     // An error means that the work is about to run anyway, or that the device goes away.
-    let _ = workqueue::system_unbound().enqueue::<_, INFLATE>(shared.clone());
+    let _ = workqueue::system_dfl_long().enqueue::<_, INFLATE>(shared.clone());
 }
 
 impl WorkItem<INFLATE> for Shared {
