@@ -35,7 +35,7 @@ run shell:
 	$(HARNESS) $@ $(if $(LEVEL),--level $(LEVEL))
 
 test:
-	$(HARNESS) test $(if $(LEVEL),--level $(LEVEL)) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(CORE),--core $(CORE))
+	$(SETUP)/test $(if $(LEVEL),--level $(LEVEL)) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(CORE),--core $(CORE))
 
 modules:
 	$(SETUP)/modules $(if $(KDIR),--kdir $(KDIR)) $(if $(LLVM),--llvm)

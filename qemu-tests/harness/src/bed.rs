@@ -60,6 +60,8 @@ struct Shared {
 
 /// A running agent.
 pub(crate) struct Bed {
+    /// How the guest runs.
+    pub(crate) level: Level,
     /// The agent's folder with the sockets for QEMU.
     pub(crate) folder: String,
     process: Child,
@@ -111,6 +113,7 @@ impl Bed {
         let for_reader = Arc::clone(&shared);
         thread::spawn(move || receive(reader, &send, &for_reader));
         let mut it = Self {
+            level,
             folder: String::new(),
             process,
             line: Mutex::new(stream),

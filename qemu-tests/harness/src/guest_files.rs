@@ -23,6 +23,19 @@ pub(crate) fn counter(text: &str, name: &str) -> Option<u64> {
     })
 }
 
+/// Free pages of all zones of `/proc/zoneinfo`, with those that each CPU keeps
+/// at hand, which `nr_free_pages` leaves out.
+pub(crate) fn free_pages(zoneinfo: &str) -> u64 {
+    let mut sum = 0;
+    for line in zoneinfo.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let ["nr_free_pages" | "count:", pages] = words[..] {
+            sum += pages.parse().unwrap_or(0);
+        }
+    }
+    sum
+}
+
 /// One cache of `/proc/slabinfo`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Slab {
@@ -62,6 +75,12 @@ mod tests {
         assert_eq!(field_kib(text, "MemTotal"), Some(996_000));
         assert_eq!(field_kib(text, "Mem"), None);
         assert_eq!(counter("nr_free_pages 7\nnr_free 8\n", "nr_free"), Some(8));
+    }
+
+    #[test]
+    fn pages_of_cpus_are_free_too() {
+        let zone = "Node 0, zone DMA\n  pages free 3\n      nr_free_pages 3\n  pagesets\n    cpu: 0\n              count:    5\n              high: 9\n";
+        assert_eq!(free_pages(zone), 8);
     }
 
     #[test]

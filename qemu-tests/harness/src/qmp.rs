@@ -18,8 +18,7 @@ pub(crate) enum Line {
     /// Something happened.
     Event {
         /// Its name.
-        #[serde(rename = "event")]
-        _name: String,
+        event: String,
     },
     /// A command was done.
     Return {
@@ -69,7 +68,7 @@ mod tests {
         ));
         assert!(matches!(
             parse(r#"{"event":"RESET","data":{"guest":true},"timestamp":{}}"#),
-            Line::Event { _name } if _name == "RESET"
+            Line::Event { event } if event == "RESET"
         ));
         assert!(matches!(
             parse(r#"{"return":{},"id":3}"#),

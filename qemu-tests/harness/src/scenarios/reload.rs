@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use super::Context;
 use crate::devices::{self, BUS};
 use crate::failure::expect;
-use crate::guest_files::{counter, field_kib, slabs};
+use crate::guest_files::{field_kib, free_pages, slabs};
 use crate::vm::{Core, Vm};
 
 const ROUNDS: u64 = 20;
@@ -104,9 +104,8 @@ impl Use {
                       for s in /sys/kernel/slab/*/shrink; do echo 1 > $s; done; sleep 2";
         vm.exec(&["sh", "-c", shrink])?;
         let meminfo = vm.read("/proc/meminfo")?;
-        let vmstat = vm.exec(&["grep", "-E", "^nr_free_pages ", "/proc/vmstat"])?;
+        let free = free_pages(&vm.read("/proc/zoneinfo")?);
         let field = |name| field_kib(&meminfo, name).context(name);
-        let free = counter(&vmstat, "nr_free_pages").context("nr_free_pages")?;
         Ok(Self {
             slabs: slabs(&vm.read("/proc/slabinfo")?)
                 .into_iter()
