@@ -54,6 +54,8 @@ const MAX_PENDING: usize = 64;
 const DISCONNECTED: u32 = 0;
 const CONNECTING: u32 = 1;
 const CONNECTED: u32 = 2;
+/// Channels are being closed for good: nothing new is taken from the host.
+const CLOSING: u32 = 3;
 
 /// Somebody who waits for a reply.
 #[pin_data]
@@ -189,9 +191,20 @@ impl Connection {
         )
     }
 
-    /// Whether channels can be used.
+    /// Whether the host knows of this connection, so that it has to be told what ends.
     pub(crate) fn is_connected(&self) -> bool {
+        matches!(self.state.load(Acquire), CONNECTED | CLOSING)
+    }
+
+    /// Whether the host may offer channels.
+    pub(crate) fn takes_offers(&self) -> bool {
         self.state.load(Acquire) == CONNECTED
+    }
+
+    /// Takes no more offers from now on: what is there can be taken down in a bounded time.
+    pub(crate) fn close_to_offers(&self) {
+        // Without effect unless connected.
+        let _ = self.state.cmpxchg(CONNECTED, CLOSING, Full);
     }
 
     /// A number that no live GPADL or open request has.
@@ -410,9 +423,14 @@ impl Connection {
         Ok(())
     }
 
+    /// Ends the connection on this side; whether there was one, so that the host is told once.
+    fn disconnect(&self) -> bool {
+        matches!(self.state.xchg(DISCONNECTED, Full), CONNECTED | CLOSING)
+    }
+
     /// Ends the connection: the host forgets all channels and lets go of all memory. May sleep.
     pub(crate) fn unload(&self) {
-        if self.state.xchg(DISCONNECTED, Full) != CONNECTED {
+        if !self.disconnect() {
             return;
         }
         let Ok(waiter) = Waiter::new() else {
@@ -451,7 +469,7 @@ impl Connection {
     /// [`Self::unload`] for a crash: takes no lock, does not sleep, and reads the message pages
     /// itself. Bounded by the same time.
     pub(crate) fn unload_in_crash(&self) {
-        if self.state.xchg(DISCONNECTED, Full) != CONNECTED {
+        if !self.disconnect() {
             return;
         }
         let connection = self.message_connection.load(Relaxed);

@@ -127,6 +127,7 @@ impl Drop for Link {
     fn drop(&mut self) {
         let connection = &self.0;
 
+        connection.close_to_offers();
         connection.queues.devices.flush();
         channel::take_everything_down(connection);
         connection.unload();

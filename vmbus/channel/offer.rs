@@ -28,10 +28,10 @@ pub(crate) fn on_offer(connection: &Arc<Connection>, offer: Offer) {
     let relid = offer.relid;
     let instance = offer.instance;
 
-    if !connection.is_connected() {
+    if !connection.takes_offers() {
         counters::REFUSED_OFFERS.count();
         crate::ratelimited!(pr_warn!(
-            "{}: offer before a version was agreed\n",
+            "{}: offer while not connected\n",
             Shown(&instance)
         ));
         return;
