@@ -188,6 +188,13 @@ pub enum SetError {
         /// Its number.
         index: usize,
     },
+    /// A range has frames that the guest never gave to the host.
+    NotGiven {
+        /// Its number.
+        index: usize,
+        /// Its first frame.
+        start: u64,
+    },
 }
 
 impl fmt::Display for SetError {
@@ -202,6 +209,9 @@ impl fmt::Display for SetError {
             }
             SetError::Unaligned { index } => {
                 write!(f, "range {index} is not made of whole guest pages")
+            }
+            SetError::NotGiven { index, start } => {
+                write!(f, "range {index} at frame {start:#x} was never given")
             }
         }
     }
@@ -256,6 +266,30 @@ pub fn check_set(ranges: &[WireRange], limits: &RangeLimits) -> Result<u64, SetE
             });
         }
         total = total.saturating_add(u64::from(range.count()));
+    }
+    Ok(total)
+}
+
+/// Like [`check_set`], and every range must consist of frames that the guest
+/// gave to the host and has not got back, as `is_given` tells.
+///
+/// # Errors
+///
+/// See [`SetError`].
+pub fn check_returned(
+    ranges: &[WireRange],
+    limits: &RangeLimits,
+    mut is_given: impl FnMut(PageRange) -> bool,
+) -> Result<u64, SetError> {
+    let total = check_set(ranges, limits)?;
+    for (index, wire) in ranges.iter().enumerate() {
+        let range = PageRange::try_from(*wire).map_err(|error| SetError::Range { index, error })?;
+        if !is_given(range) {
+            return Err(SetError::NotGiven {
+                index,
+                start: range.start(),
+            });
+        }
     }
     Ok(total)
 }
