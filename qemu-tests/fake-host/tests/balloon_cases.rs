@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One test for each known bug of the balloon, with its right outcome.
+
+use balloon_protocol::{
+    message::{MessageError, Status, VERSION_0_3, VERSION_1_0, VERSION_2_0},
+    policy::{capabilities, floor_pages, pressure, units_per_page, MemoryCounts},
+    range::{check_returned, check_set, RangeLimits, SetError},
+    session::{Action, Features, IgnoreReason, Session, SessionError, State},
+    Inbound, PageRange,
+};
+use fake_host::balloon as wire;
+use std::collections::BTreeSet;
+
+const FEATURES: Features = Features {
+    hibernation: false,
+    balloon: true,
+    hot_add: true,
+};
+
+fn ready(features: Features) -> Session<'static> {
+    let mut session = Session::new(features);
+    assert!(matches!(session.start(), Action::SendVersion { .. }));
+    let accepted = |kind: usize| Inbound::parse(&ACCEPTED[kind]).unwrap();
+    assert_eq!(session.on_message(&accepted(0)), Action::SendCapabilities);
+    assert_eq!(session.on_message(&accepted(1)), Action::Start);
+    session
+}
+
+static ACCEPTED: [[u8; 16]; 2] = [
+    [2, 0, 16, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+    [4, 0, 16, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+];
+
+#[test]
+fn b01_range_count_beyond_the_message() {
+    let ranges: Vec<u64> = (0..520).map(|i| wire::range(i * 2, 1)).collect();
+    for k in [1usize, 2, 16, 510] {
+        for more in [false, true] {
+            for (count, fits) in [
+                (k as u32 - 1, true),
+                (k as u32, true),
+                (k as u32 + 1, false),
+                (511, false),
+                (512, false),
+                (0xffff, false),
+                (0x8000_0000, false),
+                (u32::MAX, false),
+            ] {
+                let body = wire::unballoon_body(more, count, &ranges[..k]);
+                let bytes = wire::honest(8, &body);
+                match Inbound::parse(&bytes) {
+                    Ok(Inbound::UnballoonRequest(request)) => {
+                        assert!(fits, "{count} of {k}");
+                        assert_eq!(request.ranges.len() as u32, count);
+                        assert_eq!(request.more_pages, more);
+                    }
+                    Err(MessageError::RangeCount { count: c, limit }) => {
+                        assert!(!fits, "{count} of {k}");
+                        assert_eq!((c, limit), (count, k as u32));
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn b01_both_lengths_have_to_cover_the_ranges() {
+    let body = wire::unballoon_body(
+        false,
+        3,
+        &[wire::range(1, 1), wire::range(3, 1), wire::range(5, 1)],
+    );
+    let full = wire::honest(8, &body);
+    assert!(Inbound::parse(&full).is_ok());
+    // The head claims more than was received.
+    let limit = |bytes: &[u8]| match Inbound::parse(bytes) {
+        Err(MessageError::RangeCount { limit, .. }) => limit,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(limit(&full[..full.len() - 1]), 2);
+    assert_eq!(limit(&full[..24]), 1);
+    // More was received than the head claims.
+    assert_eq!(limit(&wire::message(8, 24, &body)), 1);
+    assert_eq!(limit(&wire::message(8, 16, &body)), 0);
+    assert!(matches!(
+        Inbound::parse(&wire::message(8, 15, &body)),
+        Err(MessageError::TooShort { want: 16, .. })
+    ));
+}
+
+#[test]
+fn p04_frames_never_given_are_refused_as_a_whole() {
+    let given: BTreeSet<u64> = (100..200).collect();
+    let owned = |range: PageRange| (range.start()..range.end()).all(|pfn| given.contains(&pfn));
+    let check = |ranges: &[u64]| {
+        let bytes = wire::unballoon(false, ranges);
+        match Inbound::parse(&bytes).unwrap() {
+            Inbound::UnballoonRequest(request) => {
+                check_returned(request.ranges, &RangeLimits::default(), owned)
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(
+        check(&[wire::range(100, 50), wire::range(150, 50)]),
+        Ok(100)
+    );
+    assert_eq!(
+        check(&[wire::range(100, 50), wire::range(150, 51)]),
+        Err(SetError::NotGiven {
+            index: 1,
+            start: 150
+        })
+    );
+    assert_eq!(
+        check(&[wire::range(99, 1)]),
+        Err(SetError::NotGiven {
+            index: 0,
+            start: 99
+        })
+    );
+    // A duplicate would free twice.
+    assert_eq!(
+        check(&[wire::range(100, 10), wire::range(109, 1)]),
+        Err(SetError::Overlap {
+            first: 0,
+            second: 1
+        })
+    );
+    assert!(matches!(
+        check(&[wire::range(100, 0)]),
+        Err(SetError::Range { index: 0, .. })
+    ));
+}
+
+#[test]
+fn c15_nonsense_ranges() {
+    let top = (1u64 << 40) - 1;
+    let check = |ranges: &[u64], limits: &RangeLimits| {
+        let bytes = wire::unballoon(false, ranges);
+        match Inbound::parse(&bytes).unwrap() {
+            Inbound::UnballoonRequest(request) => check_set(request.ranges, limits),
+            other => panic!("{other:?}"),
+        }
+    };
+    let any = RangeLimits::default();
+    assert_eq!(check(&[wire::range(top, 1)], &any), Ok(1));
+    assert!(matches!(
+        check(&[wire::range(top, 2)], &any),
+        Err(SetError::Range { .. })
+    ));
+    let limits = RangeLimits {
+        end_frame: 1000,
+        guest_page_units: 1,
+    };
+    assert_eq!(check(&[wire::range(999, 1)], &limits), Ok(1));
+    assert_eq!(
+        check(&[wire::range(0, 1), wire::range(999, 2)], &limits),
+        Err(SetError::BeyondEnd {
+            index: 1,
+            end: 1001
+        })
+    );
+    assert_eq!(check(&[], &limits), Ok(0));
+}
+
+#[test]
+fn p07_guest_messages_echoed_back() {
+    let mut session = ready(FEATURES);
+    for kind in [0u16, 1, 3, 5, 7, 9, 11, 13, 0xffff] {
+        let bytes = wire::honest(kind, &[0; 40]);
+        assert_eq!(
+            Inbound::parse(&bytes),
+            Err(MessageError::Unexpected { kind })
+        );
+        session.on_bad_message();
+    }
+    assert_eq!(session.ignored(), 9);
+    assert_eq!(session.state(), State::Ready);
+}
+
+#[test]
+fn c18_every_length_of_every_type() {
+    for kind in 0..=13u16 {
+        for len in 0..64usize {
+            let mut bytes = wire::honest(kind, &[0; 64]);
+            bytes.truncate(len);
+            // Parsing ends in something; nothing beyond `len` is looked at.
+            let _ = Inbound::parse(&bytes);
+        }
+    }
+    assert_eq!(
+        Inbound::parse(&[0; 7]),
+        Err(MessageError::NoHeader { got: 7 })
+    );
+    assert!(Inbound::parse(&wire::info(0, &4096u64.to_le_bytes())).is_ok());
+    let mut short = wire::info(0, &4096u64.to_le_bytes());
+    short.truncate(28);
+    assert!(Inbound::parse(&short).is_err());
+}
+
+#[test]
+fn b11_larger_guest_pages() {
+    let counts = MemoryCounts {
+        available: 10,
+        committed: 20,
+        ballooned: 3,
+        added: 7,
+        onlined: 5,
+        floor: 1,
+    };
+    for (page_size, units) in [(4096u32, 1u64), (16384, 4), (65536, 16)] {
+        assert_eq!(units_per_page(page_size), Some(units as u32));
+        let report = pressure(&counts, units as u32);
+        assert_eq!(report.available, 10 * units);
+        assert_eq!(report.committed, 26 * units);
+        let status = Status::new(1, report);
+        assert_eq!(status.available.get(), 10 * units);
+        let bits = capabilities(page_size, true, 128 << 20);
+        assert_eq!(bits.balloon, page_size == 4096);
+        assert_eq!(bits.hot_add_alignment, 7);
+        // The floor is the same amount of memory, whatever the page size.
+        let total = (4u64 << 30) / u64::from(page_size);
+        let floor = floor_pages(total, page_size) * u64::from(page_size);
+        assert_eq!(floor, (232 << 20) + (4u64 << 30) / 16);
+    }
+    assert_eq!(units_per_page(0), None);
+    assert_eq!(units_per_page(2048), None);
+    assert_eq!(units_per_page(4097), None);
+    // No node id on arm64: hot add is off.
+    assert!(!capabilities(65536, false, 512 << 20).hot_add);
+
+    // A range that is not made of whole guest pages is refused.
+    let bytes = wire::unballoon(false, &[wire::range(16, 16), wire::range(40, 8)]);
+    let Inbound::UnballoonRequest(request) = Inbound::parse(&bytes).unwrap() else {
+        panic!("not an unballoon request");
+    };
+    let limits = RangeLimits {
+        guest_page_units: 16,
+        ..RangeLimits::default()
+    };
+    assert_eq!(
+        check_set(request.ranges, &limits),
+        Err(SetError::Unaligned { index: 1 })
+    );
+}
+
+#[test]
+fn b12_host_refuses_every_version() {
+    let versions = [VERSION_2_0, VERSION_1_0, VERSION_0_3];
+    let mut session = Session::with_versions(FEATURES, &versions);
+    let refused = wire::accepted(2, false);
+    let refused = Inbound::parse(&refused).unwrap();
+    let mut action = session.start();
+    for (i, version) in versions.into_iter().enumerate() {
+        assert_eq!(
+            action,
+            Action::SendVersion {
+                version,
+                is_last_attempt: i == 2
+            }
+        );
+        action = session.on_message(&refused);
+    }
+    assert_eq!(action, Action::Fail(SessionError::VersionRefused));
+    // Nothing revives a failed session.
+    let late = wire::accepted(2, true);
+    assert_eq!(
+        session.on_message(&Inbound::parse(&late).unwrap()),
+        Action::Ignore(IgnoreReason::UnexpectedResponse)
+    );
+    assert_eq!(session.state(), State::Failed(SessionError::VersionRefused));
+
+    // The default proposes 2.0 alone, as its last attempt.
+    let mut session = Session::new(FEATURES);
+    assert_eq!(
+        session.start(),
+        Action::SendVersion {
+            version: VERSION_2_0,
+            is_last_attempt: true
+        }
+    );
+    assert_eq!(
+        session.on_message(&refused),
+        Action::Fail(SessionError::VersionRefused)
+    );
+}
+
+#[test]
+fn b12_host_never_answers_or_refuses_capabilities() {
+    let mut session = Session::new(FEATURES);
+    let _ = session.start();
+    assert_eq!(
+        session.on_timeout(),
+        Action::Fail(SessionError::VersionTimeout)
+    );
+
+    let mut session = Session::new(FEATURES);
+    let _ = session.start();
+    let _ = session.on_message(&Inbound::parse(&ACCEPTED[0]).unwrap());
+    assert_eq!(
+        session.on_timeout(),
+        Action::Fail(SessionError::CapabilitiesTimeout)
+    );
+
+    let mut session = Session::new(FEATURES);
+    let _ = session.start();
+    let _ = session.on_message(&Inbound::parse(&ACCEPTED[0]).unwrap());
+    let refused = wire::accepted(4, false);
+    assert_eq!(
+        session.on_message(&Inbound::parse(&refused).unwrap()),
+        Action::Fail(SessionError::CapabilitiesRefused)
+    );
+
+    let mut session = Session::new(FEATURES);
+    let _ = session.start();
+    assert_eq!(
+        session.on_send_failed(),
+        Action::Fail(SessionError::SendFailed)
+    );
+}
+
+#[test]
+fn c19_hibernation_answers_at_once_and_logs_once() {
+    let mut session = ready(Features {
+        hibernation: true,
+        ..FEATURES
+    });
+    let balloon = wire::balloon(1000);
+    let balloon = Inbound::parse(&balloon).unwrap();
+    for log in [true, false, false] {
+        assert_eq!(
+            session.on_message(&balloon),
+            Action::AnswerEmptyBalloon { log }
+        );
+    }
+    for (more, respond) in [(true, false), (false, true)] {
+        let bytes = wire::unballoon(more, &[wire::range(1, 1)]);
+        assert_eq!(
+            session.on_message(&Inbound::parse(&bytes).unwrap()),
+            Action::RefuseUnballoon {
+                respond,
+                log: false
+            }
+        );
+    }
+    let hot_add = wire::hot_add(wire::range(0x100000, 0x8000));
+    let hot_add = Inbound::parse(&hot_add).unwrap();
+    assert_eq!(
+        session.on_message(&hot_add),
+        Action::RefuseHotAdd { log: true }
+    );
+    assert_eq!(
+        session.on_message(&hot_add),
+        Action::RefuseHotAdd { log: false }
+    );
+}
+
+#[test]
+fn c20_requests_out_of_turn() {
+    // Before the negotiation is over.
+    let mut session = Session::new(FEATURES);
+    let _ = session.start();
+    let request = wire::balloon(10);
+    let request = Inbound::parse(&request).unwrap();
+    assert_eq!(
+        session.on_message(&request),
+        Action::Ignore(IgnoreReason::NotReady)
+    );
+    // A second request does not change the one that is being served.
+    let mut session = ready(FEATURES);
+    assert_eq!(
+        session.on_message(&request),
+        Action::Balloon { page_count: 10 }
+    );
+    assert_eq!(
+        session.on_message(&request),
+        Action::Ignore(IgnoreReason::Busy)
+    );
+    session.balloon_done();
+    assert_eq!(
+        session.on_message(&request),
+        Action::Balloon { page_count: 10 }
+    );
+}
+
+#[test]
+fn c16_hot_add_regions() {
+    let parse = |bytes: &[u8]| match Inbound::parse(bytes) {
+        Ok(Inbound::HotAddRequest(request)) => Ok(request),
+        Err(error) => Err(error),
+        other => panic!("{other:?}"),
+    };
+    let plain = parse(&wire::hot_add(wire::range(0x100000, 0x8000))).unwrap();
+    assert!(!plain.host_regions && plain.region.is_none());
+    let region = parse(&wire::hot_add_region(
+        wire::range(0x100000, 0x100),
+        wire::range(0x100000, 0x8000),
+    ))
+    .unwrap();
+    assert_eq!(region.region.unwrap().count(), 0x8000);
+    let none = parse(&wire::hot_add_region(wire::range(0x100000, 0x100), 0)).unwrap();
+    assert!(none.host_regions && none.region.is_none());
+    assert_eq!(
+        parse(&wire::hot_add_region(
+            wire::range(0x100000, 0x8001),
+            wire::range(0x100000, 0x8000),
+        )),
+        Err(MessageError::OutsideRegion)
+    );
+    assert!(parse(&wire::hot_add(wire::range(0x100000, 0))).is_err());
+    assert!(parse(&wire::hot_add(u64::MAX)).is_err());
+}

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Replays the fuzz seeds, and random variations of them, on stable.
+//!
+//! `FUZZ_ITERATIONS` sets the number of random inputs for each target.
+//! `WRITE_SEEDS=1` writes the seeds that are made here to the seed folder.
+
+use fake_host::{balloon, fuzz, messages, ring::descriptor, rng::Rng};
+use std::{fs, path::PathBuf};
+use vmbus_protocol::class;
+
+type Target = fn(&[u8]);
+
+fn folder(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../fuzz/seeds")
+        .join(name)
+}
+
+fn seeds(name: &str, made: Vec<(&str, Vec<u8>)>) -> Vec<Vec<u8>> {
+    if std::env::var_os("WRITE_SEEDS").is_some() {
+        fs::create_dir_all(folder(name)).unwrap();
+        for (file, bytes) in &made {
+            fs::write(folder(name).join(file), bytes).unwrap();
+        }
+    }
+    let mut files: Vec<PathBuf> = fs::read_dir(folder(name))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    let seeds: Vec<Vec<u8>> = files.iter().map(|file| fs::read(file).unwrap()).collect();
+    for (file, bytes) in made {
+        assert!(seeds.contains(&bytes), "seed {file} is missing or stale");
+    }
+    seeds
+}
+
+fn replay(name: &str, target: Target, made: Vec<(&str, Vec<u8>)>) {
+    let seeds = seeds(name, made);
+    for seed in &seeds {
+        target(seed);
+    }
+    let iterations = std::env::var("FUZZ_ITERATIONS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(20_000u32);
+    let mut rng = Rng::new(0x9e37_79b9_7f4a_7c15);
+    for _ in 0..iterations {
+        target(&vary(&mut rng, &seeds));
+    }
+}
+
+/// A seed with some bytes changed, cut or added; or random bytes alone.
+fn vary(rng: &mut Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
+    if rng.below(8) == 0 {
+        let len = rng.below(600) as usize;
+        return rng.bytes(len);
+    }
+    let mut input = seeds[rng.below(seeds.len() as u64) as usize].clone();
+    for _ in 0..rng.below(6) {
+        let at = rng.below(input.len() as u64) as usize;
+        match rng.below(4) {
+            0 => input.truncate(at),
+            1 => {
+                let len = rng.below(24) as usize;
+                input.extend_from_slice(&rng.bytes(len));
+            }
+            _ => {
+                if let Some(byte) = input.get_mut(at) {
+                    *byte = rng.bytes(1)[0];
+                }
+            }
+        }
+    }
+    input
+}
+
+#[test]
+fn message_corpus() {
+    let mut sub = messages::OfferSpec::new(class::NIC, 2);
+    sub.sub_channel_index = 1;
+    sub.monitor_id = Some(255);
+    sub.flags = 0xffff;
+    let made = vec![
+        ("offer", messages::OfferSpec::new(class::BALLOON, 1).bytes()),
+        ("sub-channel", sub.bytes()),
+        ("rescind", messages::rescind(5)),
+        ("all-offers", messages::all_offers()),
+        ("open-result", messages::open_result(1, 2, 3)),
+        ("gpadl-created", messages::gpadl_created(1, 0xe1e10, 0)),
+        ("gpadl-torndown", messages::gpadl_torndown(0xe1e10)),
+        ("version", messages::version_response(true, 4)),
+        ("unload", messages::unload_response()),
+        ("modify", messages::modify_response(1, 0)),
+        ("tl-connect", messages::blank(23, 44)),
+        ("short-version", messages::blank(15, 8)),
+        ("unknown", messages::blank(18, 240)),
+    ];
+    replay("message", fuzz::message, made);
+}
+
+fn ring_seed(write: u32, pending: u32, read: u32, data: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for word in [write, pending, read] {
+        bytes.extend_from_slice(&word.to_le_bytes());
+    }
+    bytes.extend_from_slice(&data.concat());
+    bytes
+}
+
+#[test]
+fn ring_corpus() {
+    let small = descriptor(6, 2, 3, 0, 1);
+    let pages = descriptor(7, 4, 5, 1, 2);
+    let count = [0xfe, 0xca, 0, 0, 1, 0, 0, 0];
+    let made = vec![
+        ("empty", ring_seed(0, 0, 0, &[])),
+        ("one", ring_seed(32, 0, 0, &[&small, &[1; 8], &[0; 8]])),
+        (
+            "two",
+            ring_seed(
+                80,
+                400,
+                64,
+                &[&small, &[1; 8], &[0; 8], &pages, &count, &[0; 24]],
+            ),
+        ),
+        (
+            "too-large",
+            ring_seed(256, 0, 0, &[&descriptor(6, 2, 31, 0, 1), &[0; 240]]),
+        ),
+        ("index", ring_seed(512, 0, 513, &[&small])),
+        ("odd-index", ring_seed(36, 1, 4, &[&small, &[0; 16]])),
+        ("len0", ring_seed(64, 0, 0, &[&descriptor(6, 2, 0, 0, 1)])),
+        (
+            "offset",
+            ring_seed(64, 0, 0, &[&descriptor(6, 9, 3, 0, 1)]),
+        ),
+        (
+            "beyond",
+            ring_seed(64, 0, 0, &[&descriptor(6, 2, 0xffff, 0, 1)]),
+        ),
+    ];
+    replay("ring", fuzz::ring, made);
+}
+
+fn framed(messages: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for message in messages {
+        bytes.extend_from_slice(&(message.len() as u16).to_le_bytes());
+        bytes.extend_from_slice(message);
+    }
+    bytes
+}
+
+#[test]
+fn balloon_corpus() {
+    let start = [balloon::accepted(2, true), balloon::accepted(4, true)];
+    let after = |message: Vec<u8>| framed(&[start[0].clone(), start[1].clone(), message]);
+    let ranges: Vec<u64> = (0..20).map(|i| balloon::range(i * 8, 4)).collect();
+    let made = vec![
+        ("handshake", framed(&start)),
+        ("refused", framed(&[balloon::accepted(2, false)])),
+        ("balloon", after(balloon::balloon(1000))),
+        ("unballoon", after(balloon::unballoon(false, &ranges))),
+        (
+            "unballoon-count",
+            after(balloon::message(
+                8,
+                24,
+                &balloon::unballoon_body(false, 0xffff, &ranges[..1]),
+            )),
+        ),
+        (
+            "unballoon-overlap",
+            after(balloon::unballoon(true, &[ranges[0], ranges[0]])),
+        ),
+        (
+            "hot-add",
+            after(balloon::hot_add(balloon::range(0x10_0000, 0x8000))),
+        ),
+        (
+            "hot-add-region",
+            after(balloon::hot_add_region(
+                balloon::range(0x10_0000, 0x100),
+                balloon::range(0x10_0000, 0x8000),
+            )),
+        ),
+        ("info", after(balloon::info(0, &[0; 8]))),
+        ("echo", after(balloon::honest(7, &[0; 8]))),
+        ("early", framed(&[balloon::balloon(5)])),
+    ];
+    replay("balloon", fuzz::balloon, made);
+}
