@@ -128,10 +128,9 @@ fn connection_id_depends_on_the_version() {
 
 #[test]
 fn cap_and_isolation_limit_the_versions() {
-    let (attempts, _) = negotiate(
-        Negotiation::new(Some(Version::V5_1.0 + 1)).unwrap(),
-        |_| false,
-    );
+    let (attempts, _) = negotiate(Negotiation::new(Some(Version::V5_1.0 + 1)).unwrap(), |_| {
+        false
+    });
     assert_eq!(attempts[0].version, Version::V5_2);
     let (attempts, _) = negotiate(
         Negotiation::new(None).unwrap().require_isolation().unwrap(),
@@ -193,7 +192,10 @@ proptest! {
         let (attempts, step) = negotiate(negotiation, |v| v.0 <= host);
         prop_assert!(attempts.iter().all(|a| a.version.0 <= max));
         match best {
-            Some(version) => prop_assert!(matches!(step, Step::Accepted { version: v, .. } if v == version)),
+            Some(version) => {
+                let accepted = matches!(step, Step::Accepted { version: v, .. } if v == version);
+                prop_assert!(accepted);
+            }
             None => prop_assert_eq!(step, Step::Refused),
         }
     }

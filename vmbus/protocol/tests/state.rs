@@ -46,9 +46,8 @@ fn sub_channels_need_their_primary() {
     let primary = live(&offer(class::NIC, 1, 1, 0));
     let sub = offer(class::NIC, 1, 2, 1);
     let limits = Limits::default();
-    let admit_with = |offer: &Offer, channels: &[LiveChannel]| {
-        admit(offer, channels.iter().copied(), &limits)
-    };
+    let admit_with =
+        |offer: &Offer, channels: &[LiveChannel]| admit(offer, channels.iter().copied(), &limits);
     assert!(matches!(
         admit_with(&sub, &[primary]),
         Admission::SubChannel {
@@ -192,7 +191,9 @@ fn pending_requests_are_told_apart() {
         Some(("open", Reply::Status(3)))
     );
     // The token of a resolved request is dead, even when its place is reused.
-    pending.register(ReplyKey::Modify { relid: 1 }, "modify").unwrap();
+    pending
+        .register(ReplyKey::Modify { relid: 1 }, "modify")
+        .unwrap();
     assert_eq!(pending.cancel(token), None);
     let mut woken = [pending.rescind(1), pending.rescind(1), pending.rescind(1)];
     woken.sort_unstable();
@@ -227,7 +228,10 @@ fn monitor_bits() {
         assert_eq!(MonitorBit::new(id).is_some(), id < 128);
     }
     let bit = MonitorBit::new(33).unwrap();
-    assert_eq!((bit.id(), bit.group(), bit.bit(), bit.mask()), (33, 1, 1, 2));
+    assert_eq!(
+        (bit.id(), bit.group(), bit.bit(), bit.mask()),
+        (33, 1, 1, 2)
+    );
     assert_eq!(bit.pending_offset(), 0x10);
 }
 
