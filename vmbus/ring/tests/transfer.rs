@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Packets through the ring, against a host that knows only the format.
+#![cfg(not(loom))]
+
+use fake_host::{
+    memory::SharedRing,
+    ring::{Consumer, Producer},
+};
+use proptest::prelude::*;
+use std::collections::VecDeque;
+use vmbus_protocol::packet::{GpaDirectHeader, PacketFlags, PacketType, PageBuffer};
+use vmbus_ring::{Field, Outgoing, Reader, SendError, Writer};
+use zerocopy::IntoBytes;
+
+fn inband<'a>(id: u64, payload: &'a [&'a [u8]]) -> Outgoing<'a> {
+    Outgoing::inband(PacketFlags::empty(), id, payload)
+}
+
+#[test]
+fn field_offsets() {
+    let fields = [
+        (Field::WriteIndex, 0),
+        (Field::ReadIndex, 4),
+        (Field::InterruptMask, 8),
+        (Field::PendingSendSize, 12),
+        (Field::FeatureBits, 64),
+    ];
+    for (field, offset) in fields {
+        assert_eq!(field.offset(), offset);
+    }
+}
+
+#[test]
+fn sizes_that_are_refused() {
+    for len in [0, 8, 56, 65, 100] {
+        let ring = SharedRing::new(len);
+        assert!(Writer::new(&ring).is_err());
+        assert!(Reader::new(&ring).is_err());
+    }
+    assert!(Writer::new(SharedRing::new(64)).is_ok());
+}
+
+#[test]
+fn one_byte_always_stays_free() {
+    let ring = SharedRing::new(128);
+    let mut writer = Writer::new(&ring).unwrap();
+    // 16 + 88 + 8 = 112 bytes leave 16, which nothing fits into.
+    let _ = writer.send(&inband(1, &[&[0; 88]])).unwrap();
+    assert_eq!(
+        writer.send(&inband(2, &[])),
+        Err(SendError::Full {
+            needed: 24,
+            free: 16
+        })
+    );
+    // A packet that would fill the ring can never be sent.
+    assert_eq!(
+        writer.send(&inband(2, &[&[0; 104]])),
+        Err(SendError::TooLarge)
+    );
+    let mut host = Consumer::new(&ring);
+    host.pop().unwrap();
+    assert_eq!(writer.bytes_free(), Ok(128));
+    let _ = writer.send(&inband(2, &[&[0; 96]])).unwrap();
+    assert_eq!(host.pop().unwrap().id, 2);
+    assert_eq!(
+        writer.send(&inband(2, &[&[0; 600_000]])),
+        Err(SendError::TooLarge)
+    );
+}
+
+#[test]
+fn header_and_payload_are_told_apart() {
+    let ring = SharedRing::new(256);
+    let mut writer = Writer::new(&ring).unwrap();
+    let head = GpaDirectHeader::new(1);
+    let page = PageBuffer::new(512, 8, 0x1234);
+    let packet = Outgoing {
+        packet_type: PacketType::DATA_USING_GPA_DIRECT,
+        flags: PacketFlags::COMPLETION_REQUESTED,
+        transaction_id: 42,
+        header: &[head.as_bytes(), page.as_bytes()],
+        payload: &[&[1, 2], &[], &[3]],
+    };
+    let _ = writer.send(&packet).unwrap();
+    let got = Consumer::new(&ring).pop().unwrap();
+    assert_eq!((got.kind, got.flags, got.id), (9, 1, 42));
+    assert_eq!(got.header[4..8], [1, 0, 0, 0]);
+    assert_eq!(got.header[8..], *page.as_bytes());
+    assert_eq!(got.payload, [1, 2, 3, 0, 0, 0, 0, 0]);
+    let odd = Outgoing {
+        header: &[&[0; 4]],
+        ..packet
+    };
+    assert_eq!(writer.send(&odd), Err(SendError::TooLarge));
+}
+
+#[test]
+fn failed_or_dropped_batches_leave_no_trace() {
+    let ring = SharedRing::new(128);
+    let mut writer = Writer::new(&ring).unwrap();
+    let mut batch = writer.batch();
+    batch.push(&inband(1, &[&[0; 40]])).unwrap();
+    assert!(matches!(
+        batch.push(&inband(2, &[&[0; 40]])),
+        Err(SendError::Full { .. })
+    ));
+    drop(batch);
+    assert_eq!(ring.get(Field::WriteIndex), 0);
+    let mut batch = writer.batch();
+    batch.push(&inband(3, &[&[0; 40]])).unwrap();
+    assert!(batch.push(&inband(4, &[&[0; 40]])).is_err());
+    assert_eq!(batch.commit().bytes, 64);
+    let mut host = Consumer::new(&ring);
+    assert_eq!(host.pop().unwrap().id, 3);
+    assert!(host.pop().is_none());
+}
+
+/// A packet's header and payload, in units of 8 bytes.
+fn shapes() -> impl Strategy<Value = Vec<(usize, usize)>> {
+    proptest::collection::vec((0usize..4, 0usize..20), 1..60)
+}
+
+proptest! {
+    #[test]
+    fn guest_to_host(
+        payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..90), 1..60),
+        batch_len in 1usize..5,
+        split in 0usize..90,
+    ) {
+        let ring = SharedRing::new(256);
+        let mut writer = Writer::new(&ring).unwrap();
+        let mut host = Consumer::new(&ring);
+        let mut sent: VecDeque<(u64, Vec<u8>)> = VecDeque::new();
+        let mut todo: VecDeque<Vec<u8>> = payloads.into();
+        let mut id = 0;
+        while !todo.is_empty() || !sent.is_empty() {
+            let was_empty = sent.is_empty();
+            let mut batch = writer.batch();
+            let mut full = false;
+            for _ in 0..batch_len {
+                let Some(payload) = todo.front() else { break };
+                let (a, b) = payload.split_at(split.min(payload.len()));
+                match batch.push(&inband(id, &[a, b])) {
+                    Ok(()) => sent.push_back((id, todo.pop_front().unwrap())),
+                    Err(SendError::Full { needed, free }) => {
+                        prop_assert!(free <= needed);
+                        full = true;
+                        break;
+                    }
+                    Err(error) => prop_assert!(false, "{}", error),
+                }
+                id += 1;
+            }
+            let outcome = batch.commit();
+            prop_assert_eq!(outcome.signal, was_empty && outcome.bytes > 0);
+            prop_assert!(!full || !sent.is_empty());
+            for _ in 0..batch_len {
+                let Some((id, payload)) = sent.pop_front() else { break };
+                let got = host.pop().unwrap();
+                prop_assert_eq!(got.id, id);
+                prop_assert_eq!(&got.payload[..payload.len()], &payload[..]);
+                prop_assert!(got.payload[payload.len()..].iter().all(|b| *b == 0));
+                prop_assert!(got.payload.len() - payload.len() < 8);
+            }
+        }
+    }
+
+    #[test]
+    fn host_to_guest(shapes in shapes(), burst in 1usize..8, buffer_len in 64usize..256) {
+        let ring = SharedRing::new(512);
+        let mut host = Producer::new(&ring);
+        let mut reader = Reader::new(&ring).unwrap();
+        let mut buffer = vec![0; buffer_len];
+        let mut expected = VecDeque::new();
+        for (id, (header, payload)) in (0u8..).zip(shapes) {
+            let (header, payload) = (vec![id; header * 8], vec![!id; payload * 8]);
+            host.packet(6, u16::from(id) & 1, u64::from(id), &header, &payload);
+            expected.push_back((id, header, payload));
+            host.publish();
+            if expected.len() < burst && host.free() > 256 {
+                continue;
+            }
+            while let Some((id, header, payload)) = expected.pop_front() {
+                let len = 16 + header.len() + payload.len();
+                match reader.next(&mut buffer) {
+                    Ok(packet) => {
+                        let packet = packet.unwrap();
+                        prop_assert!(len <= buffer_len);
+                        prop_assert_eq!(packet.transaction_id(), u64::from(id));
+                        prop_assert_eq!(packet.completion_requested(), id & 1 == 1);
+                        prop_assert_eq!(packet.header(), header);
+                        prop_assert_eq!(packet.payload(), payload);
+                    }
+                    Err(error) => {
+                        prop_assert!(!error.is_fatal() && len > buffer_len);
+                    }
+                }
+            }
+            prop_assert!(reader.next(&mut buffer).unwrap().is_none());
+            let _ = reader.finish();
+            prop_assert_eq!(ring.get(Field::ReadIndex), host.write);
+        }
+    }
+
+    /// Whatever the host writes, reads end, stay in bounds and never panic.
+    #[test]
+    fn reader_takes_anything(
+        data in proptest::collection::vec(any::<u8>(), 128),
+        indices in proptest::collection::vec(any::<u32>(), 1..8),
+    ) {
+        let ring = SharedRing::new(128);
+        ring.poke(0, &data);
+        let mut reader = Reader::new(&ring).unwrap();
+        let mut buffer = [0; 64];
+        for index in indices {
+            // Mostly plausible values.
+            let index = if index & 7 == 0 { index } else { index % 16 * 8 };
+            ring.set(Field::WriteIndex, index);
+            for _ in 0..8 {
+                match reader.next(&mut buffer) {
+                    Ok(None) => break,
+                    Ok(Some(packet)) => prop_assert!(packet.payload().len() <= 48),
+                    Err(error) if error.is_fatal() => {
+                        prop_assert!(reader.is_broken());
+                        break;
+                    }
+                    Err(_) => {}
+                }
+            }
+            let _ = reader.finish();
+            prop_assert!(ring.get(Field::ReadIndex) < 128);
+        }
+    }
+
+    /// Signals for space come exactly at the transition.
+    #[test]
+    fn space_signal_is_the_transition(reads in proptest::collection::vec(1usize..4, 1..7), pending in 0u32..256) {
+        let ring = SharedRing::new(256);
+        let mut host = Producer::new(&ring);
+        for id in 0..7 {
+            host.packet(6, 0, id, &[], &[0; 8]);
+        }
+        host.publish();
+        ring.set(Field::PendingSendSize, pending);
+        let mut reader = Reader::new(&ring).unwrap();
+        let mut buffer = [0; 64];
+        for count in reads {
+            let before = host.free();
+            for _ in 0..count {
+                let _ = reader.next(&mut buffer).unwrap();
+            }
+            let signal = reader.finish();
+            let after = host.free();
+            let crossed = pending != 0 && before <= pending && after > pending;
+            prop_assert_eq!(signal, crossed, "{} -> {}, {}", before, after, pending);
+        }
+    }
+}
