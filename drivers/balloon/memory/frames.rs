@@ -5,7 +5,7 @@
 /// Frames in a block.
 pub(super) const BLOCK_FRAMES: u64 = 512;
 
-const WORDS: usize = (BLOCK_FRAMES / 64) as usize;
+const WORDS: usize = 8;
 
 /// Neighbouring frames of one block.
 ///
@@ -21,10 +21,7 @@ pub(super) struct Span {
 impl Span {
     /// All frames of a block.
     // INVARIANT: 1 <= 512 and 0 + 512 <= 512.
-    pub(super) const WHOLE: Self = Self {
-        first: 0,
-        len: BLOCK_FRAMES as u32,
-    };
+    pub(super) const WHOLE: Self = Self { first: 0, len: 512 };
 
     /// Takes the part of `[start, end)`, in frame numbers, that lies in block `block`.
     pub(super) fn of_block(block: u64, start: u64, end: u64) -> Option<Self> {
@@ -32,10 +29,12 @@ impl Span {
         let first = start.saturating_sub(base).min(BLOCK_FRAMES);
         let last = end.saturating_sub(base).min(BLOCK_FRAMES);
 
-        // INVARIANT: `first < last <= BLOCK_FRAMES`.
-        (first < last).then(|| Self {
-            first: first as u32,
-            len: (last - first) as u32,
+        let len = last.checked_sub(first).filter(|len| *len > 0)?;
+
+        // INVARIANT: `first + len == last <= BLOCK_FRAMES`.
+        Some(Self {
+            first: u32::try_from(first).ok()?,
+            len: u32::try_from(len).ok()?,
         })
     }
 
@@ -49,9 +48,8 @@ impl Span {
         self.len
     }
 
-    /// The bits of the span in word `index` of a [`FrameSet`].
-    fn mask(self, index: usize) -> u64 {
-        let base = index as u32 * 64;
+    /// The bits of the span in the word of a [`FrameSet`] that starts with frame `base`.
+    fn mask(self, base: u32) -> u64 {
         let from = self.first.saturating_sub(base).min(64);
         let to = (self.first + self.len).saturating_sub(base).min(64);
 
@@ -77,49 +75,50 @@ impl FrameSet {
 
     /// Returns whether all frames of `span` are in the set.
     pub(super) fn contains(&self, span: Span) -> bool {
-        self.0.iter().enumerate().all(|(i, word)| {
-            let mask = span.mask(i);
+        bases().zip(&self.0).all(|(base, word)| {
+            let mask = span.mask(base);
             word & mask == mask
         })
     }
 
     /// Returns whether any frame of `span` is in the set.
     pub(super) fn intersects(&self, span: Span) -> bool {
-        self.0
-            .iter()
-            .enumerate()
-            .any(|(i, word)| word & span.mask(i) != 0)
+        bases()
+            .zip(&self.0)
+            .any(|(base, word)| word & span.mask(base) != 0)
     }
 
     pub(super) fn insert(&mut self, span: Span) {
-        for (i, word) in self.0.iter_mut().enumerate() {
-            *word |= span.mask(i);
+        for (base, word) in bases().zip(&mut self.0) {
+            *word |= span.mask(base);
         }
     }
 
     pub(super) fn remove(&mut self, span: Span) {
-        for (i, word) in self.0.iter_mut().enumerate() {
-            *word &= !span.mask(i);
+        for (base, word) in bases().zip(&mut self.0) {
+            *word &= !span.mask(base);
         }
     }
 
     /// Takes some neighbouring frames out of the set.
     pub(super) fn pop(&mut self) -> Option<Span> {
-        for (i, word) in self.0.iter_mut().enumerate() {
-            if *word != 0 {
-                let from = word.trailing_zeros();
-                let len = (*word >> from).trailing_ones();
-                // INVARIANT: `from <= 63` because there is a bit, and the run of bits that starts
-                // there ends with the word at the latest: `1 <= len <= 64 - from`. Word `i` is for
-                // frames from `64 * i` on, of `64 * WORDS == BLOCK_FRAMES`.
-                let span = Span {
-                    first: i as u32 * 64 + from,
-                    len,
-                };
-                *word &= !span.mask(i);
-                return Some(span);
-            }
-        }
-        None
+        let (base, word) = bases().zip(&mut self.0).find(|(_, word)| **word != 0)?;
+        let from = word.trailing_zeros();
+        let len = (*word >> from).trailing_ones();
+
+        // INVARIANT: `from <= 63` because there is a bit, and the run of bits that starts there ends
+        // with the word at the latest: `1 <= len <= 64 - from`. The word is for 64 frames from
+        // `base` on, all of them in the block.
+        let span = Span {
+            first: base + from,
+            len,
+        };
+        *word &= !span.mask(base);
+        Some(span)
     }
+}
+
+/// The first frame of each word of a set.
+fn bases() -> impl Iterator<Item = u32> {
+    (0..).step_by(64)
 }
