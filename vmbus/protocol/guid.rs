@@ -41,6 +41,8 @@ impl Guid {
     ///
     /// When `text` is not a GUID; in a `const` this is a compile error. Use
     /// [`Guid::try_parse`] for text that is not a literal.
+    // Inline, so that the crate's object has no panicking function in it.
+    #[inline]
     #[must_use]
     pub const fn parse(text: &str) -> Guid {
         match Guid::try_parse(text.as_bytes()) {

@@ -215,13 +215,13 @@ impl Negotiation {
 
     /// Moves to the first allowed version at or after `from`.
     fn seek(&mut self, from: usize) -> bool {
-        let found = Version::OFFERED
-            .iter()
-            .enumerate()
-            .skip(from)
-            .find(|(_, v)| v.0 <= self.max && **v >= self.min);
+        let found = (from..Version::OFFERED.len()).find(|&index| {
+            Version::OFFERED
+                .get(index)
+                .is_some_and(|version| version.0 <= self.max && *version >= self.min)
+        });
         match found {
-            Some((index, _)) => {
+            Some(index) => {
                 self.index = index;
                 self.redirect = self.wants_redirect();
                 self.phase = Phase::Ready;
