@@ -76,3 +76,6 @@ read -r BITFLAGS BITFLAGS_SUM < <(crate_version bitflags 2) || true
 read -r STATIC_ASSERTIONS STATIC_ASSERTIONS_SUM < <(crate_version static_assertions 1) || true
 BITFLAGS=${BITFLAGS:-} STATIC_ASSERTIONS=${STATIC_ASSERTIONS:-}
 CRATES=$CACHE/crates-bitflags-$BITFLAGS-static_assertions-$STATIC_ASSERTIONS
+
+# Crates that cargo tests too, as the modules link them.
+PURE_OBJECTS=("$BUILD"/modules-stock/{vmbus/vmbus_protocol,vmbus/vmbus_ring,drivers/balloon/balloon_protocol}.o)

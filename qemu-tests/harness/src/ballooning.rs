@@ -9,7 +9,8 @@ use serde_json::json;
 
 use crate::failure::{expect, unmet};
 use crate::guest_files::{counter, field_kib};
-use crate::vm::{Vm, MEMORY};
+use crate::qemu::MEMORY;
+use crate::vm::Vm;
 
 /// One MiB.
 pub(crate) const MIB: u64 = 1 << 20;

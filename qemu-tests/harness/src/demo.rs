@@ -11,8 +11,9 @@ use crate::ballooning::{
     expect_agreement, host_memory, memory, request, wait, Memory, HOST_DELAY, MIB,
 };
 use crate::devices::{self, ATTRIBUTES};
+use crate::qemu::MEMORY;
 use crate::scenarios::negotiated_version;
-use crate::vm::{Vm, MEMORY};
+use crate::vm::Vm;
 
 const TARGET: u64 = MEMORY / 2;
 

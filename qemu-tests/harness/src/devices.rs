@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::failure::unmet;
 use crate::vm::Vm;
 
 /// The bus in sysfs.
@@ -60,16 +59,6 @@ pub(crate) fn wait_for_balloon(vm: &Vm, timeout: Duration) -> Result<String> {
             .map(|d| d.name.clone())
             .ok_or_else(|| format!("{found:?}")))
     })
-}
-
-/// The Dynamic Memory device's name, bound or not.
-pub(crate) fn balloon(vm: &Vm) -> Result<String> {
-    let found = list(vm)?;
-    found
-        .iter()
-        .find(|d| is_balloon(d))
-        .map(|d| d.name.clone())
-        .ok_or_else(|| unmet("a Dynamic Memory device", format!("{found:?}")))
 }
 
 fn is_balloon(device: &Device) -> bool {

@@ -9,11 +9,13 @@ mod console;
 mod cpio;
 mod demo;
 mod devices;
+mod drivers;
 mod failure;
 mod guest_files;
 mod image;
 mod level;
 mod paths;
+mod qemu;
 mod qmp;
 mod runner;
 mod scenarios;
@@ -25,10 +27,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use drivers::Core;
 use level::Level;
 use paths::Paths;
 use runner::{Runner, Selection};
-use vm::Core;
 
 /// Tests of the VMBus drivers in guests under QEMU.
 #[derive(Parser)]

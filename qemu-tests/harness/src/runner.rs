@@ -10,12 +10,13 @@ use anyhow::{bail, Context as _, Result};
 use serde::Serialize;
 
 use crate::bed::Bed;
+use crate::drivers::Core;
 use crate::failure::{is_bed, unmet};
 use crate::image::Images;
 use crate::level::Level;
 use crate::paths::Paths;
 use crate::scenarios::{Context, Guest, Notes, Scenario, ALL};
-use crate::vm::{Core, Vm};
+use crate::vm::Vm;
 
 /// The lines of the console that a failure shows.
 const TAIL: usize = 25;
@@ -56,7 +57,11 @@ pub(crate) struct Runner {
 impl Runner {
     /// Make the images; machines start when they are needed.
     pub(crate) fn new(paths: Paths, level: Level) -> Result<Self> {
+        // The logs are those of the last run.
         fs::create_dir_all(&paths.logs)?;
+        for entry in fs::read_dir(&paths.logs)? {
+            fs::remove_file(entry?.path())?;
+        }
         let images = Images::build(&paths)?;
         Ok(Self {
             paths,

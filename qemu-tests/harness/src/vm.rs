@@ -2,80 +2,27 @@
 
 //! One guest under test: its boot, and what can be asked of it and of its host.
 
-use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, Context, Result};
-use clap::ValueEnum;
-use serde::Serialize;
 use serde_json::Value;
 use vmbus_guest::protocol::{Channel, GuestReply, GuestRequest, Numbered};
 
 use crate::bed::{Bed, Ended, Streams};
 use crate::console::{is_trouble, Console};
+use crate::drivers::Core;
 use crate::failure::{bed, unmet};
 use crate::image::Images;
 use crate::level::Level;
 use crate::paths::Paths;
-use crate::qmp;
+use crate::{qemu, qmp};
 
 const BOOT_TIMEOUT: Duration = Duration::from_secs(150);
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(100);
-
-/// Memory of the guest, in bytes.
-pub(crate) const MEMORY: u64 = 1 << 30;
-
-/// The hv-balloon device's instance, fixed so that lists can be compared.
-pub(crate) const BALLOON_INSTANCE: &str = "6b1d4b58-8d2e-4bd5-9b6e-0d5e8a0c1f11";
-
-/// Whose drivers the guest runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Core {
-    /// The stock kernel's own.
-    C,
-    /// This project's.
-    Rust,
-}
-
-impl Core {
-    /// The balloon driver's module.
-    pub(crate) fn balloon_module(self) -> &'static str {
-        match self {
-            Self::C => "hv_balloon",
-            Self::Rust => "hv_balloon_rust",
-        }
-    }
-
-    fn kernel_arguments(self) -> &'static str {
-        match self {
-            Self::C => "",
-            // keeps the built-in core off
-            Self::Rust => "initcall_blacklist=hv_acpi_init",
-        }
-    }
-
-    /// Both sets of drivers match the same devices; this leaves one.
-    fn modprobe_settings(self) -> &'static str {
-        match self {
-            Self::C => "blacklist hv_balloon_rust\nblacklist hv_vmbus_rust\n",
-            Self::Rust => "blacklist hv_balloon\nblacklist hv_utils\nblacklist hyperv_keyboard\n",
-        }
-    }
-}
-
-impl fmt::Display for Core {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::C => "C",
-            Self::Rust => "Rust",
-        })
-    }
-}
 
 /// What a program in the guest gave.
 #[derive(Debug)]
@@ -127,7 +74,7 @@ impl Vm {
             control: to_control,
             qmp: to_monitor,
         };
-        on.start_qemu(qemu_arguments(images, core, &on.folder), streams)?;
+        on.start_qemu(qemu::arguments(images, core, &on.folder), streams)?;
         let vm = Self {
             core,
             console,
@@ -192,7 +139,7 @@ impl Vm {
         let done = self.try_exec(argv)?;
         if done.status != 0 {
             return Err(unmet(
-                format!("'{}' to succeed", argv.join(" ")),
+                format!("'{}' to succeed", summary(argv)),
                 format!("status {}: {}", done.status, done.stderr.trim()),
             ));
         }
@@ -508,67 +455,18 @@ fn describe(ended: Ended) -> String {
     }
 }
 
+/// A command as an error names it: scripts by their beginning.
+fn summary(argv: &[&str]) -> String {
+    let all = argv.join(" ");
+    let mut words = all.split_whitespace();
+    let short: Vec<&str> = words.by_ref().take(8).collect();
+    let rest = if words.next().is_some() { " ..." } else { "" };
+    short.join(" ") + rest
+}
+
 fn refused(reply: GuestReply) -> anyhow::Error {
     match reply {
         GuestReply::Error { message, .. } => anyhow!("the guest says: {message}"),
         other => anyhow!("the guest answered {other:?}"),
     }
-}
-
-fn qemu_arguments(images: &Images, core: Core, folder: &str) -> Vec<String> {
-    let kernel_arguments = format!(
-        "console=ttyS0 loglevel=5 panic=1 rcupdate.rcu_cpu_stall_timeout=60 {}",
-        core.kernel_arguments()
-    );
-    let cpu = "host,kvm=off,hv-relaxed,hv-vapic,hv-time,hv-vpindex,hv-runtime,hv-synic,hv-stimer,\
-               hv-reset,hv-frequencies";
-    let balloon = format!("hv-balloon,id=balloon,status-report=on,instanceid={BALLOON_INSTANCE}");
-    let kernel = images.kernel.to_string_lossy();
-    let initrd = images.guest.to_string_lossy();
-    let mut argv: Vec<String> = Vec::new();
-    let mut add = |words: &[&str]| argv.extend(words.iter().map(|w| (*w).to_owned()));
-    add(&["qemu-system-x86_64", "-accel", "kvm", "-cpu", cpu]);
-    add(&["-machine", "q35", "-global", "ICH9-LPC.disable_s4=1"]);
-    add(&["-smp", "2", "-m", &format!("{}M", MEMORY >> 20)]);
-    add(&[
-        "-nodefaults",
-        "-no-user-config",
-        "-display",
-        "none",
-        "-no-reboot",
-    ]);
-    add(&["-device", "vmbus-bridge", "-device", &balloon]);
-    add(&[
-        "-kernel",
-        &kernel,
-        "-initrd",
-        &initrd,
-        "-append",
-        kernel_arguments.trim(),
-    ]);
-    for (id, user) in [
-        ("console", "-serial"),
-        ("control", "-serial"),
-        ("qmp", "-mon"),
-    ] {
-        add(&["-chardev", &format!("socket,id={id},path={folder}/{id}")]);
-        let chardev = format!("chardev:{id}");
-        add(&[
-            user,
-            if id == "qmp" {
-                "chardev=qmp,mode=control"
-            } else {
-                &chardev
-            },
-        ]);
-    }
-    for event in [
-        "vmbus_initiate_contact",
-        "vmbus_recv_message",
-        "vmbus_*_channel",
-        "hv_balloon*",
-    ] {
-        add(&["-trace", event]);
-    }
-    argv
 }

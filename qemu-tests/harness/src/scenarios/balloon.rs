@@ -12,7 +12,7 @@ use crate::ballooning::{
 };
 use crate::devices;
 use crate::failure::expect;
-use crate::vm::MEMORY;
+use crate::qemu::MEMORY;
 
 pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;

@@ -8,8 +8,8 @@ use anyhow::Result;
 
 use super::Context;
 use crate::devices;
+use crate::drivers::Core;
 use crate::failure::{expect, unmet};
-use crate::vm::Core;
 
 const BIND_TIMEOUT: Duration = Duration::from_secs(40);
 

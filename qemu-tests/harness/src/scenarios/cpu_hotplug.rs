@@ -10,7 +10,8 @@ use super::Context;
 use crate::ballooning::{expect_agreement, expect_no_complaint, memory, request, wait, MIB};
 use crate::devices;
 use crate::failure::expect;
-use crate::vm::{Vm, MEMORY};
+use crate::qemu::MEMORY;
+use crate::vm::Vm;
 
 const ONLINE: &str = "/sys/devices/system/cpu/cpu1/online";
 const ROUNDS: u32 = 3;

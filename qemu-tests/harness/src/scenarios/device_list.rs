@@ -6,8 +6,9 @@ use anyhow::Result;
 
 use super::Context;
 use crate::devices::{self, Device, ATTRIBUTES, DYNAMIC_MEMORY};
+use crate::drivers::Core;
 use crate::failure::expect;
-use crate::vm::{Core, BALLOON_INSTANCE};
+use crate::qemu::BALLOON_INSTANCE;
 
 pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;

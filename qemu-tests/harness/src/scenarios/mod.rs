@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::vm::{Core, Vm};
+use crate::drivers::Core;
+use crate::vm::Vm;
 
 mod balloon;
 mod bind;

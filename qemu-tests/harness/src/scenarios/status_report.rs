@@ -11,7 +11,8 @@ use super::Context;
 use crate::ballooning::{memory, HOST_DELAY, MIB};
 use crate::devices;
 use crate::failure::{expect, unmet};
-use crate::vm::{Vm, MEMORY};
+use crate::qemu::MEMORY;
+use crate::vm::Vm;
 
 /// Reports are a second old, and memory moves.
 const TOLERANCE: u64 = 48 * MIB;

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The two sets of drivers, and what decides which one a guest runs.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// Whose drivers the guest runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Core {
+    /// The stock kernel's own.
+    C,
+    /// This project's.
+    Rust,
+}
+
+impl Core {
+    /// The balloon driver's module.
+    pub(crate) fn balloon_module(self) -> &'static str {
+        match self {
+            Self::C => "hv_balloon",
+            Self::Rust => "hv_balloon_rust",
+        }
+    }
+
+    /// What the kernel's command line needs.
+    pub(crate) fn kernel_arguments(self) -> &'static str {
+        match self {
+            Self::C => "",
+            // keeps the built-in core off
+            Self::Rust => "initcall_blacklist=hv_acpi_init",
+        }
+    }
+
+    /// Both sets of drivers match the same devices; this leaves one.
+    pub(crate) fn modprobe_settings(self) -> &'static str {
+        match self {
+            Self::C => "blacklist hv_balloon_rust\nblacklist hv_vmbus_rust\n",
+            Self::Rust => "blacklist hv_balloon\nblacklist hv_utils\nblacklist hyperv_keyboard\n",
+        }
+    }
+}
+
+impl fmt::Display for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::C => "C",
+            Self::Rust => "Rust",
+        })
+    }
+}
