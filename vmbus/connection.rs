@@ -100,6 +100,8 @@ pub(crate) struct Queues {
     pub(crate) messages: Workqueue,
     /// Adds and removes devices, one after the other in the order of the host's messages.
     pub(crate) devices: Workqueue,
+    /// Announces sub-channels to drivers, and takes them back.
+    pub(crate) sub_channels: Workqueue,
     /// Runs the handlers of channels that want process context.
     pub(crate) channels: Workqueue,
 }
@@ -155,6 +157,7 @@ impl Connection {
                 1,
             )?,
             devices: Workqueue::new_ordered(c"vmbus_devices", reclaim)?,
+            sub_channels: Workqueue::new_ordered(c"vmbus_sub_channels", reclaim)?,
             channels: Workqueue::new(
                 c"vmbus_channels",
                 WqFlags::PERCPU | WqFlags::HIGHPRI | reclaim,

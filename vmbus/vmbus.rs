@@ -26,7 +26,9 @@ mod memory;
 mod messages;
 
 pub use bus::{Adapter, Device, DeviceId, Driver, IdTable, RawDevice, RawDriver};
-pub use channel::{ChannelConfig, Context, Handler, OpenChannel, ReadMode, Sender};
+pub use channel::{
+    ChannelConfig, Context, Handler, OpenChannel, ReadMode, Sender, SubChannel, SubChannels,
+};
 pub use vmbus_protocol as protocol;
 pub use vmbus_protocol::Guid;
 pub use vmbus_ring::{Outgoing, Packet};
@@ -141,6 +143,7 @@ impl Drop for Link {
         drop(CONNECTION.unpublish());
         connection.queues.messages.flush();
         connection.queues.devices.flush();
+        connection.queues.sub_channels.flush();
         connection.queues.channels.flush();
         bus::wait_for_devices();
         if memory::leaked_pages() != 0 {

@@ -4,7 +4,7 @@
 //! (`Documentation/ABI/stable/sysfs-bus-vmbus`).
 
 use super::{bus_type::Static, device::channel_of};
-use crate::{channel::Channel, counters, ffi, memory};
+use crate::{channel::Channel, connection::CONNECTION, counters, ffi, memory};
 use core::{fmt::Write, mem::MaybeUninit, ptr};
 use kernel::{bindings, ffi::c_char, prelude::*, str::as_char_ptr_in_const_context, sync::Arc};
 use vmbus_protocol::class;
@@ -98,7 +98,13 @@ device_attributes! {
     };
     numa_node, c"numa_node", |ch, page| Ok(write!(page, "{}", ch.numa_node())?);
     channel_vp_mapping, c"channel_vp_mapping", |ch, page| {
-        Ok(write!(page, "{}:{}", ch.relid(), ch.target_cpu())?)
+        write!(page, "{}:{}", ch.relid(), ch.target_cpu())?;
+        if let Some(connection) = CONNECTION.get() {
+            for sub in connection.channels.subs_of(ch)? {
+                write!(page, "\n{}:{}", sub.relid(), sub.target_cpu())?;
+            }
+        }
+        Ok(())
     };
     events, c"events", |ch, page| Ok(write!(page, "{}", ch.events())?);
     dropped_packets, c"dropped_packets", |ch, page| Ok(write!(page, "{}", ch.dropped())?);

@@ -8,12 +8,14 @@ mod open;
 mod receive;
 mod requests;
 mod send;
+mod sub;
 pub(crate) mod table;
 
 pub(crate) use offer::take_everything_down;
 pub use open::{ChannelConfig, OpenChannel};
 pub use receive::{Context, Handler, ReadMode};
 pub use send::Sender;
+pub use sub::{SubChannel, SubChannels};
 
 use crate::{
     abstractions::{workqueue, Shown},
@@ -52,6 +54,13 @@ pub(crate) struct Channel {
     offer: Offer,
     properties: Properties,
     doorbells: Arc<Doorbells>,
+    /// The channel that this one is a sub-channel of.
+    primary: Option<Arc<Channel>>,
+    /// Of a primary channel: who takes its sub-channels.
+    #[pin]
+    acceptor: Mutex<Option<Arc<dyn SubChannels>>>,
+    /// Of a sub-channel: its driver knows of it.
+    announced: Atomic<bool>,
     /// The CPU that the host interrupts for this channel.
     target_cpu: Atomic<u32>,
     /// Events that the host signalled.
@@ -101,6 +110,7 @@ impl Channel {
         connection: &Connection,
         offer: Offer,
         properties: Properties,
+        primary: Option<Arc<Channel>>,
         target_cpu: u32,
     ) -> Result<Arc<Self>> {
         Arc::pin_init(
@@ -108,6 +118,9 @@ impl Channel {
                 offer,
                 properties,
                 doorbells: connection.doorbells.clone(),
+                primary,
+                acceptor <- new_mutex!(None),
+                announced: Atomic::new(false),
                 target_cpu: Atomic::new(target_cpu),
                 events: Atomic::new(0),
                 dropped: Atomic::new(0),
@@ -129,6 +142,12 @@ impl Channel {
     /// The offer, all fields checked by [`vmbus_protocol::offers::admit`].
     pub(crate) fn offer(&self) -> &Offer {
         &self.offer
+    }
+
+    fn is_sub_of(&self, primary: &Arc<Channel>) -> bool {
+        self.primary
+            .as_ref()
+            .is_some_and(|other| Arc::ptr_eq(other, primary))
     }
 
     /// The channel's number in messages and in the event flags.
@@ -247,7 +266,10 @@ impl WorkItem<ADD> for Channel {
     type Pointer = Arc<Channel>;
 
     fn run(this: Arc<Channel>) {
-        offer::add_device(&this);
+        match this.primary {
+            None => offer::add_device(&this),
+            Some(_) => sub::announce(&this),
+        }
     }
 }
 
@@ -255,6 +277,6 @@ impl WorkItem<REMOVE> for Channel {
     type Pointer = Arc<Channel>;
 
     fn run(this: Arc<Channel>) {
-        offer::remove_device(&this);
+        offer::remove(&this);
     }
 }

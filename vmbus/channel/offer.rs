@@ -8,7 +8,7 @@
 //! waits for the host about that channel before it queues the removal, so a `probe` that is stuck
 //! in a request cannot keep its own removal from running.
 
-use super::{table::ChannelTable, Channel, ADD, REMOVE};
+use super::{sub, table::ChannelTable, Channel, ADD, REMOVE};
 use crate::{
     abstractions::{cpuhp::CpusReadGuard, Shown},
     bus::NewDevice,
@@ -44,6 +44,7 @@ pub(crate) fn on_offer(connection: &Arc<Connection>, offer: Offer) {
         .channels
         .insert(|list| decide(connection, offer, list))
     {
+        Ok(Some(channel)) if channel.primary.is_some() => sub::enqueue(connection, channel),
         Ok(Some(channel)) => {
             let _ = connection.queues.devices.enqueue::<_, ADD>(channel);
         }
@@ -67,26 +68,18 @@ fn decide(
 
     match admit(&offer, live, &Limits::default()) {
         Admission::Primary(properties) => {
-            if let Some(id) = properties.bad_monitor_id {
-                crate::ratelimited!(pr_warn!(
-                    "{}: monitor id {} out of range, using the hypercall\n",
-                    Shown(&offer.instance),
-                    id
-                ));
-            }
-            let cpu = choose_cpu(list, &properties);
-
-            Channel::new(connection, offer, properties, cpu).map(Some)
+            new_channel(connection, offer, properties, None, list).map(Some)
         }
-        Admission::SubChannel { primary_relid, .. } => {
-            counters::IGNORED_OFFERS.count();
-            crate::ratelimited!(pr_info!(
-                "{}: sub-channel {} of relid {} ignored, no driver asks for sub-channels yet\n",
-                Shown(&offer.instance),
-                offer.sub_channel_index,
-                primary_relid
-            ));
-            Ok(None)
+        Admission::SubChannel {
+            primary_relid,
+            properties,
+        } => {
+            let primary = list
+                .iter()
+                .find(|channel| channel.relid() == primary_relid)
+                .cloned();
+
+            new_channel(connection, offer, properties, primary, list).map(Some)
         }
         // Nothing is suspended, so admission never says this.
         Admission::Resumed(_) => Ok(None),
@@ -110,6 +103,25 @@ fn decide(
             Ok(None)
         }
     }
+}
+
+fn new_channel(
+    connection: &Connection,
+    offer: Offer,
+    properties: Properties,
+    primary: Option<Arc<Channel>>,
+    list: &[Arc<Channel>],
+) -> Result<Arc<Channel>> {
+    if let Some(id) = properties.bad_monitor_id {
+        crate::ratelimited!(pr_warn!(
+            "{}: monitor id {} out of range, using the hypercall\n",
+            Shown(&offer.instance),
+            id
+        ));
+    }
+    let cpu = choose_cpu(list, &properties);
+
+    Channel::new(connection, offer, properties, primary, cpu)
 }
 
 /// Chooses the CPU that the host interrupts: slow devices share the connect CPU, fast ones spread
@@ -143,7 +155,11 @@ pub(crate) fn on_rescind(connection: &Arc<Connection>, relid: u32) {
     }
     channel.mark_dead();
     connection.abort_requests(relid);
-    let _ = connection.queues.devices.enqueue::<_, REMOVE>(channel);
+    let queue = match channel.primary {
+        None => &connection.queues.devices,
+        Some(_) => &connection.queues.sub_channels,
+    };
+    let _ = queue.enqueue::<_, REMOVE>(channel);
 }
 
 /// Makes the device of a new channel. Runs on the device queue.
@@ -165,8 +181,9 @@ pub(super) fn add_device(channel: &Arc<Channel>) {
     }
 }
 
-/// Removes the device of a rescinded channel and gives its relid back. Runs on the device queue.
-pub(super) fn remove_device(channel: &Arc<Channel>) {
+/// Takes a rescinded channel from its driver and gives its relid back. Runs on the queue on which
+/// the channel was added.
+pub(super) fn remove(channel: &Arc<Channel>) {
     let Some(connection) = CONNECTION.get() else {
         return;
     };
@@ -175,8 +192,9 @@ pub(super) fn remove_device(channel: &Arc<Channel>) {
     release(&connection, channel);
 }
 
-/// Unbinds the driver of a channel's device and removes the device.
-pub(crate) fn take_down(channel: &Arc<Channel>) {
+/// Takes a channel from its driver: of a primary channel, removes the device.
+fn take_down(channel: &Arc<Channel>) {
+    sub::withdraw(channel);
     // The lock is not held while the driver unbinds.
     let device = channel.device.lock().take();
 

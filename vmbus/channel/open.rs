@@ -8,7 +8,7 @@ use super::{
     receive::{Context, Drain, Handler, ReadMode, Receiver},
     requests,
     send::Transmitter,
-    Channel, Sender, EVENT,
+    sub, Channel, Sender, EVENT,
 };
 use crate::{
     abstractions::{workqueue, Shown},
@@ -56,7 +56,7 @@ pub struct ChannelConfig<'a> {
 ///
 /// Dropping may sleep, and waits for the handler to return: not in the handler itself.
 pub struct OpenChannel<'bound> {
-    channel: Arc<Channel>,
+    pub(super) channel: Arc<Channel>,
     ring: Arc<RingPages>,
     gpadl: Option<Gpadl>,
     _device: PhantomData<&'bound Device<Bound>>,
@@ -83,7 +83,7 @@ impl<'bound> OpenChannel<'bound> {
         Sender(self.channel.clone())
     }
 
-    fn open<H: Handler>(
+    pub(super) fn open<H: Handler>(
         channel: &Arc<Channel>,
         handler: Arc<H>,
         config: &ChannelConfig<'_>,
@@ -204,6 +204,11 @@ impl<'bound> OpenChannel<'bound> {
 impl Drop for OpenChannel<'_> {
     fn drop(&mut self) {
         let channel = self.channel.clone();
+
+        if let Some(connection) = CONNECTION.get() {
+            // Sub-channels go first; the driver's acceptor owns them.
+            sub::stop(&connection, &channel);
+        }
         // Whatever is taken out of a lock is dropped after the lock is released: unmapping sleeps.
         let transmitter = channel.tx.lock().take();
 

@@ -103,6 +103,26 @@ impl ChannelTable {
         self.list.lock().last().cloned()
     }
 
+    /// The sub-channels of `primary`. May sleep.
+    pub(crate) fn subs_of(&self, primary: &Arc<Channel>) -> Result<KVec<Arc<Channel>>> {
+        let list = self.list.lock();
+        let mut subs = KVec::new();
+
+        for channel in list.iter().filter(|channel| channel.is_sub_of(primary)) {
+            subs.push(channel.clone(), GFP_KERNEL)?;
+        }
+        Ok(subs)
+    }
+
+    /// Forgets that the driver of `primary` knows of its sub-channels: the next one is told anew.
+    pub(super) fn forget_announcements(&self, primary: &Arc<Channel>) {
+        for channel in self.list.lock().iter() {
+            if channel.is_sub_of(primary) {
+                channel.announced.store(false, Relaxed);
+            }
+        }
+    }
+
     /// Whether the host interrupts `cpu` for some channel.
     ///
     /// The connect CPU counts as used as long as there is a connection; see `crate::cpu`.

@@ -248,3 +248,38 @@ fn unmask_alone_orders_the_read_index() {
         },
     );
 }
+
+/// Without any barrier of the consumer's, the read index alone has to keep the
+/// producer from overwriting what is still being copied. The third packet goes
+/// where the first one was.
+#[test]
+fn space_is_reused_only_after_it_was_read() {
+    run(
+        0,
+        |shared| {
+            let mut writer = Writer::new(&shared.memory).unwrap();
+            for id in 0..3u64 {
+                let payload = id.to_le_bytes();
+                let parts: [&[u8]; 1] = [&payload];
+                let packet = Outgoing::inband(PacketFlags::empty(), id, &parts);
+                while writer.send(&packet).is_err() {
+                    thread::yield_now();
+                }
+            }
+        },
+        |shared| {
+            let mut reader = Reader::new(&shared.memory).unwrap();
+            let mut buffer = [0; 32];
+            for id in 0..2 {
+                loop {
+                    if let Some(packet) = reader.next(&mut buffer).unwrap() {
+                        assert_eq!(packet.transaction_id(), id);
+                        break;
+                    }
+                    thread::yield_now();
+                }
+                let _ = reader.finish();
+            }
+        },
+    );
+}

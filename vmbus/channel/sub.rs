@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Sub-channels: further channels of a device, which the host offers after its driver asked for
+//! them in the device's own protocol.
+//!
+//! Their offers are handled on a queue of their own, so that a driver may ask for sub-channels in
+//! its `probe` and get them while it is still there. It must not wait for them: the host may offer
+//! fewer than it granted, or none.
+
+use super::{
+    open::{ChannelConfig, OpenChannel},
+    receive::Handler,
+    Channel, ADD,
+};
+use crate::connection::Connection;
+use kernel::{
+    prelude::*,
+    sync::{atomic::Full, Arc},
+};
+
+/// A sub-channel that was offered.
+pub struct SubChannel(Arc<Channel>);
+
+impl SubChannel {
+    /// Its number in messages; what [`SubChannels::rescinded`] names.
+    pub fn relid(&self) -> u32 {
+        self.0.relid()
+    }
+
+    /// Its index among the channels of the device; the primary channel has 0.
+    pub fn index(&self) -> u16 {
+        self.0.offer.sub_channel_index
+    }
+
+    /// The CPU that the host interrupts for it.
+    pub fn target_cpu(&self) -> u32 {
+        self.0.target_cpu()
+    }
+
+    /// Opens it. May sleep. Errors as for [`crate::Device::open`].
+    ///
+    /// The driver drops the channel when it is rescinded, and before the primary channel of the
+    /// device.
+    pub fn open<H: Handler>(
+        &self,
+        handler: Arc<H>,
+        config: &ChannelConfig<'_>,
+    ) -> Result<OpenChannel<'static>> {
+        OpenChannel::open(&self.0, handler, config)
+    }
+}
+
+/// What a driver does with the sub-channels of its device.
+///
+/// Process context, one call at a time, and none after the primary channel is closed.
+pub trait SubChannels: Send + Sync + 'static {
+    /// The host offers a sub-channel.
+    fn offered(&self, channel: SubChannel);
+
+    /// The host has taken the sub-channel `relid` back: drop it.
+    fn rescinded(&self, relid: u32);
+}
+
+impl OpenChannel<'_> {
+    /// Takes the sub-channels of the device from now on, those that were offered before included.
+    ///
+    /// To be called once, on the primary channel.
+    pub fn accept_sub_channels(&self, acceptor: Arc<dyn SubChannels>) -> Result {
+        let connection = crate::connection::CONNECTION.get().ok_or(ENODEV)?;
+        let primary = &self.channel;
+
+        *primary.acceptor.lock() = Some(acceptor);
+        for channel in connection.channels.subs_of(primary)? {
+            enqueue(&connection, channel);
+        }
+        Ok(())
+    }
+}
+
+/// Queues the announcement of a sub-channel to its driver.
+pub(super) fn enqueue(connection: &Connection, channel: Arc<Channel>) {
+    let _ = connection.queues.sub_channels.enqueue::<_, ADD>(channel);
+}
+
+/// Announces a sub-channel to the driver, once. Runs on the queue of sub-channels.
+pub(super) fn announce(channel: &Arc<Channel>) {
+    let Some(primary) = &channel.primary else {
+        return;
+    };
+    let acceptor = primary.acceptor.lock().clone();
+    // Without a driver that takes it, it waits in the table.
+    let Some(acceptor) = acceptor else {
+        return;
+    };
+
+    if channel.life.lock().is_rescinded() {
+        return;
+    }
+    if !channel.announced.xchg(true, Full) {
+        acceptor.offered(SubChannel(channel.clone()));
+    }
+}
+
+/// Tells the driver that a sub-channel is gone. Runs on the queue of sub-channels.
+pub(super) fn withdraw(channel: &Arc<Channel>) {
+    let Some(primary) = &channel.primary else {
+        return;
+    };
+    let acceptor = primary.acceptor.lock().clone();
+
+    if let Some(acceptor) = acceptor {
+        if channel.announced.xchg(false, Full) {
+            acceptor.rescinded(channel.relid());
+        }
+    }
+}
+
+/// Stops all announcements for a primary channel that is about to be closed. May sleep.
+pub(super) fn stop(connection: &Connection, primary: &Arc<Channel>) {
+    let acceptor = primary.acceptor.lock().take();
+
+    if acceptor.is_some() {
+        connection.queues.sub_channels.flush();
+        connection.channels.forget_announcements(primary);
+    }
+}
