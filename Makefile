@@ -10,7 +10,7 @@ HARNESS := $(SETUP)/harness
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .SILENT:
-.PHONY: help run shell test modules check intree intree-clean clean distclean
+.PHONY: help run shell test modules check bench intree intree-clean clean distclean
 
 help:
 	printf '%s\n' \
@@ -23,6 +23,7 @@ help:
 	'                       KDIR=folder       for another kernel (7.3 or newer, CONFIG_RUST)' \
 	'                       LLVM=1            with clang' \
 	'make check           format, clippy (host and kernel code), unit tests' \
+	'make bench           the ring beside a plain memcpy' \
 	'make intree KSRC=folder        put the drivers into a kernel source tree' \
 	'make intree-clean KSRC=folder  take them out again' \
 	'make clean           remove what this checkout built' \
@@ -42,6 +43,10 @@ modules:
 
 check:
 	$(SETUP)/check
+
+bench:
+	$(SETUP)/ensure
+	$(ENTER) cargo bench --locked -p vmbus_bench
 
 intree intree-clean:
 	$(if $(KSRC),,$(error KSRC=<kernel source folder> is missing))
