@@ -27,6 +27,7 @@ use vmbus_protocol::{
     pending::{Pending, Reply, ReplyKey},
     synic::MESSAGE_CONNECTION_ID,
     version::{Attempt, Negotiation, Step},
+    Version,
 };
 use zerocopy::IntoBytes;
 
@@ -133,6 +134,7 @@ pub(crate) struct Connection {
     #[pin]
     pub(crate) interrupts: Mutex<Option<InterruptHandler>>,
     state: Atomic<u32>,
+    version: Atomic<u32>,
     message_connection: Atomic<u32>,
     next_handle: Atomic<u32>,
 }
@@ -187,11 +189,17 @@ impl Connection {
                 hotplug <- new_mutex!(None),
                 interrupts <- new_mutex!(None),
                 state: Atomic::new(DISCONNECTED),
+                version: Atomic::new(0),
                 message_connection: Atomic::new(MESSAGE_CONNECTION_ID),
                 next_handle: Atomic::new(vmbus_protocol::gpadl::FIRST_HANDLE),
             }? Error),
             GFP_KERNEL,
         )
+    }
+
+    /// The protocol version in force.
+    pub(crate) fn version(&self) -> Version {
+        Version(self.version.load(Relaxed))
     }
 
     /// Whether the host knows of this connection, so that it has to be told what ends.
@@ -364,6 +372,7 @@ impl Connection {
                     msg_conn_id,
                     ..
                 } => {
+                    self.version.store(version.0, Relaxed);
                     self.message_connection.store(msg_conn_id, Relaxed);
                     break Ok(version);
                 }

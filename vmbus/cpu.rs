@@ -5,10 +5,16 @@
 
 use crate::{
     abstractions::{CpuHotplugOps, CpuHotplugState},
+    channel,
     connection::{Connection, CONNECTION, CONNECT_CPU},
     hv::synic::{Synic, EVENT_WORDS},
 };
-use kernel::{cpu::CpuId, prelude::*, sync::Arc};
+use kernel::{
+    cpu::CpuId,
+    prelude::*,
+    sync::Arc,
+    time::{delay, Delta},
+};
 use vmbus_protocol::synic::iter_set;
 
 /// SynIC state that follows CPU hotplug.
@@ -29,18 +35,22 @@ impl CpuHotplugOps for SynicHotplug {
 
     fn teardown(cpu: CpuId) -> Result {
         if let Some(connection) = CONNECTION.get() {
-            may_go_offline(&connection, cpu)?;
+            leave(&connection, cpu)?;
         }
         Synic::disable_this_cpu();
         Ok(())
     }
 }
 
-/// Whether `cpu` can do without the interrupts of the host.
+/// How often, and in what pauses, the events of a CPU are looked at before it goes offline.
+const EVENT_TRIES: usize = 3;
+const EVENT_PAUSE_MS: i64 = 10;
+
+/// Has the host interrupt other CPUs instead of `cpu`, or says why that CPU has to stay.
 ///
 /// The host cannot be told another CPU for messages, and hosts before protocol 5.3 do not say when
-/// they have stopped to interrupt the old CPU of a channel, so a CPU in use stays.
-fn may_go_offline(connection: &Connection, cpu: CpuId) -> Result {
+/// they have stopped to interrupt the old CPU of a channel.
+fn leave(connection: &Connection, cpu: CpuId) -> Result {
     if !connection.is_connected() {
         return Ok(());
     }
@@ -51,14 +61,25 @@ fn may_go_offline(connection: &Connection, cpu: CpuId) -> Result {
         );
         return Err(EBUSY);
     }
-    if connection.channels.uses_cpu(cpu.as_u32()) {
+    if channel::evacuate(connection, cpu).is_err() {
         pr_info!(
             "CPU {} receives a channel's interrupts and stays online\n",
             cpu.as_u32()
         );
         return Err(EBUSY);
     }
-    Ok(())
+    // Events that were signalled before the host changed over are on their way.
+    for _ in 0..EVENT_TRIES {
+        if !(0..EVENT_WORDS).any(|word| connection.synic.has_events(cpu, word)) {
+            return Ok(());
+        }
+        delay::fsleep(Delta::from_millis(EVENT_PAUSE_MS));
+    }
+    pr_info!(
+        "CPU {} has unhandled events and stays online\n",
+        cpu.as_u32()
+    );
+    Err(EBUSY)
 }
 
 /// The callback interrupt: runs on the CPU that the host chose, with interrupts off.

@@ -10,7 +10,7 @@ use kernel::{bindings, ffi::c_char, prelude::*, str::as_char_ptr_in_const_contex
 use vmbus_protocol::class;
 
 /// Text of an attribute; what does not fit into the page that sysfs gives is cut off.
-struct Page {
+pub(super) struct Page {
     buf: *mut u8,
     len: usize,
 }
@@ -31,7 +31,7 @@ impl Write for Page {
 type Show = fn(&Arc<Channel>, &mut Page) -> Result;
 
 /// Runs `show` into the page at `buf` and answers as sysfs expects.
-fn emit(buf: *mut c_char, show: impl FnOnce(&mut Page) -> Result) -> isize {
+pub(super) fn emit(buf: *mut c_char, show: impl FnOnce(&mut Page) -> Result) -> isize {
     let mut page = Page {
         buf: buf.cast(),
         len: 0,
@@ -106,8 +106,6 @@ device_attributes! {
         }
         Ok(())
     };
-    events, c"events", |ch, page| Ok(write!(page, "{}", ch.events())?);
-    dropped_packets, c"dropped_packets", |ch, page| Ok(write!(page, "{}", ch.dropped())?);
     out_intr_mask, c"out_intr_mask", |ch, page| {
         Ok(write!(page, "{}", ch.ring_stats()?.outgoing.interrupt_mask)?)
     };
@@ -141,7 +139,7 @@ device_attributes! {
 }
 
 /// A group of attributes, in a folder of its own if it has a name.
-const fn group(
+pub(super) const fn group(
     name: Option<&'static CStr>,
     attrs: *mut *mut bindings::attribute,
 ) -> Static<bindings::attribute_group> {

@@ -2,7 +2,10 @@
 
 //! Devices on the VMBus: one for each primary channel that the host offers.
 
-use super::bus_type;
+use super::{
+    bus_type,
+    channel_files::{ChannelFolder, ChannelsFolder},
+};
 use crate::{abstractions::Shown, channel::Channel, ffi};
 use core::{marker::PhantomData, mem::offset_of, ptr::NonNull};
 use kernel::{
@@ -20,21 +23,37 @@ use kernel::{
 };
 use vmbus_protocol::Guid;
 
-/// Devices whose memory still exists; the module must not go before they are gone.
-static LIVE_DEVICES: Atomic<i32> = Atomic::new(0);
+/// Objects of the driver model whose memory still exists; the module must not go before they do.
+static LIVE_OBJECTS: Atomic<i32> = Atomic::new(0);
 
-/// Waits until the memory of all devices is gone: somebody may still hold a reference to one that
-/// was unregistered, and its release is code of this module.
+/// Counts one object of the driver model for as long as it exists.
+pub(super) struct LiveObject(());
+
+impl LiveObject {
+    pub(super) fn new() -> Self {
+        LIVE_OBJECTS.fetch_add(1, Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for LiveObject {
+    fn drop(&mut self) {
+        LIVE_OBJECTS.fetch_sub(1, Full);
+    }
+}
+
+/// Waits until the memory of all devices and their folders is gone: somebody may still hold a
+/// reference to one that was unregistered, and its release is code of this module.
 pub(crate) fn wait_for_devices() {
     let mut waited_ms = 0u64;
 
-    while LIVE_DEVICES.load(Acquire) != 0 {
+    while LIVE_OBJECTS.load(Acquire) != 0 {
         delay::fsleep(Delta::from_millis(10));
         waited_ms = waited_ms.wrapping_add(10);
         if waited_ms % 5_000 == 0 {
             pr_notice!(
-                "waiting for {} devices in use\n",
-                LIVE_DEVICES.load(Relaxed)
+                "waiting for {} devices or channels in use\n",
+                LIVE_OBJECTS.load(Relaxed)
             );
         }
     }
@@ -50,6 +69,7 @@ pub struct RawDevice {
     pub(super) dev: bindings::device,
     pub(super) channel: Arc<Channel>,
     dma_mask: u64,
+    _live: LiveObject,
 }
 
 impl RawDevice {
@@ -87,7 +107,12 @@ impl<Ctx: device::DeviceContext> Device<Ctx> {
 
 /// A device that the driver model knows. Dropping takes it away again: the driver is unbound and
 /// its sysfs folder removed.
-pub(crate) struct NewDevice(ARef<Device>);
+pub(crate) struct NewDevice {
+    device: ARef<Device>,
+    /// Of the primary channel first, then of sub-channels.
+    folders: KVec<(u32, ChannelFolder)>,
+    channels: Option<ChannelsFolder>,
+}
 
 impl NewDevice {
     /// Makes a device for `channel` below `root` and offers it to the drivers. May sleep for as
@@ -97,13 +122,13 @@ impl NewDevice {
         let raw = KBox::into_raw(KBox::new(
             RawDevice {
                 dev: bindings::device::default(),
-                channel,
+                channel: channel.clone(),
                 dma_mask: u64::MAX,
+                _live: LiveObject::new(),
             },
             GFP_KERNEL,
         )?);
 
-        LIVE_DEVICES.fetch_add(1, Relaxed);
         // SAFETY: `raw` is a fresh allocation that nobody else knows. After `device_initialize()`
         // its reference count owns it; `release` takes it back into a box.
         let dev = unsafe {
@@ -132,16 +157,50 @@ impl NewDevice {
             ffi::hv_setup_dma_ops(dev, true);
             to_result(bindings::device_add(dev))?;
         }
-        Ok(Self(owned))
+        let mut this = Self {
+            device: owned,
+            folders: KVec::new(),
+            // SAFETY: The device was just added.
+            channels: unsafe { ChannelsFolder::new(raw) }.ok(),
+        };
+
+        this.add_channel(channel);
+        Ok(this)
+    }
+
+    /// Adds the sysfs folder of a channel of the device, once. Without memory for it there is none.
+    pub(crate) fn add_channel(&mut self, channel: Arc<Channel>) {
+        let relid = channel.relid();
+
+        if self.folders.iter().any(|(other, _)| *other == relid) {
+            return;
+        }
+        let added = self
+            .channels
+            .as_ref()
+            .ok_or(ENOMEM)
+            .and_then(|channels| channels.add(channel))
+            .and_then(|folder| Ok(self.folders.push((relid, folder), GFP_KERNEL)?));
+
+        if added.is_err() {
+            pr_warn!("no sysfs folder for channel {}\n", relid);
+        }
+    }
+
+    /// Removes the sysfs folder of a channel.
+    pub(crate) fn remove_channel(&mut self, relid: u32) {
+        self.folders.retain(|(other, _)| *other != relid);
     }
 }
 
 impl Drop for NewDevice {
     fn drop(&mut self) {
+        self.folders.clear();
+        self.channels = None;
         // The `ARef` keeps the count above zero for the duration of the call.
         //
         // SAFETY: The device was added by `register` and is deleted once.
-        unsafe { bindings::device_del(&raw mut (*self.0 .0.get()).dev) };
+        unsafe { bindings::device_del(&raw mut (*self.device.0.get()).dev) };
     }
 }
 
@@ -149,7 +208,6 @@ extern "C" fn release_callback(dev: *mut bindings::device) {
     // SAFETY: The driver core calls this once, when the last reference to a device of ours is
     // gone; its memory came from a box.
     drop(unsafe { KBox::from_raw(bus_type::raw_device(dev)) });
-    LIVE_DEVICES.fetch_sub(1, Full);
 }
 
 // SAFETY: `Device` is a transparent wrapper of `RawDevice`, and the offset is that of the field.

@@ -7,6 +7,7 @@
 
 mod attributes;
 mod bus_type;
+mod channel_files;
 mod device;
 mod driver;
 mod dynamic_ids;

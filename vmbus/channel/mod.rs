@@ -10,12 +10,14 @@ mod requests;
 mod send;
 mod sub;
 pub(crate) mod table;
+mod target;
 
 pub(crate) use offer::take_everything_down;
 pub use open::{ChannelConfig, OpenChannel};
 pub use receive::{Context, Handler, ReadMode};
 pub use send::Sender;
 pub use sub::{SubChannel, SubChannels};
+pub(crate) use target::{evacuate, retarget};
 
 use crate::{
     abstractions::{workqueue, Shown},
@@ -63,8 +65,12 @@ pub(crate) struct Channel {
     announced: Atomic<bool>,
     /// The CPU that the host interrupts for this channel.
     target_cpu: Atomic<u32>,
-    /// Events that the host signalled.
-    events: Atomic<u64>,
+    /// Interrupts from the host.
+    interrupts: Atomic<u64>,
+    /// Doorbells rung at the host.
+    signals: Atomic<u64>,
+    /// Packets that did not fit into the outgoing ring at once.
+    ring_full: Atomic<u64>,
     /// Packets that were dropped because something was wrong with them.
     dropped: Atomic<u64>,
     /// Handlers run in softirq context instead of a work queue.
@@ -105,6 +111,18 @@ pub(crate) struct ChannelStats {
     pub(crate) incoming: RingStats,
 }
 
+/// What a channel counts.
+pub(crate) struct ChannelCounts {
+    /// Interrupts from the host.
+    pub(crate) interrupts: u64,
+    /// Doorbells rung at the host.
+    pub(crate) signals: u64,
+    /// Packets that did not fit into the outgoing ring at once.
+    pub(crate) ring_full: u64,
+    /// Packets that were dropped because something was wrong with them.
+    pub(crate) dropped: u64,
+}
+
 impl Channel {
     fn new(
         connection: &Connection,
@@ -122,7 +140,9 @@ impl Channel {
                 acceptor <- new_mutex!(None),
                 announced: Atomic::new(false),
                 target_cpu: Atomic::new(target_cpu),
-                events: Atomic::new(0),
+                interrupts: Atomic::new(0),
+                signals: Atomic::new(0),
+                ring_full: Atomic::new(0),
                 dropped: Atomic::new(0),
                 softirq: Atomic::new(false),
                 dead: Atomic::new(false),
@@ -185,14 +205,14 @@ impl Channel {
         }
     }
 
-    /// Events that the host signalled so far.
-    pub(crate) fn events(&self) -> u64 {
-        self.events.load(Relaxed)
-    }
-
-    /// Packets that were dropped so far because something was wrong with them.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.dropped.load(Relaxed)
+    /// What the channel counted so far.
+    pub(crate) fn counts(&self) -> ChannelCounts {
+        ChannelCounts {
+            interrupts: self.interrupts.load(Relaxed),
+            signals: self.signals.load(Relaxed),
+            ring_full: self.ring_full.load(Relaxed),
+            dropped: self.dropped.load(Relaxed),
+        }
     }
 
     /// Statistics of both rings; `EINVAL` while the channel is not open.
@@ -208,7 +228,7 @@ impl Channel {
     /// Queues the handling of an event. Runs in the interrupt of the CPU that the host chose.
     #[inline]
     pub(crate) fn on_event(self: &Arc<Self>, connection: &Connection) {
-        self.events.fetch_add(1u64, Relaxed);
+        self.interrupts.fetch_add(1u64, Relaxed);
         self.schedule(connection);
     }
 
@@ -230,6 +250,7 @@ impl Channel {
 
     /// Rings the host's doorbell of this channel. Any context.
     fn signal_host(&self) {
+        self.signals.fetch_add(1u64, Relaxed);
         if !self.offer.dedicated_interrupt {
             self.doorbells
                 .interrupt_page

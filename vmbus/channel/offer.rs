@@ -8,12 +8,12 @@
 //! waits for the host about that channel before it queues the removal, so a `probe` that is stuck
 //! in a request cannot keep its own removal from running.
 
-use super::{sub, table::ChannelTable, Channel, ADD, REMOVE};
+use super::{sub, target, Channel, ADD, REMOVE};
 use crate::{
     abstractions::{cpuhp::CpusReadGuard, Shown},
     bus::NewDevice,
-    connection::{Connection, CONNECTION, CONNECT_CPU},
-    counters, hv,
+    connection::{Connection, CONNECTION},
+    counters,
 };
 use kernel::{prelude::*, sync::Arc};
 use vmbus_protocol::{
@@ -119,22 +119,9 @@ fn new_channel(
             id
         ));
     }
-    let cpu = choose_cpu(list, &properties);
+    let cpu = target::choose(list, &properties);
 
     Channel::new(connection, offer, properties, primary, cpu)
-}
-
-/// Chooses the CPU that the host interrupts: slow devices share the connect CPU, fast ones spread
-/// over the CPUs that are online.
-fn choose_cpu(list: &[Arc<Channel>], properties: &Properties) -> u32 {
-    if !properties.class.is_some_and(|class| class.perf_device) {
-        return CONNECT_CPU;
-    }
-    hv::present_cpus()
-        .filter(|&cpu| hv::cpu_online(cpu))
-        .map(|cpu| cpu.as_u32())
-        .min_by_key(|&cpu| ChannelTable::load_of(list, cpu))
-        .unwrap_or(CONNECT_CPU)
 }
 
 /// Takes a rescind from the host. A repeated one, or one of an unknown relid, changes nothing.
@@ -172,7 +159,11 @@ pub(super) fn add_device(channel: &Arc<Channel>) {
         return;
     }
     match NewDevice::register(&connection.root, channel.clone()) {
-        Ok(device) => *channel.device.lock() = Some(device),
+        Ok(device) => {
+            *channel.device.lock() = Some(device);
+            // Sub-channels that were announced while the driver was in its probe.
+            sub::add_folders(&connection, channel);
+        }
         Err(error) => pr_err!(
             "{}: device could not be registered: {:?}\n",
             Shown(&channel.offer().instance),

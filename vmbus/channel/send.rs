@@ -59,7 +59,10 @@ impl Sender {
                 }
                 Ok(())
             }
-            Err(SendError::Full { .. }) => Err(EAGAIN),
+            Err(SendError::Full { .. }) => {
+                channel.ring_full.fetch_add(1u64, Relaxed);
+                Err(EAGAIN)
+            }
             Err(SendError::TooLarge) => Err(EMSGSIZE),
             Err(error @ SendError::Corrupt { .. }) => {
                 pr_err!(

@@ -15,7 +15,10 @@ use super::{
 use crate::connection::Connection;
 use kernel::{
     prelude::*,
-    sync::{atomic::Full, Arc},
+    sync::{
+        atomic::{Full, Relaxed},
+        Arc,
+    },
 };
 
 /// A sub-channel that was offered.
@@ -97,7 +100,24 @@ pub(super) fn announce(channel: &Arc<Channel>) {
         return;
     }
     if !channel.announced.xchg(true, Full) {
+        add_folder(primary, channel);
         acceptor.offered(SubChannel(channel.clone()));
+    }
+}
+
+/// Adds the sysfs folder of an announced sub-channel, if the device is there already.
+fn add_folder(primary: &Channel, channel: &Arc<Channel>) {
+    if let Some(device) = &mut *primary.device.lock() {
+        device.add_channel(channel.clone());
+    }
+}
+
+/// Adds the sysfs folders of the sub-channels of a device that was just registered.
+pub(super) fn add_folders(connection: &Connection, primary: &Arc<Channel>) {
+    for channel in connection.channels.subs_of(primary).iter().flatten() {
+        if channel.announced.load(Relaxed) {
+            add_folder(primary, channel);
+        }
     }
 }
 
@@ -112,6 +132,9 @@ pub(super) fn withdraw(channel: &Arc<Channel>) {
         if channel.announced.xchg(false, Full) {
             acceptor.rescinded(channel.relid());
         }
+    }
+    if let Some(device) = &mut *primary.device.lock() {
+        device.remove_channel(channel.relid());
     }
 }
 

@@ -3,7 +3,7 @@
 //! All channels, by relid for interrupts and as a list for everything else.
 
 use super::Channel;
-use crate::{abstractions::Published, connection::CONNECT_CPU};
+use crate::abstractions::Published;
 use kernel::{
     new_mutex,
     prelude::*,
@@ -123,15 +123,13 @@ impl ChannelTable {
         }
     }
 
-    /// Whether the host interrupts `cpu` for some channel.
-    ///
-    /// The connect CPU counts as used as long as there is a connection; see `crate::cpu`.
-    pub(crate) fn uses_cpu(&self, cpu: u32) -> bool {
-        debug_assert_ne!(cpu, CONNECT_CPU);
+    /// A channel for which the host interrupts `cpu`, if there is one.
+    pub(crate) fn first_on(&self, cpu: u32) -> Option<Arc<Channel>> {
         self.list
             .lock()
             .iter()
-            .any(|channel| channel.target_cpu() == cpu)
+            .find(|channel| channel.target_cpu() == cpu)
+            .cloned()
     }
 
     /// How many channels the host interrupts `cpu` for.

@@ -144,6 +144,12 @@ impl Synic {
         }
     }
 
+    /// Whether channel events of 64 relids are pending on `cpu`.
+    pub(crate) fn has_events(&self, cpu: CpuId, word: usize) -> bool {
+        self.pages(cpu)
+            .is_some_and(|pages| pages.event.is_set(event_flags_offset(MESSAGE_SINT), word))
+    }
+
     /// The message slot of `cpu`.
     #[inline]
     pub(crate) fn slot(&self, cpu: CpuId) -> Option<Slot<'_>> {

@@ -165,6 +165,12 @@ impl FlagPage {
         }
     }
 
+    /// Whether one of the 64 flags that start at flag `word * 64` of the area at `byte` is set.
+    pub(crate) fn is_set(&self, byte: usize, word: usize) -> bool {
+        self.word(byte + word * 8)
+            .is_some_and(|word| word.load(Relaxed) != 0)
+    }
+
     /// Takes all flags of the 64 that start at flag `word * 64` of the area at `byte`.
     ///
     /// Costs one load when none is set, which is the common case.
