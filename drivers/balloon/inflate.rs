@@ -17,6 +17,7 @@ use kernel::{
     page::PAGE_SIZE,
     prelude::*,
     sync::{atomic::Relaxed, Arc},
+    time::{delay::fsleep, Delta},
     workqueue::WorkItem,
 };
 use vmbus::{abstractions::workqueue, ratelimited, Sender};
@@ -24,9 +25,18 @@ use vmbus::{abstractions::workqueue, ratelimited, Sender};
 /// The most pages that are taken before the host hears of them: 256 MiB.
 const MAX_MESSAGE_PAGES: u64 = 65_536;
 
-/// Starts to serve a request for `pages` pages.
+/// How long the host waits for an answer without pages.
 ///
-/// The session lets one request through at a time, so there is none that this one could replace.
+/// Nothing is gained by a quick one, and QEMU (up to 11.1 at least) cannot stand it: where the
+/// request comes from its monitor, an answer that is there before it has finished sending makes it
+/// abort.
+const EMPTY_ANSWER_DELAY: Delta = Delta::from_millis(50);
+
+/// Starts to serve a request for `pages` pages. With none, only the answer is given.
+///
+/// The session lets one request through at a time, so there is none that this one could replace; only
+/// requests that are answered without pages can follow each other faster, and may get one answer
+/// together.
 pub(crate) fn request(shared: &Arc<Shared>, pages: u32) {
     *shared.request.lock() = Some(pages);
 
@@ -54,9 +64,25 @@ struct Inflation<'a> {
     floor: u64,
     /// Pages still to be given.
     left: u64,
+    /// Pages that the host has been told of.
+    given: u64,
     /// The size to allocate next. Once there are no free pages of a size, larger ones are not
     /// tried again.
     order: Order,
+}
+
+/// How many of `wanted` pages to give.
+///
+/// At the limit the guest gives whole blocks only. The host asks again and again there, and the rest
+/// of a block would gain it little but leave holes in the guest's memory.
+fn target(wanted: u64, available: u64, floor: u64) -> u64 {
+    let pages = balloon_target(wanted, available, floor);
+
+    if pages < wanted {
+        pages & !(Order::BLOCK.pages() - 1)
+    } else {
+        pages
+    }
 }
 
 impl<'a> Inflation<'a> {
@@ -64,7 +90,7 @@ impl<'a> Inflation<'a> {
         let memory = MemInfo::now();
         let floor = floor_pages(memory.total, PAGE_SIZE as u32);
         let requested = u64::from(pages);
-        let left = balloon_target(requested, memory.available, floor);
+        let left = target(requested, memory.available, floor);
 
         if left < requested {
             ratelimited!(dev_info!(
@@ -83,6 +109,7 @@ impl<'a> Inflation<'a> {
             shared,
             floor,
             left,
+            given: 0,
             order: Order::BLOCK,
         }
     }
@@ -100,16 +127,18 @@ impl<'a> Inflation<'a> {
             if !more {
                 // Before the answer: the next request may be here before `send` returns.
                 shared.session.lock().balloon_done();
+                if self.given == 0 && response.pages() == 0 {
+                    fsleep(EMPTY_ANSWER_DELAY);
+                }
             }
             let id = shared.next_id();
             let result = shared.send(sender, response.finish(id, more));
 
             match result {
                 Ok(()) => {
-                    shared
-                        .counters
-                        .pages_given
-                        .fetch_add(response.pages(), Relaxed);
+                    let pages = response.pages();
+                    self.given = self.given.saturating_add(pages);
+                    shared.counters.pages_given.fetch_add(pages, Relaxed);
                     if more {
                         continue;
                     }
@@ -129,7 +158,7 @@ impl<'a> Inflation<'a> {
     fn fill(&mut self, response: &mut ResponseBuilder<'_>) -> bool {
         // Others may have taken memory since the last message.
         let available = MemInfo::now().available;
-        self.left = balloon_target(self.left, available, self.floor);
+        self.left = target(self.left, available, self.floor);
 
         while self.left > 0 && !self.shared.is_closing() {
             if response.range_count() >= MAX_RANGES || response.pages() >= MAX_MESSAGE_PAGES {

@@ -7,7 +7,6 @@ use balloon_protocol::{
     message::{HotAddResponse, Unballoon, UnballoonResponse},
     policy::hot_add_result,
     range::{check_set, RangeLimits, SetError, WireRange},
-    response::ResponseBuilder,
     session::Action,
     Inbound,
 };
@@ -69,9 +68,7 @@ impl Requests {
             Action::AnswerEmptyBalloon { log } => {
                 counters.balloon_requests.fetch_add(1, Relaxed);
                 self.say_why_not(log);
-                let mut response = shared.response.lock();
-                let mut builder = ResponseBuilder::new(&mut response);
-                let _ = shared.send(sender, builder.finish(shared.next_id(), false));
+                inflate::request(&self.0, 0);
             }
             Action::Unballoon(request) => {
                 counters.unballoon_requests.fetch_add(1, Relaxed);
