@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Packets through the ring, against a host that knows only the format.
+#![allow(clippy::cast_possible_truncation)] // Small constants.
 #![cfg(not(loom))]
 
 use fake_host::{
@@ -100,13 +101,14 @@ fn header_and_payload_are_told_apart() {
 fn failed_or_dropped_batches_leave_no_trace() {
     let ring = SharedRing::new(128);
     let mut writer = Writer::new(&ring).unwrap();
-    let mut batch = writer.batch();
-    batch.push(&inband(1, &[&[0; 40]])).unwrap();
-    assert!(matches!(
-        batch.push(&inband(2, &[&[0; 40]])),
-        Err(SendError::Full { .. })
-    ));
-    drop(batch);
+    {
+        let mut batch = writer.batch();
+        batch.push(&inband(1, &[&[0; 40]])).unwrap();
+        assert!(matches!(
+            batch.push(&inband(2, &[&[0; 40]])),
+            Err(SendError::Full { .. })
+        ));
+    }
     assert_eq!(ring.get(Field::WriteIndex), 0);
     let mut batch = writer.batch();
     batch.push(&inband(3, &[&[0; 40]])).unwrap();
