@@ -12,7 +12,7 @@ impl Rng {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -24,7 +24,7 @@ impl Rng {
         if limit == 0 {
             0
         } else {
-            self.next() % limit
+            self.next_u64() % limit
         }
     }
 
@@ -35,7 +35,7 @@ impl Rng {
                 0 => 0,
                 1 => self.below(32) as u8,
                 2 => 0xff,
-                _ => self.next() as u8,
+                _ => self.next_u64() as u8,
             })
             .collect()
     }

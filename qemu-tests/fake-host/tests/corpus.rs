@@ -133,10 +133,7 @@ fn ring_corpus() {
         ("index", ring_seed(512, 0, 513, &[&small])),
         ("odd-index", ring_seed(36, 1, 4, &[&small, &[0; 16]])),
         ("len0", ring_seed(64, 0, 0, &[&descriptor(6, 2, 0, 0, 1)])),
-        (
-            "offset",
-            ring_seed(64, 0, 0, &[&descriptor(6, 9, 3, 0, 1)]),
-        ),
+        ("offset", ring_seed(64, 0, 0, &[&descriptor(6, 9, 3, 0, 1)])),
         (
             "beyond",
             ring_seed(64, 0, 0, &[&descriptor(6, 2, 0xffff, 0, 1)]),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! GUIDs, classes and versions.
+#![allow(clippy::cast_possible_truncation)] // Small constants.
 
 use proptest::prelude::*;
 use vmbus_protocol::{

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Messages, byte by byte, and the GPADL splitter.
+#![allow(clippy::cast_possible_truncation)] // Small constants.
 
 use proptest::prelude::*;
 use vmbus_protocol::{
@@ -114,7 +115,7 @@ fn message_types_round_trip() {
 
 /// Splits, and returns the messages and the page numbers in them.
 fn split(pages: usize) -> (Vec<Vec<u8>>, Vec<u64>) {
-    let pfns: Vec<u64> = (0..pages as u64).map(|i| i << 20 | 7).collect();
+    let pfns: Vec<u64> = (0..pages as u64).map(|i| (i << 20) | 7).collect();
     let mut splitter = gpadl::split(9, 5, (pages * 4096) as u32, pfns.into_iter()).unwrap();
     let mut messages = Vec::new();
     let mut found = Vec::new();
@@ -243,7 +244,7 @@ proptest! {
         let (messages, pfns) = split(pages);
         prop_assert_eq!(pfns.len(), pages);
         for (i, pfn) in pfns.into_iter().enumerate() {
-            prop_assert_eq!(pfn, (i as u64) << 20 | 7);
+            prop_assert_eq!(pfn, ((i as u64) << 20) | 7);
         }
         prop_assert!(messages.iter().all(|m| m.len() <= MAX_MESSAGE));
     }

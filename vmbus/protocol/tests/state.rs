@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! State machines and tables against simple models.
+#![allow(clippy::cast_possible_truncation)] // Small constants.
 
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -382,7 +383,7 @@ proptest! {
     fn set_bits(word in any::<u64>()) {
         let bits: Vec<u32> = iter_set(word).collect();
         prop_assert_eq!(bits.len() as u32, word.count_ones());
-        prop_assert_eq!(bits.iter().fold(0u64, |w, b| w | 1 << b), word);
+        prop_assert_eq!(bits.iter().fold(0u64, |w, b| w | (1 << b)), word);
         prop_assert!(bits.windows(2).all(|w| w[0] < w[1]));
     }
 }

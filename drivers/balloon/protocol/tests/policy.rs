@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Policy, ranges and responses.
+#![allow(clippy::cast_possible_truncation)] // Small constants.
 
 use balloon_protocol::{
     message::{
@@ -266,7 +267,7 @@ proptest! {
             let message = builder.finish(1, last_more);
             prop_assert_eq!(message.len(), 16 + count * 8);
             let word = u32::from_le_bytes(message[12..16].try_into().unwrap());
-            prop_assert_eq!(word, (count as u32) << 1 | u32::from(last_more));
+            prop_assert_eq!(word, ((count as u32) << 1) | u32::from(last_more));
             for bytes in message[16..].chunks(8) {
                 let value = u64::from_le_bytes(bytes.try_into().unwrap());
                 let (start, pages) = (value & 0xff_ffff_ffff, value >> 40);
