@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the host's answer to a SCSI command means for the SCSI midlayer.
+
+use crate::inbound::Status;
+
+/// Host byte of a SCSI result (`enum scsi_host_status`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum HostByte {
+    /// The status byte and the sense data say it all.
+    Ok = 0x00,
+    /// There is no such device.
+    NoConnect = 0x01,
+    /// Busy; try again, within the limit of retries.
+    BusBusy = 0x02,
+    /// An error; retried within the limit of retries.
+    Error = 0x07,
+    /// A pass-through command; hand the result on as it is.
+    Passthrough = 0x0a,
+    /// Not an error: try again.
+    Requeue = 0x0d,
+}
+
+/// What has to be done about the logical unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Followup {
+    /// Read its properties again.
+    Rescan,
+    /// Remove it.
+    Remove,
+}
+
+/// When to print a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Never.
+    None = 0,
+    /// With `logging_level` 1 and more.
+    Error = 1,
+    /// With `logging_level` 2.
+    Warning = 2,
+}
+
+/// The result of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Host byte.
+    pub host: HostByte,
+    /// SCSI status byte.
+    pub scsi: u8,
+    /// Bytes that were not transferred; at most the length of the data.
+    pub residual: u32,
+    /// The sense data is for the midlayer.
+    pub sense: bool,
+    /// What to do besides.
+    pub followup: Option<Followup>,
+    /// Whether to print it.
+    pub log: LogLevel,
+}
+
+impl Outcome {
+    /// The result as the midlayer wants it.
+    #[inline]
+    #[must_use]
+    pub const fn result(&self) -> i32 {
+        i32::from_le_bytes([self.scsi, 0, self.host as u8, 0])
+    }
+}
+
+/// The parts of a command that its result depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// First byte of the command block.
+    pub opcode: u8,
+    /// `INQUIRY` for vital product data.
+    pub vpd: bool,
+    /// Bytes of data.
+    pub data_len: u32,
+}
+
+const TEST_UNIT_READY: u8 = 0x00;
+const INQUIRY: u8 = 0x12;
+const MODE_SENSE: u8 = 0x1a;
+const MODE_SENSE_10: u8 = 0x5a;
+const ATA_16: u8 = 0x85;
+const ATA_12: u8 = 0xa1;
+
+const GOOD: u8 = 0;
+const CHECK_CONDITION: u8 = 2;
+
+/// Flag in the SRB status: the sense data is valid.
+pub const AUTOSENSE_VALID: u8 = 0x80;
+/// The SRB status without its two flags (case S09).
+const CODE: u8 = 0x3f;
+const SUCCESS: u8 = 0x01;
+const DATA_OVERRUN: u8 = 0x12;
+
+/// What the status codes of the host's storage stack have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// It worked.
+    Success,
+    /// It failed, and the sense data says why.
+    Failed,
+    /// The logical unit is not there (any more).
+    NoUnit,
+    /// The device or a part of the way to it is not there.
+    NoDevice,
+    /// Busy.
+    Busy,
+    /// A code that the C driver does not know.
+    Other,
+}
+
+/// The codes (`SRB_STATUS_*`); all others are [`Class::Other`].
+const CLASSES: [(u8, Class); 15] = [
+    (SUCCESS, Class::Success),
+    (0x02, Class::Failed), // aborted
+    (0x04, Class::Failed), // error
+    (0x05, Class::Busy),
+    (0x06, Class::Failed),   // invalid request
+    (0x07, Class::NoDevice), // invalid path
+    (0x08, Class::NoDevice),
+    (0x09, Class::Failed), // timeout
+    (0x0a, Class::Failed), // selection timeout
+    (0x0e, Class::Failed), // bus reset
+    (0x11, Class::NoDevice),
+    (DATA_OVERRUN, Class::Failed),
+    (0x20, Class::NoUnit),
+    (0x21, Class::NoDevice), // invalid target
+    (0x30, Class::Failed),   // internal error
+];
+
+/// The class of an SRB status.
+#[must_use]
+pub fn class(srb_status: u8) -> Class {
+    let code = srb_status & CODE;
+    CLASSES
+        .iter()
+        .find(|(known, _)| *known == code)
+        .map_or(Class::Other, |(_, class)| *class)
+}
+
+/// Additional sense code and qualifier, in fixed or descriptor format.
+#[must_use]
+pub fn sense_code(sense: &[u8]) -> Option<(u8, u8)> {
+    let format = sense.first()? & 0x7f;
+    let (code, qualifier) = match format {
+        0x70 | 0x71 if sense.get(7)? >= &6 => (sense.get(12)?, sense.get(13)?),
+        0x72 | 0x73 => (sense.get(2)?, sense.get(3)?),
+        _ => return None,
+    };
+    Some((*code, *qualifier))
+}
+
+/// The sense data says that the unit's properties changed: its capacity
+/// (2A/09), or its operating parameters (3F, but not `inquiry data changed`,
+/// 03, and `reported LUNs changed`, 0E), which is what a differencing disk
+/// with another block size looks like (cases S09, S10).
+fn says_changed(sense: &[u8]) -> bool {
+    match sense_code(sense) {
+        Some((0x2a, 0x09)) => true,
+        Some((0x3f, qualifier)) => qualifier != 0x03 && qualifier != 0x0e,
+        _ => false,
+    }
+}
+
+/// Decides what an answer means (`storvsc_on_io_completion` and what it
+/// calls).
+///
+/// It differs from the C driver where that one reports a success without any
+/// data, which the block layer repeats for ever: a code that is no success,
+/// together with SCSI status `GOOD`, is an error; and a success with flags is
+/// a success. An `INQUIRY` of a unit that is not there makes no unit.
+#[inline]
+#[must_use]
+pub fn outcome(sent: &Sent, status: &Status) -> Outcome {
+    if status.scsi == GOOD && status.srb & CODE == SUCCESS {
+        return Outcome {
+            host: HostByte::Ok,
+            scsi: GOOD,
+            residual: sent.data_len.saturating_sub(status.transferred),
+            sense: false,
+            followup: None,
+            log: LogLevel::None,
+        };
+    }
+    failure(sent, status)
+}
+
+#[cold]
+fn failure(sent: &Sent, status: &Status) -> Outcome {
+    let log = if sent.opcode == TEST_UNIT_READY {
+        LogLevel::Warning
+    } else {
+        LogLevel::Error
+    };
+    let class = class(status.srb);
+    let absent = matches!(class, Class::NoUnit | Class::NoDevice);
+    let masked = match sent.opcode {
+        INQUIRY => sent.vpd || !absent,
+        MODE_SENSE | MODE_SENSE_10 => true,
+        _ => false,
+    };
+    if masked {
+        // Hosts answer some pages with an error, and the data is there.
+        return Outcome {
+            host: HostByte::Ok,
+            scsi: GOOD,
+            residual: sent.data_len.saturating_sub(status.transferred),
+            sense: false,
+            followup: None,
+            log: LogLevel::Warning,
+        };
+    }
+    let has_sense = status.srb & AUTOSENSE_VALID != 0;
+    let sense = has_sense && status.scsi == CHECK_CONDITION;
+    let mut followup = None;
+    let host = match class {
+        Class::Success => HostByte::Ok,
+        Class::Failed if has_sense && says_changed(status.sense()) => {
+            followup = Some(Followup::Rescan);
+            HostByte::Requeue
+        }
+        Class::Failed if has_sense => HostByte::Ok,
+        Class::Failed => match sent.opcode {
+            ATA_12 | ATA_16 => HostByte::Passthrough,
+            TEST_UNIT_READY => HostByte::Ok,
+            _ => HostByte::Error,
+        },
+        Class::NoUnit => {
+            // The first INQUIRY of a scan: there is nothing to remove yet.
+            if sent.opcode != INQUIRY {
+                followup = Some(Followup::Remove);
+            }
+            HostByte::NoConnect
+        }
+        Class::NoDevice => HostByte::NoConnect,
+        Class::Busy => HostByte::BusBusy,
+        Class::Other => HostByte::Ok,
+    };
+    let host = if host == HostByte::Ok && class != Class::Success && status.scsi == GOOD {
+        HostByte::Error
+    } else {
+        host
+    };
+    let transferred = match status.srb & CODE {
+        SUCCESS | DATA_OVERRUN => status.transferred,
+        _ => 0,
+    };
+    Outcome {
+        host,
+        scsi: status.scsi,
+        residual: sent.data_len.saturating_sub(transferred),
+        sense,
+        followup,
+        log,
+    }
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Results, tags, channels and events.
+#![allow(clippy::cast_possible_truncation)] // Small constants.
+
+use proptest::prelude::*;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use storvsc_protocol::{
+    events::{Event, Events, CAPACITY},
+    inbound::{Inbound, Status},
+    init::Init,
+    outcome::{class, outcome, sense_code, Class, Followup, HostByte, LogLevel, Sent},
+    packet::{Address, Operation, BODY_LEN},
+    route::{alternatives, home, Place},
+    tags::{Answer, Word},
+};
+
+fn status(scsi: u8, srb: u8, asc: u8, ascq: u8) -> Status {
+    let mut sense = [0; 20];
+    (sense[0], sense[2], sense[7]) = (0x70, 5, 10);
+    (sense[12], sense[13]) = (asc, ascq);
+    Status {
+        scsi,
+        srb,
+        nt: 0,
+        transferred: 512,
+        sense_len: 20,
+        sense,
+    }
+}
+
+fn sent(opcode: u8) -> Sent {
+    Sent {
+        opcode,
+        vpd: false,
+        data_len: 4096,
+    }
+}
+
+const TUR: u8 = 0x00;
+const INQUIRY: u8 = 0x12;
+const MODE_SENSE: u8 = 0x1a;
+const READ: u8 = 0x28;
+const ATA_16: u8 = 0x85;
+
+#[test]
+fn table_of_results() {
+    use Followup::{Remove, Rescan};
+    use HostByte::{BusBusy, Error, NoConnect, Ok, Passthrough, Requeue};
+    // Opcode, SCSI status, SRB status, sense; host byte, follow-up, bytes moved.
+    let table = [
+        (READ, 0, 0x01, (0, 0), Ok, None, 512),
+        // Flags do not make an error of a success.
+        (READ, 0, 0xc1, (0, 0), Ok, None, 512),
+        (READ, 2, 0x01, (0, 0), Ok, None, 512),
+        (READ, 2, 0x84, (0x20, 0), Ok, None, 0),
+        (READ, 2, 0x84, (0x2a, 9), Requeue, Some(Rescan), 0),
+        (READ, 2, 0x04, (0, 0), Error, None, 0),
+        // Sense data without a check condition explains nothing.
+        (READ, 0, 0x84, (0x20, 0), Error, None, 0),
+        (READ, 0, 0x04, (0, 0), Error, None, 0),
+        (READ, 0, 0x12, (0, 0), Error, None, 512),
+        (READ, 2, 0x92, (0x20, 0), Ok, None, 512),
+        (READ, 0, 0x20, (0, 0), NoConnect, Some(Remove), 0),
+        (READ, 2, 0xa0, (0x25, 0), NoConnect, Some(Remove), 0),
+        (READ, 0, 0x08, (0, 0), NoConnect, None, 0),
+        (READ, 0, 0x05, (0, 0), BusBusy, None, 0),
+        (READ, 0, 0x3f, (0, 0), Error, None, 0),
+        (READ, 0, 0x00, (0, 0), Error, None, 0),
+        (READ, 8, 0x3f, (0, 0), Ok, None, 0),
+        (ATA_16, 2, 0x04, (0, 0), Passthrough, None, 0),
+        (ATA_16, 2, 0x84, (0, 0x1d), Ok, None, 0),
+        (TUR, 2, 0x04, (0, 0), Ok, None, 0),
+        (TUR, 0, 0x04, (0, 0), Error, None, 0),
+        (TUR, 0, 0x20, (0, 0), NoConnect, Some(Remove), 0),
+        (INQUIRY, 2, 0x84, (0x24, 0), Ok, None, 512),
+        (INQUIRY, 0, 0x20, (0, 0), NoConnect, None, 0),
+        (MODE_SENSE, 2, 0x04, (0, 0), Ok, None, 512),
+    ];
+    for (opcode, scsi, srb, (asc, ascq), host, followup, moved) in table {
+        let got = outcome(&sent(opcode), &status(scsi, srb, asc, ascq));
+        let case = format!("{opcode:#x} scsi {scsi:#x} srb {srb:#x}");
+        assert_eq!(got.host, host, "{case}");
+        assert_eq!(got.followup, followup, "{case}");
+        assert_eq!(got.residual, 4096 - moved, "{case}");
+        assert!(!got.sense || scsi == 2 && srb & 0x80 != 0, "{case}");
+    }
+}
+
+#[test]
+fn forced_results_are_good() {
+    let got = outcome(&sent(MODE_SENSE), &status(2, 0x84, 0x24, 0));
+    assert_eq!((got.result(), got.sense), (0, false));
+    let got = outcome(&sent(READ), &status(2, 0x20, 0, 0));
+    assert_eq!(got.result(), 0x1_0002);
+    assert_eq!(got.log, LogLevel::Error);
+    assert_eq!(
+        outcome(&sent(TUR), &status(2, 4, 0, 0)).log,
+        LogLevel::Warning
+    );
+}
+
+#[test]
+fn sense_formats() {
+    assert_eq!(sense_code(&[]), None);
+    assert_eq!(sense_code(&[0x70, 0, 6]), None);
+    assert_eq!(sense_code(&[0x72, 6, 0x2a, 9]), Some((0x2a, 9)));
+    let mut fixed = [0; 14];
+    (fixed[0], fixed[7], fixed[12], fixed[13]) = (0xf0, 6, 0x3f, 0x0e);
+    assert_eq!(sense_code(&fixed), Some((0x3f, 0x0e)));
+    fixed[7] = 5;
+    assert_eq!(sense_code(&fixed), None);
+}
+
+#[test]
+fn channels() {
+    let place = |cpu, node| Place { cpu, node };
+    let one = [place(0, 0)];
+    assert_eq!(home(&one, 5, 3), 0);
+    let four = [place(0, 0), place(4, 0), place(8, 1), place(12, 1)];
+    assert_eq!(home(&four, 8, 1), 2);
+    assert_eq!((home(&four, 2, 0), home(&four, 3, 0)), (0, 1));
+    assert_eq!((home(&four, 10, 1), home(&four, 13, 1)), (2, 3));
+    assert_eq!(home(&four, 99, 7), 0);
+    assert_eq!(home(&[], 0, 0), 0);
+    assert_eq!(alternatives(&four, 1).collect::<Vec<_>>(), [0, 2, 3]);
+    assert_eq!(alternatives(&four, 2).collect::<Vec<_>>(), [3, 0, 1]);
+    assert_eq!(alternatives(&one, 0).count(), 0);
+    assert_eq!(alternatives(&[], 0).count(), 0);
+}
+
+#[test]
+fn bursts_of_events() {
+    let unit = |lun| Address {
+        channel: 3,
+        target: 1,
+        lun,
+    };
+    let mut events = Events::new();
+    for _ in 0..1000 {
+        events.scan_bus();
+        events.unit(unit(7), Followup::Remove);
+    }
+    assert_eq!(events.take(), Some(Event::Unit(unit(7), Followup::Remove)));
+    assert_eq!(events.take(), Some(Event::ScanBus));
+    assert_eq!(events.take(), None);
+    // More than fit: the bus is looked at instead.
+    for lun in 0..=CAPACITY as u8 {
+        events.unit(unit(lun), Followup::Rescan);
+    }
+    let taken: Vec<_> = std::iter::from_fn(|| events.take()).collect();
+    assert_eq!(taken.len(), CAPACITY + 1);
+    assert_eq!(taken[CAPACITY], Event::ScanBus);
+}
+
+/// Several threads that all have the same answers: each command ends once.
+#[test]
+fn each_command_ends_once() {
+    let word = AtomicU64::new(Word::UNUSED.0);
+    for round in 0..2_000u64 {
+        let (next, id) = Word(word.load(Ordering::Relaxed)).next(0, 1).unwrap();
+        word.store(next.0, Ordering::Release);
+        let won = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..if round % 100 == 0 { 3 } else { 0 } {
+                scope.spawn(|| complete(&word, id, &won));
+            }
+            complete(&word, id, &won);
+        });
+        assert_eq!(won.load(Ordering::Relaxed), 1);
+    }
+}
+
+fn complete(word: &AtomicU64, id: u64, won: &AtomicUsize) {
+    let expected = Answer::parse(id, 1).unwrap().expected;
+    let free = expected.free();
+    if word
+        .compare_exchange(expected.0, free.0, Ordering::AcqRel, Ordering::Relaxed)
+        .is_ok()
+    {
+        won.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_result_is_bounded(
+        opcode: u8, vpd: bool, data_len: u32, scsi: u8, srb: u8,
+        transferred: u32, sense_len in 0u8..=20, sense: [u8; 20],
+    ) {
+        let answer = Status { scsi, srb, nt: 0, transferred, sense_len, sense };
+        let got = outcome(&Sent { opcode, vpd, data_len }, &answer);
+        prop_assert!(got.residual <= data_len);
+        // A failure is never a success that moved nothing.
+        let forced = matches!(opcode, 0x12 | 0x1a | 0x5a);
+        if class(srb) != Class::Success && !forced {
+            prop_assert_ne!(got.result(), 0);
+        }
+        prop_assert!(got.result() >= 0);
+    }
+
+    #[test]
+    fn any_packet_is_survived(id: u64, reserved: bool, bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+        let id = if reserved { u64::MAX - id % 32 } else { id };
+        if let Ok(Inbound::Command(id, status)) = Inbound::parse(id, &bytes) {
+            prop_assert!(status.sense().len() <= 20);
+            prop_assert_ne!(id, 0);
+        }
+    }
+
+    #[test]
+    fn any_answers_end(answers in proptest::collection::vec((any::<u64>(), 0u32..4, 0u32..3), 0..60)) {
+        let mut init = Init::new();
+        let mut steps = usize::from(init.start().is_some());
+        for (id, operation, status) in answers {
+            let id = u64::MAX - 15 + id % 8;
+            let next = init.on_answer(id, Operation(operation), status, &[1; BODY_LEN]);
+            steps += usize::from(next.is_some());
+        }
+        prop_assert!(steps <= 5);
+    }
+
+    #[test]
+    fn an_id_fits_its_slot_only(slot in 0u32..0x7fff_ffff, channel: u16, generation in 0u64..0x7fff_ffff) {
+        let (word, id) = Word(generation << 32).next(slot, channel).unwrap();
+        let answer = Answer::parse(id, channel).unwrap();
+        prop_assert_eq!((answer.slot, answer.expected), (slot, word));
+        prop_assert!(id != 0 && id < u64::MAX - 15);
+    }
+
+    #[test]
+    fn home_exists(places in proptest::collection::vec((0u32..64, 0i32..4), 1..32), cpu: u32, node: i32) {
+        let places: Vec<_> = places.iter().map(|&(cpu, node)| Place { cpu, node }).collect();
+        let home = home(&places, cpu, node);
+        prop_assert!(home < places.len());
+        let mut others: Vec<_> = alternatives(&places, home).collect();
+        others.sort_unstable();
+        let want: Vec<_> = (0..places.len()).filter(|other| *other != home).collect();
+        prop_assert_eq!(others, want);
+    }
+}
