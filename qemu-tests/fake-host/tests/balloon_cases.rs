@@ -67,6 +67,26 @@ fn b01_range_count_beyond_the_message() {
 }
 
 #[test]
+fn b01_more_ranges_than_any_message_holds() {
+    let ranges: Vec<u64> = (0..520).map(|i| wire::range(i * 2, 1)).collect();
+    let count = |count| {
+        Inbound::parse(&wire::honest(
+            8,
+            &wire::unballoon_body(false, count, &ranges),
+        ))
+        .map(drop)
+    };
+    assert_eq!(count(510), Ok(()));
+    assert_eq!(
+        count(511),
+        Err(MessageError::RangeCount {
+            count: 511,
+            limit: 510
+        })
+    );
+}
+
+#[test]
 fn b01_both_lengths_have_to_cover_the_ranges() {
     let body = wire::unballoon_body(
         false,
