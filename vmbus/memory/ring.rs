@@ -191,6 +191,18 @@ impl RingMemory for RingMap {
         // not overlap. Concurrent reads by the host are its own affair.
         unsafe { bindings::memcpy(dst.cast::<c_void>(), src.as_ptr().cast(), src.len()) };
     }
+
+    #[inline]
+    fn put_u64(&self, offset: u32, value: u64) {
+        let Some(dst) = self.data(offset, 8).filter(|_| offset % 8 == 0) else {
+            debug_assert!(false);
+            return;
+        };
+
+        // SAFETY: `dst` is valid for 8 bytes, and aligned: the data starts at a page, and the
+        // offset is a multiple of 8.
+        unsafe { dst.cast::<u64>().write_volatile(value.to_le()) };
+    }
 }
 
 impl Drop for RingMap {

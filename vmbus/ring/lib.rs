@@ -15,11 +15,13 @@
 #![forbid(unsafe_code)]
 
 mod memory;
+mod pages;
 mod reader;
 mod signal;
 mod writer;
 
 pub use memory::{init_control, stats, Field, RingMemory, RingStats, SizeError};
+pub use pages::PagePacket;
 pub use reader::{Packet, ReadError, Reader};
 pub use signal::{frees_enough, wants_signal};
 pub use writer::{Batch, Outgoing, SendError, Sent, WaitState, Writer};

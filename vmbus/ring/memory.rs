@@ -57,6 +57,11 @@ pub trait RingMemory {
     fn copy_out(&self, offset: u32, dst: &mut [u8]);
     /// Copies into the data area.
     fn copy_in(&self, offset: u32, src: &[u8]);
+    /// Stores `value` in little endian at `offset`, a multiple of 8.
+    #[inline]
+    fn put_u64(&self, offset: u32, value: u64) {
+        self.copy_in(offset, &value.to_le_bytes());
+    }
 }
 
 impl<M: RingMemory> RingMemory for &M {
@@ -91,6 +96,10 @@ impl<M: RingMemory> RingMemory for &M {
     #[inline]
     fn copy_in(&self, offset: u32, src: &[u8]) {
         (**self).copy_in(offset, src);
+    }
+    #[inline]
+    fn put_u64(&self, offset: u32, value: u64) {
+        (**self).put_u64(offset, value);
     }
 }
 

@@ -74,6 +74,11 @@ pub enum SendError {
     },
     /// The packet can never fit, or its header is not a multiple of 8 bytes.
     TooLarge,
+    /// Not as many page numbers as the range touches.
+    PageCount {
+        /// Pages the range touches.
+        expected: u32,
+    },
 }
 
 impl fmt::Display for SendError {
@@ -90,6 +95,9 @@ impl fmt::Display for SendError {
                 "outbound ring corrupt: read index {read_index}, size {data_len}"
             ),
             SendError::TooLarge => f.write_str("packet too large for the ring"),
+            SendError::PageCount { expected } => {
+                write!(f, "not the {expected} pages that the range touches")
+            }
         }
     }
 }
@@ -198,6 +206,7 @@ impl<M: RingMemory> Writer<M> {
             write,
             bytes: 0,
             free: None,
+            keep: 0,
         }
     }
 
@@ -244,9 +253,19 @@ pub struct Batch<'a, M> {
     bytes: u32,
     /// Free bytes after `write` when last looked.
     free: Option<u32>,
+    /// Bytes that stay free behind each packet.
+    keep: u32,
 }
 
 impl<M: RingMemory> Batch<'_, M> {
+    /// Leaves `bytes` bytes free from now on: a packet that would take some of
+    /// them is refused as if the ring were full.
+    #[inline]
+    pub fn keep_free(&mut self, bytes: u32) {
+        self.keep = bytes;
+        self.free = None;
+    }
+
     /// Adds a packet behind those already in the batch.
     ///
     /// # Errors
@@ -275,23 +294,43 @@ impl<M: RingMemory> Batch<'_, M> {
         }
         let padding = payload_len.wrapping_neg() & 7;
         at = self.put(at, [0u8; 8].get(..padding).unwrap_or_default());
-        at = self.put(at, &(u64::from(start) << 32).to_le_bytes());
+        at = self.put_u64(at, u64::from(start) << 32);
 
+        self.advance_to(at, needed);
+        Ok(())
+    }
+
+    /// Ends a packet of `needed` bytes at `at`.
+    #[inline]
+    pub(crate) fn advance_to(&mut self, at: u32, needed: u32) {
         self.write = at;
         // Both bounded by the ring's size.
         self.bytes = self.bytes.wrapping_add(needed);
         self.free = self.free.map(|free| free.saturating_sub(needed));
-        Ok(())
     }
 
-    /// Makes sure of more than `needed` free bytes: one byte always stays
-    /// free, or a full ring would look empty.
+    /// Where the next packet starts.
     #[inline]
-    fn reserve(&mut self, needed: u32) -> Result<(), SendError> {
+    pub(crate) fn position(&self) -> u32 {
+        self.write
+    }
+
+    /// Stores 8 bytes at `at` and returns the position behind.
+    #[inline]
+    pub(crate) fn put_u64(&self, at: u32, value: u64) -> u32 {
+        self.writer.memory.put_u64(at, value);
+        advance(at, 8, self.writer.data_len)
+    }
+
+    /// Makes sure of more than `needed` free bytes and those to be kept: one
+    /// byte always stays free, or a full ring would look empty.
+    #[inline]
+    pub(crate) fn reserve(&mut self, needed: u32) -> Result<(), SendError> {
         if needed >= self.writer.data_len {
             return Err(SendError::TooLarge);
         }
-        if self.free.is_some_and(|free| free > needed) {
+        let wanted = needed.saturating_add(self.keep);
+        if self.free.is_some_and(|free| free > wanted) {
             return Ok(());
         }
         let free = self.writer.free(self.write)?;
@@ -304,7 +343,7 @@ impl<M: RingMemory> Batch<'_, M> {
                 data_len: self.writer.data_len,
             });
         }
-        if free <= needed {
+        if free <= wanted {
             return Err(SendError::Full { needed, free });
         }
         self.free = Some(free);
@@ -313,7 +352,7 @@ impl<M: RingMemory> Batch<'_, M> {
 
     /// Copies into the ring at `at` and returns the position behind.
     #[inline]
-    fn put(&self, at: u32, bytes: &[u8]) -> u32 {
+    pub(crate) fn put(&self, at: u32, bytes: &[u8]) -> u32 {
         if bytes.is_empty() {
             return at;
         }

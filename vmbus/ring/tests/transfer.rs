@@ -10,8 +10,8 @@ use fake_host::{
 };
 use proptest::prelude::*;
 use std::collections::VecDeque;
-use vmbus_protocol::packet::{GpaDirectHeader, PacketFlags, PacketType, PageBuffer};
-use vmbus_ring::{Field, Outgoing, Reader, SendError, Writer};
+use vmbus_protocol::packet::{GpaDirectHeader, GpaRange, PacketFlags, PacketType, PageBuffer};
+use vmbus_ring::{Field, Outgoing, PagePacket, Reader, SendError, Writer};
 use zerocopy::IntoBytes;
 
 fn inband<'a>(id: u64, payload: &'a [&'a [u8]]) -> Outgoing<'a> {
@@ -117,6 +117,92 @@ fn failed_or_dropped_batches_leave_no_trace() {
     let mut host = Consumer::new(&ring);
     assert_eq!(host.pop().unwrap().id, 3);
     assert!(host.pop().is_none());
+}
+
+fn page_packet(len: u32, offset: u32) -> PagePacket<'static> {
+    PagePacket {
+        flags: PacketFlags::COMPLETION_REQUESTED,
+        transaction_id: 5,
+        range: GpaRange::new(len, offset),
+        payload: &[0xab; 64],
+    }
+}
+
+/// No more page numbers than the data touches (case S05), and no fewer.
+#[test]
+fn page_numbers_go_straight_into_the_ring() {
+    let ring = SharedRing::new(1024);
+    let mut writer = Writer::new(&ring).unwrap();
+    let mut host = Consumer::new(&ring);
+    for (len, offset, pages) in [
+        (4096, 0, 1),
+        (4096, 512, 2),
+        (512, 3584, 1),
+        (131_072, 0, 32),
+        (131_072, 4095, 33),
+    ] {
+        let mut batch = writer.batch();
+        let numbers = (0..pages).map(|page| 0x1234_5678_0000 + page);
+        batch
+            .push_pages(&page_packet(len, offset), numbers.clone())
+            .unwrap();
+        let sent = batch.commit();
+        assert_eq!(u64::from(sent.bytes), 16 + 8 + 8 + 8 * pages + 64 + 8);
+        let got = host.pop().unwrap();
+        assert_eq!((got.kind, got.flags, got.id), (9, 1, 5));
+        assert_eq!(got.header[..8], [0, 0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(got.header[8..12], len.to_le_bytes());
+        assert_eq!(got.header[12..16], offset.to_le_bytes());
+        let want: Vec<u8> = numbers.flat_map(u64::to_le_bytes).collect();
+        assert_eq!(got.header[16..], want);
+        assert_eq!(got.payload, [0xab; 64]);
+    }
+}
+
+/// A scatter list that does not describe the range is not sent (case S06).
+#[test]
+fn wrong_numbers_of_pages_leave_no_trace() {
+    let ring = SharedRing::new(256);
+    let mut writer = Writer::new(&ring).unwrap();
+    let mut batch = writer.batch();
+    batch.push(&inband(1, &[])).unwrap();
+    for pages in [0, 1, 3, 1000] {
+        assert_eq!(
+            batch.push_pages(&page_packet(8192, 0), 0..pages),
+            Err(SendError::PageCount { expected: 2 })
+        );
+    }
+    // The largest range that can be expressed is far too large for a packet.
+    assert_eq!(
+        batch.push_pages(&page_packet(u32::MAX, u32::MAX), 0..),
+        Err(SendError::TooLarge)
+    );
+    assert_eq!(batch.commit().bytes, 24);
+    let mut host = Consumer::new(&ring);
+    assert_eq!(host.pop().unwrap().id, 1);
+    assert!(host.pop().is_none());
+}
+
+#[test]
+fn space_that_is_kept_free() {
+    let ring = SharedRing::new(256);
+    let mut writer = Writer::new(&ring).unwrap();
+    let mut batch = writer.batch();
+    batch.keep_free(128);
+    // 24 bytes each; more than 24 + 128 bytes have to be free before.
+    for id in 0..5 {
+        batch.push(&inband(id, &[])).unwrap();
+    }
+    assert_eq!(
+        batch.push(&inband(9, &[])),
+        Err(SendError::Full {
+            needed: 24,
+            free: 136
+        })
+    );
+    batch.keep_free(0);
+    batch.push(&inband(9, &[])).unwrap();
+    assert_eq!(batch.commit().bytes, 144);
 }
 
 /// A packet's header and payload, in units of 8 bytes.
