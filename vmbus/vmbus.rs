@@ -27,11 +27,12 @@ mod messages;
 
 pub use bus::{Adapter, Device, DeviceId, Driver, IdTable, RawDevice, RawDriver};
 pub use channel::{
-    ChannelConfig, Context, Handler, OpenChannel, ReadMode, Sender, SubChannel, SubChannels,
+    Batch, ChannelConfig, Context, Doorbell, Handler, OpenChannel, ReadMode, Sender, SubChannel,
+    SubChannels,
 };
 pub use vmbus_protocol as protocol;
 pub use vmbus_protocol::Guid;
-pub use vmbus_ring::{Outgoing, Packet};
+pub use vmbus_ring::{Outgoing, Packet, PagePacket, SendError};
 
 use abstractions::{CpuHotplug, PanicNotifier};
 use bus::{BusRegistration, PlatformDriver};

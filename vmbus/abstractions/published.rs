@@ -40,6 +40,16 @@ impl<T: Send + Sync + 'static> Published<T> {
         }
     }
 
+    /// Publishes `value` in place of what is there, and returns that once no [`Self::with`] can
+    /// still see it. May sleep.
+    pub fn replace(&self, value: Arc<T>) -> Option<Arc<T>> {
+        // INVARIANT: The pointer comes from `Arc::into_raw`, and the slot owns it.
+        let raw = self.0.xchg(Arc::into_raw(value).cast_mut(), Full);
+
+        // SAFETY: The slot owned the reference; the exchange made it ours.
+        unsafe { Self::retire(raw) }
+    }
+
     /// Runs `f` on the published value, if there is one.
     ///
     /// Any context but NMI; `f` runs in an RCU read-side section and must not sleep.
@@ -63,13 +73,21 @@ impl<T: Send + Sync + 'static> Published<T> {
 
     /// Takes the value out and waits until no [`Self::with`] can still see it. May sleep.
     pub fn unpublish(&self) -> Option<Arc<T>> {
-        let raw = self.0.xchg(ptr::null_mut(), Full);
+        // SAFETY: The slot owned the reference; the exchange made it ours.
+        unsafe { Self::retire(self.0.xchg(ptr::null_mut(), Full)) }
+    }
 
+    /// Waits until nobody sees any longer what was taken out of the slot.
+    ///
+    /// # Safety
+    ///
+    /// `raw` is null or comes from [`Arc::into_raw`], and the reference is the caller's.
+    unsafe fn retire(raw: *mut T) -> Option<Arc<T>> {
         if raw.is_null() {
             return None;
         }
         rcu::synchronize_rcu();
-        // SAFETY: By the invariant the slot owned this reference; the exchange made it ours.
+        // SAFETY: By the requirements of this function.
         Some(unsafe { Arc::from_raw(raw.cast_const()) })
     }
 }

@@ -69,6 +69,7 @@ pub struct RawDevice {
     pub(super) dev: bindings::device,
     pub(super) channel: Arc<Channel>,
     dma_mask: u64,
+    dma_parms: bindings::device_dma_parameters,
     _live: LiveObject,
 }
 
@@ -124,6 +125,7 @@ impl NewDevice {
                 dev: bindings::device::default(),
                 channel: channel.clone(),
                 dma_mask: u64::MAX,
+                dma_parms: bindings::device_dma_parameters::default(),
                 _live: LiveObject::new(),
             },
             GFP_KERNEL,
@@ -137,7 +139,7 @@ impl NewDevice {
             (*dev).bus = bus_type::bus();
             (*dev).parent = core::ptr::from_ref(root).cast_mut().cast();
             (*dev).release = Some(release_callback);
-            (*dev).dma_parms = core::ptr::null_mut();
+            (*dev).dma_parms = &raw mut (*raw).dma_parms;
             (*dev).dma_mask = &raw mut (*raw).dma_mask;
             (*dev).coherent_dma_mask = u64::MAX;
             bindings::device_initialize(dev);

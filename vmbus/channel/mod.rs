@@ -15,7 +15,7 @@ mod target;
 pub(crate) use offer::take_everything_down;
 pub use open::{ChannelConfig, OpenChannel};
 pub use receive::{Context, Handler, ReadMode};
-pub use send::Sender;
+pub use send::{Batch, Doorbell, Sender};
 pub use sub::{SubChannel, SubChannels};
 pub(crate) use target::{evacuate, retarget};
 
@@ -36,7 +36,7 @@ use kernel::{
     },
     workqueue::{Work, WorkItem},
 };
-use receive::Drain;
+use receive::{Drain, OnRescind};
 use send::Transmitter;
 use vmbus_protocol::{
     channel::{ChannelLife, State},
@@ -69,6 +69,8 @@ pub(crate) struct Channel {
     interrupts: Atomic<u64>,
     /// Doorbells rung at the host.
     signals: Atomic<u64>,
+    /// Packets were sent whose doorbell was deferred.
+    doorbell_owed: Atomic<bool>,
     /// Packets that did not fit into the outgoing ring at once.
     ring_full: Atomic<u64>,
     /// Packets that were dropped because something was wrong with them.
@@ -85,6 +87,9 @@ pub(crate) struct Channel {
     /// The incoming ring and its handler while the channel is open and no event is being handled.
     #[pin]
     rx: SpinLockIrq<Option<KBox<dyn Drain>>>,
+    /// Who wants to know of a rescind while the channel is open.
+    #[pin]
+    on_rescind: Mutex<Option<Arc<dyn OnRescind>>>,
     /// A second view of the incoming ring, for statistics.
     #[pin]
     rx_view: Mutex<Option<RingMap>>,
@@ -142,6 +147,7 @@ impl Channel {
                 target_cpu: Atomic::new(target_cpu),
                 interrupts: Atomic::new(0),
                 signals: Atomic::new(0),
+                doorbell_owed: Atomic::new(false),
                 ring_full: Atomic::new(0),
                 dropped: Atomic::new(0),
                 softirq: Atomic::new(false),
@@ -149,6 +155,7 @@ impl Channel {
                 life <- new_spinlock!(ChannelLife::new()),
                 tx <- new_spinlock_irq!(None),
                 rx <- new_spinlock_irq!(None),
+                on_rescind <- new_mutex!(None),
                 rx_view <- new_mutex!(None),
                 device <- new_mutex!(None),
                 event <- new_work!("vmbus_event"),

@@ -142,6 +142,9 @@ pub(crate) fn on_rescind(connection: &Arc<Connection>, relid: u32) {
     }
     channel.mark_dead();
     connection.abort_requests(relid);
+    if let Some(handler) = &*channel.on_rescind.lock() {
+        handler.rescinded();
+    }
     let queue = match channel.primary {
         None => &connection.queues.devices,
         Some(_) => &connection.queues.sub_channels,

@@ -5,7 +5,7 @@
 use super::{
     gpadl::Gpadl,
     offer,
-    receive::{Context, Drain, Handler, ReadMode, Receiver},
+    receive::{Context, Drain, Handler, OnRescind, ReadMode, Receiver},
     requests,
     send::Transmitter,
     sub, Channel, Sender, EVENT,
@@ -75,6 +75,16 @@ impl Device<Bound> {
     ) -> Result<OpenChannel<'bound>> {
         OpenChannel::open(self.primary(), handler, config)
     }
+
+    /// As [`Self::open`], for a channel that has to be closed from elsewhere when something goes
+    /// wrong, say from a work item. The driver closes it before it is unbound all the same.
+    pub fn open_detached<H: Handler>(
+        &self,
+        handler: Arc<H>,
+        config: &ChannelConfig<'_>,
+    ) -> Result<OpenChannel<'static>> {
+        OpenChannel::open(self.primary(), handler, config)
+    }
 }
 
 impl<'bound> OpenChannel<'bound> {
@@ -120,6 +130,7 @@ impl<'bound> OpenChannel<'bound> {
         init_control(&recv);
         let writer = Writer::new(send).map_err(|_| EINVAL)?;
         let reader = Reader::new(recv).map_err(|_| EINVAL)?;
+        let on_rescind: Arc<dyn OnRescind> = handler.clone();
         let receiver: KBox<dyn Drain> =
             KBox::new(Receiver::new(reader, config, handler)?, GFP_KERNEL)?;
         let transmitter = Transmitter {
@@ -137,6 +148,7 @@ impl<'bound> OpenChannel<'bound> {
         *channel.tx.lock() = Some(transmitter);
         *channel.rx.lock() = Some(receiver);
         *channel.rx_view.lock() = Some(view);
+        *channel.on_rescind.lock() = Some(on_rescind);
         Ok(Self {
             channel: channel.clone(),
             ring,
@@ -209,6 +221,9 @@ impl Drop for OpenChannel<'_> {
             // Sub-channels go first; the driver's acceptor owns them.
             sub::stop(&connection, &channel);
         }
+        let on_rescind = channel.on_rescind.lock().take();
+
+        drop(on_rescind);
         // Whatever is taken out of a lock is dropped after the lock is released: unmapping sleeps.
         let transmitter = channel.tx.lock().take();
 

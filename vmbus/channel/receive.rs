@@ -46,6 +46,26 @@ pub trait Handler: Send + Sync + 'static {
     /// The host corrupted the ring: nothing will be received or sent any more. The device stays
     /// until the host takes it back or it is unbound.
     fn on_broken(&self) {}
+
+    /// The host took the channel back: nothing can be sent any more, nobody waits for the host any
+    /// longer, and the host has let go of all memory. The driver is unbound afterwards, which may
+    /// have to wait for a `probe` that still runs.
+    ///
+    /// Process context. May run at the same time as the other functions; must return soon, and may
+    /// not close the channel.
+    fn on_rescind(&self) {}
+}
+
+/// A handler, as far as rescinds go.
+pub(super) trait OnRescind: Send + Sync {
+    /// [`Handler::on_rescind`].
+    fn rescinded(&self);
+}
+
+impl<H: Handler> OnRescind for H {
+    fn rescinded(&self) {
+        self.on_rescind();
+    }
 }
 
 /// What a run of the work left.
