@@ -8,7 +8,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -16,6 +16,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{anyhow, Context, Result};
+use nix::sys::signal::Signal;
 
 use crate::protocol::{read_frame, write_frame, AgentEvent, AgentRequest, Channel};
 
@@ -91,11 +92,19 @@ impl Running {
             let _ = fs::remove_file(&path);
             listeners.push((channel, UnixListener::bind(&path).context("socket")?));
         }
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
+            .stderr(Stdio::piped());
+        // A killed agent takes its QEMU along.
+        // SAFETY: prctl is async-signal-safe and this closure does nothing else.
+        unsafe {
+            command
+                .pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(Into::into));
+        }
+        let mut child = command
             .spawn()
             .with_context(|| format!("start {program}"))?;
         let stderr = child.stderr.take().context("standard error")?;

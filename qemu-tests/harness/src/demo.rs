@@ -11,6 +11,7 @@ use crate::ballooning::{
     expect_agreement, host_memory, memory, request, wait, Memory, HOST_DELAY, MIB,
 };
 use crate::devices::{self, ATTRIBUTES};
+use crate::failure::expect;
 use crate::qemu::MEMORY;
 use crate::scenarios::negotiated_version;
 use crate::vm::Vm;
@@ -48,15 +49,15 @@ pub(crate) fn run(vm: &Vm) -> Result<()> {
     let after = expect_agreement(vm, before)?;
     print_memory("after", after);
     println!();
+    expect(
+        after.total == before.total,
+        "all memory back",
+        format!("{} KiB", after.total / 1024),
+    )?;
     println!(
-        "summary: {} drivers, VMBus {version}, {} MiB went to the host and {} came back",
+        "summary: {} drivers, VMBus {version}, {} MiB went to the host and came back",
         vm.core,
         (before.host - TARGET) / MIB,
-        if after.total == before.total {
-            "all of it"
-        } else {
-            "not all of it"
-        },
     );
     println!("console: {}", vm.console.path().display());
     Ok(())

@@ -91,8 +91,8 @@ fn run(arguments: Arguments) -> Result<bool> {
     println!("guest: {level} ({why}); logs in {}", paths.logs.display());
     let mut runner = Runner::new(paths, level)?;
     match arguments.what {
-        What::Run { core } => demo::run(runner.guest(core)?).map(|()| true),
-        What::Shell { core } => shell::run(runner.guest(core)?).map(|()| true),
+        What::Run { core } => Ok(runner.show(core, demo::run)),
+        What::Shell { core } => Ok(runner.show(core, shell::run)),
         What::Test { scenario, core } => {
             let cores = match core {
                 Cores::C => vec![Core::C],

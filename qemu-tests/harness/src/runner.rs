@@ -108,8 +108,24 @@ impl Runner {
         Ok(outcomes.iter().all(|o| o.passed))
     }
 
+    /// Show something in a guest; gives whether it went well.
+    pub(crate) fn show(&mut self, core: Core, what: fn(&Vm) -> Result<()>) -> bool {
+        let mut result = self.guest(core).and_then(what);
+        if let Some(e) = result.as_ref().err().filter(|e| is_bed(e)) {
+            println!("{e:#}; trying once more");
+            self.end_guest();
+            result = self.guest(core).and_then(what);
+        }
+        if let Err(e) = &result {
+            println!("FAILED");
+            self.explain(&format!("{e:#}"));
+        }
+        self.end_guest();
+        result.is_ok()
+    }
+
     /// A guest with this core, booted if there is none.
-    pub(crate) fn guest(&mut self, core: Core) -> Result<&Vm> {
+    fn guest(&mut self, core: Core) -> Result<&Vm> {
         if self.vm.as_ref().is_some_and(|vm| vm.core != core) {
             self.end_guest();
         }
