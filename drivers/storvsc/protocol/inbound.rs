@@ -157,3 +157,41 @@ impl Status {
             .unwrap_or(&self.sense)
     }
 }
+
+/// Names of the status codes of the host's storage stack, without flags.
+const SRB_NAMES: [(u8, &str); 12] = [
+    (0x01, "success"),
+    (0x02, "aborted"),
+    (0x04, "error"),
+    (0x05, "busy"),
+    (0x06, "invalid request"),
+    (0x08, "no device"),
+    (0x09, "timeout"),
+    (0x0a, "selection timeout"),
+    (0x0e, "bus reset"),
+    (0x12, "data overrun"),
+    (0x20, "invalid LUN"),
+    (0x30, "internal error"),
+];
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let code = self.srb & 0x3f;
+        let name = SRB_NAMES
+            .iter()
+            .find(|(known, _)| *known == code)
+            .map_or("unknown", |(_, name)| *name);
+        write!(
+            f,
+            "scsi {:#x} srb {:#x} ({name}) host {:#x}",
+            self.scsi, self.srb, self.nt
+        )?;
+        if let (true, Some((code, qualifier))) = (
+            self.srb & 0x80 != 0,
+            crate::outcome::sense_code(self.sense()),
+        ) {
+            write!(f, " sense {code:#x}/{qualifier:#x}")?;
+        }
+        Ok(())
+    }
+}

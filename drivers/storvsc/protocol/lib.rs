@@ -19,6 +19,7 @@ pub mod init;
 pub mod limits;
 pub mod outcome;
 pub mod packet;
+pub mod pages;
 pub mod route;
 pub mod tags;
 

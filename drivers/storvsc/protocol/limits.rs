@@ -117,3 +117,19 @@ pub fn hardware_queues(cpus: u32, parameter: u32) -> (u32, bool) {
         _ => (cpus, true),
     }
 }
+
+/// Heads, sectors and cylinders of a disk of `capacity` sectors. Nobody needs
+/// them; they are made up like those of the C driver.
+#[must_use]
+pub fn geometry(capacity: u64) -> [i32; 3] {
+    const HEADS: i32 = 255;
+    const SECTORS: i32 = 63;
+    let cylinders = capacity / 16_065;
+    let covered = cylinders.saturating_add(1).saturating_mul(16_065);
+    let cylinders = if covered < capacity {
+        0xffff
+    } else {
+        i32::try_from(cylinders).unwrap_or(0xffff)
+    };
+    [HEADS, SECTORS, cylinders]
+}

@@ -11,6 +11,7 @@ use storvsc_protocol::{
     init::Init,
     outcome::{class, outcome, sense_code, Class, Followup, HostByte, LogLevel, Sent},
     packet::{Address, Operation, BODY_LEN},
+    pages::Pages,
     route::{alternatives, home, Place},
     tags::{Answer, Word},
 };
@@ -127,6 +128,52 @@ fn channels() {
     assert_eq!(alternatives(&four, 2).collect::<Vec<_>>(), [3, 0, 1]);
     assert_eq!(alternatives(&one, 0).count(), 0);
     assert_eq!(alternatives(&[], 0).count(), 0);
+}
+
+/// Page numbers of pieces, or `None` when there are not as many as the range
+/// touches, which is what the ring checks.
+fn pages(pieces: &[(u64, u32)]) -> Option<Vec<u64>> {
+    let len: u32 = pieces.iter().map(|piece| piece.1).sum();
+    let offset = pieces[0].0 % 4096;
+    let count = (offset + u64::from(len)).div_ceil(4096) as usize;
+    let got: Vec<_> = Pages::new(pieces.iter().copied(), len)
+        .take(count + 1)
+        .collect();
+    (got.len() == count).then_some(got)
+}
+
+#[test]
+fn s06_scatter_lists() {
+    assert_eq!(pages(&[(0x5000, 4096)]), Some(vec![5]));
+    assert_eq!(pages(&[(0x5200, 4096)]), Some(vec![5, 6]));
+    // Larger pages of the guest, and a start and an end inside of a page.
+    let list = [(0x5e00, 512), (0x2_0000, 65536), (0x9000, 512)];
+    let mut want = vec![5];
+    want.extend(0x20..0x30);
+    want.push(9);
+    assert_eq!(pages(&list), Some(want));
+    // Neighbours that are not merged.
+    assert_eq!(pages(&[(0x5000, 512), (0x5200, 3584)]), Some(vec![5]));
+    assert_eq!(
+        pages(&[(0x5000, 512), (0x5200, 3584), (0x6000, 512)]),
+        Some(vec![5, 6])
+    );
+    // Gaps.
+    assert_eq!(pages(&[(0x5000, 4096), (0x7200, 512)]), None);
+    assert_eq!(pages(&[(0x5000, 512), (0x7000, 4096)]), None);
+    assert_eq!(pages(&[(0x5000, 512), (0x7200, 3584)]), None);
+    assert_eq!(pages(&[(u64::MAX - 100, 4096)]), None);
+    // Less than there should be.
+    assert_eq!(
+        Pages::new([(0x5000, 512)].into_iter(), 4096)
+            .take(9)
+            .count(),
+        9
+    );
+    // No more than there are bytes of data.
+    let list = [(0x5000, 8192), (0x8000, 4096)];
+    assert_eq!(Pages::new(list.iter().copied(), 4096).count(), 1);
+    assert_eq!(Pages::new(list.iter().copied(), 0).count(), 0);
 }
 
 #[test]
