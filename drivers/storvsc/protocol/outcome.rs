@@ -60,6 +60,19 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Of a command with `data_len` bytes of data that the host did not do.
+    #[must_use]
+    pub const fn not_done(host: HostByte, data_len: u32) -> Self {
+        Outcome {
+            host,
+            scsi: GOOD,
+            residual: data_len,
+            sense: false,
+            followup: None,
+            log: LogLevel::None,
+        }
+    }
+
     /// The result as the midlayer wants it.
     #[inline]
     #[must_use]
@@ -88,6 +101,8 @@ const ATA_12: u8 = 0xa1;
 
 const GOOD: u8 = 0;
 const CHECK_CONDITION: u8 = 2;
+
+const UNIT_ATTENTION: u8 = 6;
 
 /// Flag in the SRB status: the sense data is valid.
 pub const AUTOSENSE_VALID: u8 = 0x80;
@@ -154,6 +169,17 @@ pub fn sense_code(sense: &[u8]) -> Option<(u8, u8)> {
     Some((*code, *qualifier))
 }
 
+/// Sense key, in fixed or descriptor format.
+#[must_use]
+pub fn sense_key(sense: &[u8]) -> Option<u8> {
+    let key = match sense.first()? & 0x7f {
+        0x70 | 0x71 => sense.get(2)?,
+        0x72 | 0x73 => sense.get(1)?,
+        _ => return None,
+    };
+    Some(key & 0xf)
+}
+
 /// The sense data says that the unit's properties changed: its capacity
 /// (2A/09), or its operating parameters (3F, but not `inquiry data changed`,
 /// 03, and `reported LUNs changed`, 0E), which is what a differencing disk
@@ -215,6 +241,12 @@ fn failure(sent: &Sent, status: &Status) -> Outcome {
         };
     }
     let has_sense = status.srb & AUTOSENSE_VALID != 0;
+    // A notice of the unit, not an error: the midlayer prints what matters.
+    let log = if has_sense && sense_key(status.sense()) == Some(UNIT_ATTENTION) {
+        LogLevel::Warning
+    } else {
+        log
+    };
     let sense = has_sense && status.scsi == CHECK_CONDITION;
     let mut followup = None;
     let host = match class {

@@ -3,7 +3,6 @@
 //! Wire formats: 64-byte packets with one of several bodies
 //! (`struct vstor_packet`).
 
-use bitflags::bitflags;
 use core::mem::{offset_of, size_of};
 use static_assertions::const_assert_eq;
 use zerocopy::{
@@ -120,21 +119,18 @@ pub enum Direction {
     None = 2,
 }
 
-bitflags! {
-    /// Flags of a SCSI request (`SRB_FLAGS_*`).
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct SrbFlags: u32 {
-        /// The queue action is valid.
-        const QUEUE_ACTION_ENABLE = 0x2;
-        /// No synchronous transfer negotiation.
-        const DISABLE_SYNCH_TRANSFER = 0x8;
-        /// Data from the device.
-        const DATA_IN = 0x40;
-        /// Data to the device.
-        const DATA_OUT = 0x80;
-        /// An error does not freeze the queue.
-        const NO_QUEUE_FREEZE = 0x100;
-    }
+/// Flags of a SCSI request (`SRB_FLAGS_*`), as far as they are used.
+pub mod srb_flags {
+    /// The queue action is valid.
+    pub const QUEUE_ACTION_ENABLE: u32 = 0x2;
+    /// No synchronous transfer negotiation.
+    pub const DISABLE_SYNCH_TRANSFER: u32 = 0x8;
+    /// Data from the device.
+    pub const DATA_IN: u32 = 0x40;
+    /// Data to the device.
+    pub const DATA_OUT: u32 = 0x80;
+    /// An error does not freeze the queue.
+    pub const NO_QUEUE_FREEZE: u32 = 0x100;
 }
 
 /// A SCSI request and its answer (`struct vmscsi_request`).
@@ -175,7 +171,7 @@ pub struct Srb {
     pub queue_tag: u8,
     /// 0x20: simple queue tag.
     pub queue_action: u8,
-    /// [`SrbFlags`].
+    /// [`srb_flags`].
     pub flags: U32,
     /// Seconds that the host's storage stack may take.
     pub timeout: U32,
@@ -270,14 +266,14 @@ impl Execute {
     #[inline]
     #[must_use]
     pub fn new(request: &Request<'_>) -> Self {
-        let mut flags = SrbFlags::DISABLE_SYNCH_TRANSFER;
+        let mut flags = srb_flags::DISABLE_SYNCH_TRANSFER;
         match request.direction {
-            Direction::Write => flags |= SrbFlags::DATA_OUT,
-            Direction::Read => flags |= SrbFlags::DATA_IN,
+            Direction::Write => flags |= srb_flags::DATA_OUT,
+            Direction::Read => flags |= srb_flags::DATA_IN,
             Direction::None => {}
         }
         if request.tagged {
-            flags |= SrbFlags::QUEUE_ACTION_ENABLE | SrbFlags::NO_QUEUE_FREEZE;
+            flags |= srb_flags::QUEUE_ACTION_ENABLE | srb_flags::NO_QUEUE_FREEZE;
         }
         let mut packet = Execute::new_zeroed();
         packet.head = head(Operation::EXECUTE_SRB);
@@ -298,7 +294,7 @@ impl Execute {
             srb.queue_tag = QUEUE_TAG_ANY;
             srb.queue_action = SIMPLE_QUEUE_TAG;
         }
-        srb.flags = U32::new(flags.bits());
+        srb.flags = U32::new(flags);
         srb.timeout = U32::new(HOST_TIMEOUT_SECS);
         packet
     }

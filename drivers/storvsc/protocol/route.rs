@@ -19,21 +19,30 @@ pub struct Place {
 /// number; the primary one.
 #[must_use]
 pub fn home(channels: &[Place], cpu: u32, node: i32) -> usize {
-    if let Some(own) = channels.iter().position(|place| place.cpu == cpu) {
+    if let Some(own) = nth(channels, 0, |place| place.cpu == cpu) {
         return own;
     }
-    let near = || {
-        channels
-            .iter()
-            .enumerate()
-            .filter(|(_, place)| place.node == node)
-    };
-    let count = near().count();
-    usize::try_from(cpu)
+    let near = |place: &Place| place.node == node;
+    let count = channels
+        .iter()
+        .filter(|place| near(place))
+        .fold(0u32, |count, _| count.saturating_add(1));
+    cpu.checked_rem(count)
+        .and_then(|slot| nth(channels, slot, near))
         .unwrap_or(0)
-        .checked_rem(count)
-        .and_then(|slot| near().nth(slot))
-        .map_or(0, |(index, _)| index)
+}
+
+/// The index of the channel that `wanted` accepts after it accepted `skip`.
+fn nth(channels: &[Place], mut skip: u32, wanted: impl Fn(&Place) -> bool) -> Option<usize> {
+    for (index, place) in (0usize..).zip(channels) {
+        if wanted(place) {
+            if skip == 0 {
+                return Some(index);
+            }
+            skip = skip.saturating_sub(1);
+        }
+    }
+    None
 }
 
 /// Where to try when channel `home` of `channels` is nearly full: the others

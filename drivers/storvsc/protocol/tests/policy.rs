@@ -99,6 +99,11 @@ fn forced_results_are_good() {
         outcome(&sent(TUR), &status(2, 4, 0, 0)).log,
         LogLevel::Warning
     );
+    // A unit attention is a notice.
+    let mut notice = status(2, 0x84, 0x29, 0);
+    assert_eq!(outcome(&sent(READ), &notice).log, LogLevel::Error);
+    notice.sense[2] = 6;
+    assert_eq!(outcome(&sent(READ), &notice).log, LogLevel::Warning);
 }
 
 #[test]
