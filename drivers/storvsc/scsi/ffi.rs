@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! C functions that `kernel::bindings` does not have: those of `shim.h`, and exports of the SCSI
+//! midlayer, whose headers it does not cover.
+
+use kernel::{
+    bindings::{device, scatterlist},
+    ffi::{c_char, c_int, c_uint, c_void},
+};
+
+/// `struct Scsi_Host`, seen as a whole only.
+#[repr(C)]
+pub(super) struct Scsi_Host([u8; 0]);
+
+/// `struct scsi_cmnd`, seen as a whole only.
+#[repr(C)]
+pub(super) struct scsi_cmnd([u8; 0]);
+
+/// `struct scsi_device`, seen as a whole only.
+#[repr(C)]
+pub(super) struct scsi_device([u8; 0]);
+
+/// `struct hv_storvsc_shim_view`.
+#[repr(C)]
+pub(super) struct View {
+    pub(super) host_private: *mut c_void,
+    pub(super) sgl: *mut scatterlist,
+    pub(super) cdb: *const u8,
+    pub(super) data_len: u32,
+    pub(super) sg_count: u32,
+    pub(super) tag: u32,
+    pub(super) queue: u16,
+    pub(super) channel: u8,
+    pub(super) target: u8,
+    pub(super) lun: u8,
+    pub(super) cdb_len: u8,
+    pub(super) direction: u8,
+    pub(super) tagged: bool,
+    pub(super) last: bool,
+    pub(super) from_eh: bool,
+}
+
+/// `struct hv_storvsc_shim_limits`.
+#[repr(C)]
+pub(super) struct RawLimits {
+    pub(super) max_lun: u64,
+    pub(super) max_id: u32,
+    pub(super) max_channel: u32,
+    pub(super) max_sectors: u32,
+    pub(super) can_queue: u32,
+    pub(super) hw_queues: u32,
+    pub(super) segments: u16,
+}
+
+/// `SCSI_MLQUEUE_DEVICE_BUSY` (`include/scsi/scsi.h`).
+pub(super) const DEVICE_BUSY: c_int = 0x1056;
+
+/// `SCSI_SCAN_MANUAL` is of no interest; the midlayer's own default for hosts.
+pub(super) const LUN_0: u64 = 0;
+
+// Generated types have members of types that are empty in this configuration, which C does not
+// have; only pointers to them go over.
+#[allow(improper_ctypes)]
+extern "C" {
+    pub(super) static hv_storvsc_shim_logging_level: c_int;
+    pub(super) static hv_storvsc_shim_ring_size: c_int;
+    pub(super) static hv_storvsc_shim_max_hw_queues: c_uint;
+    pub(super) static hv_storvsc_shim_vcpus_per_sub_channel: c_int;
+    pub(super) static hv_storvsc_shim_low_water: c_int;
+
+    pub(super) fn hv_storvsc_shim_view(host: *mut Scsi_Host, cmd: *mut scsi_cmnd, view: *mut View);
+    pub(super) fn hv_storvsc_shim_done(cmd: *mut scsi_cmnd, result: c_int, resid: u32);
+    pub(super) fn hv_storvsc_shim_sense(cmd: *mut scsi_cmnd, sense: *const u8, len: u32);
+    pub(super) fn hv_storvsc_shim_unit(
+        cmd: *mut scsi_cmnd,
+        channel: *mut u8,
+        target: *mut u8,
+        lun: *mut u8,
+    );
+    pub(super) fn hv_storvsc_shim_host_alloc(private_bytes: u32) -> *mut Scsi_Host;
+    pub(super) fn hv_storvsc_shim_host_private(host: *mut Scsi_Host) -> *mut c_void;
+    pub(super) fn hv_storvsc_shim_host_number(host: *mut Scsi_Host) -> u32;
+    pub(super) fn hv_storvsc_shim_host_add(
+        host: *mut Scsi_Host,
+        dev: *mut device,
+        limits: *const RawLimits,
+    ) -> c_int;
+    pub(super) fn hv_storvsc_shim_test_units(host: *mut Scsi_Host);
+    pub(super) fn hv_storvsc_shim_device_host(sdev: *mut scsi_device) -> *mut Scsi_Host;
+    pub(super) fn hv_storvsc_shim_vendor(sdev: *mut scsi_device) -> *const c_char;
+    pub(super) fn hv_storvsc_shim_configure(
+        sdev: *mut scsi_device,
+        spc3: bool,
+        no_write_same: bool,
+        timeout_secs: u32,
+    );
+    pub(super) fn hv_storvsc_shim_cpus(online: bool) -> u32;
+    pub(super) fn hv_storvsc_shim_node(cpu: u32) -> c_int;
+
+    // drivers/scsi
+    pub(super) fn scsi_host_put(host: *mut Scsi_Host);
+    pub(super) fn scsi_remove_host(host: *mut Scsi_Host);
+    pub(super) fn scsi_scan_host(host: *mut Scsi_Host);
+    pub(super) fn scsi_add_device(
+        host: *mut Scsi_Host,
+        channel: c_uint,
+        target: c_uint,
+        lun: u64,
+    ) -> c_int;
+    pub(super) fn scsi_device_lookup(
+        host: *mut Scsi_Host,
+        channel: c_uint,
+        target: c_uint,
+        lun: u64,
+    ) -> *mut scsi_device;
+    pub(super) fn scsi_device_put(sdev: *mut scsi_device);
+    pub(super) fn scsi_remove_device(sdev: *mut scsi_device);
+    pub(super) fn scsi_rescan_device(sdev: *mut scsi_device) -> c_int;
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The midlayer's callbacks.
+
+use super::{
+    command::{Command, Verdict},
+    ffi::{self, View},
+    host::{Private, Unit},
+};
+use core::{mem::MaybeUninit, ptr::NonNull};
+use kernel::{
+    ffi::c_int,
+    sync::{Arc, ArcBorrow},
+};
+use storvsc_protocol::{limits, HostByte, Outcome};
+
+/// A driver of SCSI hosts.
+///
+/// Late time-outs are not up to the driver: a command that was published belongs to the device until
+/// it answers, so the midlayer is always told to go on waiting. Otherwise it would reuse memory that
+/// the device may write.
+pub(crate) trait Operations: Sized + 'static {
+    /// What the callbacks work with; see [`super::Host::publish`].
+    type Data: Send + Sync + 'static;
+
+    /// Takes a command. Atomic context, several at once.
+    fn queue(data: ArcBorrow<'_, Self::Data>, command: Command<'_>) -> Verdict;
+
+    /// A run of commands on hardware queue `queue` ended without one that said so. Atomic context.
+    fn commit(data: ArcBorrow<'_, Self::Data>, queue: u16);
+
+    /// Resets the host. Returns whether it worked, and then no command is in flight any more. May
+    /// sleep.
+    fn reset(data: Arc<Self::Data>) -> bool;
+
+    /// A command takes long. Atomic context.
+    fn timed_out(data: ArcBorrow<'_, Self::Data>);
+
+    /// Sets a new logical unit up. May sleep.
+    fn configure(data: Arc<Self::Data>, unit: &Unit);
+}
+
+/// The driver whose callbacks these are.
+type Driver = crate::queue::Storvsc;
+
+/// The published part of a host.
+///
+/// # Safety
+///
+/// `private` is the private part of a host of [`Driver`], which lives during `'a`.
+#[inline]
+unsafe fn private<'a>(private: *mut kernel::ffi::c_void) -> &'a Private<Driver> {
+    // SAFETY: By the requirements of this function; it was initialised when the host was made.
+    unsafe { &*private.cast() }
+}
+
+/// # Safety
+///
+/// The midlayer calls this with a host of ours and a command of it that is being queued.
+#[no_mangle]
+unsafe extern "C" fn hv_storvsc_rust_queue(
+    host: *mut ffi::Scsi_Host,
+    cmd: *mut ffi::scsi_cmnd,
+) -> c_int {
+    let Some(cmd) = NonNull::new(cmd) else {
+        return ffi::DEVICE_BUSY;
+    };
+    let mut view = MaybeUninit::<View>::uninit();
+
+    // SAFETY: Both are valid; the function writes all of the view.
+    let view = unsafe {
+        ffi::hv_storvsc_shim_view(host, cmd.as_ptr(), view.as_mut_ptr());
+        view.assume_init_ref()
+    };
+    // SAFETY: The view names the private part of the host.
+    let private = unsafe { private(view.host_private) };
+    // SAFETY: The command is being queued, and the view was made of it.
+    let mut command = Some(unsafe { Command::new(cmd, view) });
+    let verdict = private
+        .published
+        .with(|data| command.take().map(|command| Driver::queue(data, command)))
+        .flatten();
+
+    match (verdict, command) {
+        (Some(verdict), _) => verdict.0,
+        (None, Some(command)) => {
+            let outcome = Outcome::not_done(HostByte::NoConnect, command.data_len());
+
+            command.complete(&outcome).0
+        }
+        (None, None) => 0,
+    }
+}
+
+/// # Safety
+///
+/// The midlayer calls this with a host of ours.
+#[no_mangle]
+unsafe extern "C" fn hv_storvsc_rust_commit(host: *mut ffi::Scsi_Host, queue: u16) {
+    // SAFETY: The host is ours and valid.
+    let private = unsafe { private(ffi::hv_storvsc_shim_host_private(host)) };
+
+    private.published.with(|data| Driver::commit(data, queue));
+}
+
+/// # Safety
+///
+/// The midlayer calls this with a host of ours, in process context.
+#[no_mangle]
+unsafe extern "C" fn hv_storvsc_rust_reset(host: *mut ffi::Scsi_Host) -> bool {
+    // SAFETY: The host is ours and valid.
+    let private = unsafe { private(ffi::hv_storvsc_shim_host_private(host)) };
+
+    private.published.get().is_some_and(Driver::reset)
+}
+
+/// # Safety
+///
+/// The midlayer calls this with a host of ours.
+#[no_mangle]
+unsafe extern "C" fn hv_storvsc_rust_timed_out(host: *mut ffi::Scsi_Host) {
+    // SAFETY: The host is ours and valid.
+    let private = unsafe { private(ffi::hv_storvsc_shim_host_private(host)) };
+
+    private.published.with(Driver::timed_out);
+}
+
+/// # Safety
+///
+/// The midlayer calls this with a unit of a host of ours, in process context.
+#[no_mangle]
+unsafe extern "C" fn hv_storvsc_rust_configure(sdev: *mut ffi::scsi_device) {
+    // SAFETY: A unit keeps its host.
+    let private = unsafe {
+        private(ffi::hv_storvsc_shim_host_private(
+            ffi::hv_storvsc_shim_device_host(sdev),
+        ))
+    };
+
+    if let (Some(data), Some(sdev)) = (private.published.get(), NonNull::new(sdev)) {
+        // INVARIANT: The midlayer configures the unit during this call.
+        Driver::configure(data, &Unit(sdev));
+    }
+}
+
+/// # Safety
+///
+/// The shim calls this with an array of three numbers.
+#[no_mangle]
+unsafe extern "C" fn hv_storvsc_rust_geometry(capacity: u64, info: *mut c_int) {
+    // SAFETY: By the requirements of this function.
+    unsafe { info.cast::<[c_int; 3]>().write(limits::geometry(capacity)) };
+}

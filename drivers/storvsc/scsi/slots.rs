@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Commands that are with the host.
+
+use super::ffi;
+use core::{cell::UnsafeCell, ptr};
+use kernel::{
+    bindings, device,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{Acquire, Atomic, Relaxed},
+    },
+};
+use storvsc_protocol::{
+    outcome::{Outcome, Sent},
+    packet::Address,
+    tags::{Answer, Word},
+};
+use vmbus::protocol::requests::BadId;
+
+/// What a slot remembers of its command.
+#[derive(Clone, Copy)]
+pub(super) struct Data {
+    pub(super) cmd: *mut ffi::scsi_cmnd,
+    /// The scatter list as it was mapped; not looked up again, since error handling gives a command
+    /// another one for a while.
+    pub(super) sgl: *mut bindings::scatterlist,
+    /// Entries that were mapped; 0 when there is no data.
+    pub(super) sg_count: u32,
+    pub(super) direction: i32,
+    pub(super) sent: Sent,
+}
+
+/// One place for a command.
+///
+/// # Invariants
+///
+/// - `word` is a [`Word`]. While it is free, `data` and `eh_sg` belong to who holds the tag of this
+///   slot, that is the owner of the command; while it is in flight, they belong to nobody and `data`
+///   describes a command that the midlayer waits for.
+/// - Whoever turns the word from in flight to free becomes the owner of that command.
+pub(super) struct Slot {
+    word: Atomic<u64>,
+    data: UnsafeCell<Data>,
+    /// Copy of a scatter list of error handling, which has its own on a stack.
+    eh_sg: UnsafeCell<bindings::scatterlist>,
+}
+
+impl Slot {
+    /// The present word. For the owner of the tag it does not change while it is free.
+    #[inline]
+    pub(super) fn word(&self) -> Word {
+        Word(self.word.load(Relaxed))
+    }
+
+    /// Where a scatter list can be kept for as long as the command is in flight.
+    pub(super) fn eh_sg(&self) -> *mut bindings::scatterlist {
+        self.eh_sg.get()
+    }
+
+    /// Hands the command over.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the command that has this slot's tag, `data` describes it, and `word` is
+    /// [`Word::next`] of the present word, which is free. The caller no longer owns it afterwards.
+    #[inline]
+    pub(super) unsafe fn publish(&self, word: Word, data: Data) {
+        // SAFETY: The word is free and the caller holds the tag, so `data` is the caller's.
+        unsafe { *self.data.get() = data };
+        // Release: who takes the command sees its data.
+        //
+        // INVARIANT: The data was just written, and the caller gives the command up.
+        self.word.store(word.0, kernel::sync::atomic::Release);
+    }
+}
+
+/// The commands of a host that are in flight.
+pub(crate) struct Slots {
+    slots: KVVec<Slot>,
+    /// Slots of each hardware queue.
+    depth: u32,
+    dev: ARef<device::Device>,
+}
+
+// SAFETY: The pointers are to objects that are not bound to a thread.
+unsafe impl Send for Slots {}
+// SAFETY: By the invariants of `Slot` only one thread at a time accesses what is in the cells: the
+// one that holds the tag, or the one whose exchange succeeded.
+unsafe impl Sync for Slots {}
+
+impl Slots {
+    /// Slots for `queues` hardware queues of `depth` commands, whose data is mapped for `dev`.
+    pub(crate) fn new(dev: ARef<device::Device>, queues: u32, depth: u32) -> Result<Self> {
+        let count = queues.checked_mul(depth).ok_or(EOVERFLOW)?;
+        let mut slots = KVVec::with_capacity(usize::try_from(count)?, GFP_KERNEL)?;
+
+        for _ in 0..count {
+            // INVARIANT: The word is free.
+            let slot = Slot {
+                word: Atomic::new(Word::UNUSED.0),
+                data: UnsafeCell::new(Data {
+                    cmd: ptr::null_mut(),
+                    sgl: ptr::null_mut(),
+                    sg_count: 0,
+                    direction: 0,
+                    sent: Sent {
+                        opcode: 0,
+                        vpd: false,
+                        data_len: 0,
+                    },
+                }),
+                eh_sg: UnsafeCell::new(bindings::scatterlist::default()),
+            };
+
+            slots.push(slot, GFP_KERNEL)?;
+        }
+        Ok(Self { slots, depth, dev })
+    }
+
+    /// The device that data is mapped for.
+    #[inline]
+    pub(super) fn raw_device(&self) -> *mut bindings::device {
+        ptr::from_ref::<device::Device>(&self.dev).cast_mut().cast()
+    }
+
+    /// The slot of a tag, and its number.
+    #[inline]
+    pub(super) fn of_tag(&self, queue: u16, tag: u32) -> Option<(&Slot, u32)> {
+        if tag >= self.depth {
+            return None;
+        }
+        let number = u32::from(queue).checked_mul(self.depth)?.checked_add(tag)?;
+
+        Some((self.slots.get(number as usize)?, number))
+    }
+
+    /// Takes the command that the host's answer `id` on `channel` is for. Any context but NMI.
+    #[inline]
+    pub(crate) fn take(&self, id: u64, channel: u16) -> Result<Completed<'_>, BadId> {
+        let answer = Answer::parse(id, channel)?;
+        let slot = self.slots.get(answer.slot as usize).ok_or(BadId::Unknown)?;
+
+        self.take_from(slot, answer.expected)
+            .map_err(|word| answer.refusal(word))
+    }
+
+    /// Takes the command out of `slot` if its word is `expected`; returns the word otherwise.
+    #[inline]
+    fn take_from(&self, slot: &Slot, expected: Word) -> Result<Completed<'_>, Word> {
+        // Acquire: the data was written before the word.
+        //
+        // INVARIANT: `expected` is in flight, so on success the command becomes ours.
+        slot.word
+            .cmpxchg(expected.0, expected.free().0, Acquire)
+            .map_err(Word)?;
+        // SAFETY: By the invariants of `Slot` the data is ours until the command has ended, and
+        // describes it.
+        let data = unsafe { *slot.data.get() };
+
+        // INVARIANT: As just said.
+        Ok(Completed { data, slots: self })
+    }
+
+    /// Takes every command in flight, of one channel or of all, and gives it to `end`. May take
+    /// long; any context but NMI.
+    pub(crate) fn take_all(&self, channel: Option<u16>, mut end: impl FnMut(Completed<'_>)) {
+        for slot in self.slots.iter() {
+            let word = slot.word();
+
+            if word.is_in_flight() && channel.is_none_or(|number| number == word.channel()) {
+                if let Ok(command) = self.take_from(slot, word) {
+                    end(command);
+                }
+            }
+        }
+    }
+
+    /// The number of commands in flight. Slow.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.slots
+            .iter()
+            .filter(|slot| slot.word().is_in_flight())
+            .count()
+    }
+}
+
+/// A command that came back, or was taken back. Its owner ends it.
+///
+/// # Invariants
+///
+/// `data` describes a command that the midlayer waits for and that this object owns, and a mapping
+/// that still exists.
+#[must_use = "the midlayer waits for the command"]
+pub(crate) struct Completed<'a> {
+    data: Data,
+    slots: &'a Slots,
+}
+
+impl Completed<'_> {
+    /// What its result depends on.
+    #[inline]
+    pub(crate) fn sent(&self) -> Sent {
+        self.data.sent
+    }
+
+    /// The logical unit that it is for.
+    pub(crate) fn address(&self) -> Address {
+        let (mut channel, mut target, mut lun) = (0, 0, 0);
+
+        // SAFETY: By the type invariant the command is valid; the rest points at our variables.
+        unsafe {
+            ffi::hv_storvsc_shim_unit(self.data.cmd, &mut channel, &mut target, &mut lun);
+        };
+        Address {
+            channel,
+            target,
+            lun,
+        }
+    }
+
+    /// Ends it: its data is the midlayer's again. Any context but NMI.
+    #[inline]
+    pub(crate) fn finish(self, outcome: &Outcome, sense: &[u8]) {
+        let data = &self.data;
+
+        if data.sg_count != 0 {
+            // SAFETY: By the type invariant this is what was mapped, and it is still mapped.
+            unsafe { unmap(self.slots, data.sgl, data.sg_count, data.direction) };
+        }
+        if outcome.sense {
+            let len = u32::try_from(sense.len()).unwrap_or(0);
+
+            // SAFETY: The command is valid and ours, so is its sense buffer; the function limits the
+            // length to that of the buffer.
+            unsafe { ffi::hv_storvsc_shim_sense(data.cmd, sense.as_ptr(), len) };
+        }
+        // SAFETY: By the type invariant the midlayer waits for the command, and it is ended once,
+        // since `self` is consumed.
+        unsafe { ffi::hv_storvsc_shim_done(data.cmd, outcome.result(), outcome.residual) };
+    }
+}
+
+/// Ends the mapping of a scatter list.
+///
+/// # Safety
+///
+/// The list is mapped for the device of `slots` with these arguments, and is valid.
+#[inline]
+pub(super) unsafe fn unmap(
+    slots: &Slots,
+    sgl: *mut bindings::scatterlist,
+    count: u32,
+    direction: i32,
+) {
+    // SAFETY: By the requirements of this function.
+    unsafe {
+        bindings::dma_unmap_sg_attrs(
+            slots.raw_device(),
+            sgl,
+            count as kernel::ffi::c_int,
+            bindings::dma_data_direction(direction),
+            0,
+        );
+    };
+}

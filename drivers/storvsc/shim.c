@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What Rust cannot express of the SCSI driver: the fields, inline functions and
+ * macros of the SCSI midlayer, for which there are no bindings, the table of
+ * callbacks, and module parameters with a mode. Nothing here decides anything.
+ */
+#include <linux/blk-mq.h>
+#include <linux/blkdev.h>
+#include <linux/cpumask.h>
+#include <linux/dma-mapping.h>
+#include <linux/module.h>
+#include <linux/moduleparam.h>
+#include <linux/topology.h>
+#include <scsi/scsi.h>
+#include <scsi/scsi_cmnd.h>
+#include <scsi/scsi_device.h>
+#include <scsi/scsi_devinfo.h>
+#include <scsi/scsi_eh.h>
+#include <scsi/scsi_host.h>
+#include <scsi/scsi_tcq.h>
+
+#include "shim.h"
+
+#define HV_PAGE_MASK 4095UL
+
+int hv_storvsc_shim_logging_level = 1;
+module_param_named(logging_level, hv_storvsc_shim_logging_level, int, 0644);
+MODULE_PARM_DESC(logging_level, "Logging level, 0 - none, 1 - errors (default), 2 - warnings");
+
+int hv_storvsc_shim_ring_size = 128 * 1024;
+module_param_named(storvsc_ringbuffer_size, hv_storvsc_shim_ring_size, int, 0444);
+MODULE_PARM_DESC(storvsc_ringbuffer_size, "Ring buffer size (bytes)");
+
+unsigned int hv_storvsc_shim_max_hw_queues;
+module_param_named(storvsc_max_hw_queues, hv_storvsc_shim_max_hw_queues, uint, 0644);
+MODULE_PARM_DESC(storvsc_max_hw_queues, "Maximum number of hardware queues");
+
+int hv_storvsc_shim_vcpus_per_sub_channel = 4;
+module_param_named(storvsc_vcpus_per_sub_channel, hv_storvsc_shim_vcpus_per_sub_channel, int,
+		   0444);
+MODULE_PARM_DESC(storvsc_vcpus_per_sub_channel, "Ratio of VCPUs to sub-channels");
+
+int hv_storvsc_shim_low_water = 10;
+module_param_named(ring_avail_percent_lowater, hv_storvsc_shim_low_water, int, 0444);
+MODULE_PARM_DESC(ring_avail_percent_lowater,
+		 "Prefer channels with more of the ring free than this, in percent");
+
+void hv_storvsc_shim_view(struct Scsi_Host *host, struct scsi_cmnd *cmd,
+			  struct hv_storvsc_shim_view *view)
+{
+	const struct request *rq = scsi_cmd_to_rq(cmd);
+	const struct scsi_device *sdev = cmd->device;
+
+	view->host_private = shost_priv(host);
+	view->sgl = scsi_sglist(cmd);
+	view->cdb = cmd->cmnd;
+	view->data_len = scsi_bufflen(cmd);
+	view->sg_count = scsi_sg_count(cmd);
+	view->tag = rq->tag;
+	view->queue = rq->mq_hctx ? rq->mq_hctx->queue_num : 0;
+	view->channel = sdev->channel;
+	view->target = sdev->id;
+	view->lun = sdev->lun;
+	view->cdb_len = cmd->cmd_len;
+	view->direction = cmd->sc_data_direction;
+	view->tagged = sdev->tagged_supported;
+	view->last = cmd->flags & SCMD_LAST;
+	view->from_eh = cmd->submitter != SUBMITTED_BY_BLOCK_LAYER;
+}
+
+void hv_storvsc_shim_done(struct scsi_cmnd *cmd, int result, u32 resid)
+{
+	cmd->result = result;
+	scsi_set_resid(cmd, resid);
+	scsi_done(cmd);
+}
+
+void hv_storvsc_shim_sense(struct scsi_cmnd *cmd, const u8 *sense, u32 len)
+{
+	memcpy(cmd->sense_buffer, sense, min_t(u32, len, SCSI_SENSE_BUFFERSIZE));
+}
+
+void hv_storvsc_shim_unit(struct scsi_cmnd *cmd, u8 *channel, u8 *target, u8 *lun)
+{
+	*channel = cmd->device->channel;
+	*target = cmd->device->id;
+	*lun = cmd->device->lun;
+}
+
+static enum scsi_qc_status queue_command(struct Scsi_Host *host, struct scsi_cmnd *cmd)
+{
+	return hv_storvsc_rust_queue(host, cmd);
+}
+
+static int host_reset(struct scsi_cmnd *cmd)
+{
+	return hv_storvsc_rust_reset(cmd->device->host) ? SUCCESS : FAILED;
+}
+
+static enum scsi_timeout_action timed_out(struct scsi_cmnd *cmd)
+{
+	hv_storvsc_rust_timed_out(cmd->device->host);
+	return SCSI_EH_RESET_TIMER;
+}
+
+static int sdev_init(struct scsi_device *sdev)
+{
+	sdev->sdev_bflags = BLIST_REPORTLUN2 | BLIST_TRY_VPD_PAGES;
+	return 0;
+}
+
+static int sdev_configure(struct scsi_device *sdev, struct queue_limits *lim)
+{
+	hv_storvsc_rust_configure(sdev);
+	return 0;
+}
+
+static int change_queue_depth(struct scsi_device *sdev, int depth)
+{
+	return scsi_change_queue_depth(sdev, min(depth, sdev->host->can_queue));
+}
+
+static int bios_param(struct scsi_device *sdev, struct gendisk *unused, sector_t capacity,
+		      int *info)
+{
+	hv_storvsc_rust_geometry(capacity, info);
+	return 0;
+}
+
+static const struct scsi_host_template template = {
+	.module = THIS_MODULE,
+	.name = "storvsc_host_t",
+	.proc_name = "storvsc_host",
+	.queuecommand = queue_command,
+	.commit_rqs = hv_storvsc_rust_commit,
+	.eh_host_reset_handler = host_reset,
+	.eh_timed_out = timed_out,
+	.sdev_init = sdev_init,
+	.sdev_configure = sdev_configure,
+	.change_queue_depth = change_queue_depth,
+	.bios_param = bios_param,
+	.can_queue = 1,
+	.cmd_per_lun = 2048,
+	.this_id = -1,
+	.virt_boundary_mask = HV_PAGE_MASK,
+	.no_write_same = 1,
+	.track_queue_depth = 1,
+};
+
+struct Scsi_Host *hv_storvsc_shim_host_alloc(u32 private_bytes)
+{
+	return scsi_host_alloc(&template, private_bytes);
+}
+
+void *hv_storvsc_shim_host_private(struct Scsi_Host *host)
+{
+	return shost_priv(host);
+}
+
+u32 hv_storvsc_shim_host_number(struct Scsi_Host *host)
+{
+	return host->host_no;
+}
+
+int hv_storvsc_shim_host_add(struct Scsi_Host *host, struct device *dev,
+			     const struct hv_storvsc_shim_limits *limits)
+{
+	dma_set_min_align_mask(dev, HV_PAGE_MASK);
+	host->max_lun = limits->max_lun;
+	host->max_id = limits->max_id;
+	host->max_channel = limits->max_channel;
+	host->max_cmd_len = 16;
+	host->max_sectors = limits->max_sectors;
+	host->sg_tablesize = limits->segments;
+	host->can_queue = limits->can_queue;
+	host->nr_hw_queues = limits->hw_queues;
+
+	return scsi_add_host(host, dev);
+}
+
+void hv_storvsc_shim_test_units(struct Scsi_Host *host)
+{
+	struct scsi_device *sdev;
+
+	mutex_lock(&host->scan_mutex);
+	shost_for_each_device(sdev, host)
+		scsi_test_unit_ready(sdev, 1, 1, NULL);
+	mutex_unlock(&host->scan_mutex);
+}
+
+struct Scsi_Host *hv_storvsc_shim_device_host(struct scsi_device *sdev)
+{
+	return sdev->host;
+}
+
+const char *hv_storvsc_shim_vendor(struct scsi_device *sdev)
+{
+	return sdev->vendor;
+}
+
+void hv_storvsc_shim_configure(struct scsi_device *sdev, bool spc3, bool no_write_same,
+			       u32 timeout_secs)
+{
+	blk_queue_rq_timeout(sdev->request_queue, timeout_secs * HZ);
+	sdev->no_report_opcodes = 1;
+	sdev->no_write_same = no_write_same;
+	if (spc3)
+		sdev->scsi_level = SCSI_SPC_3;
+}
+
+u32 hv_storvsc_shim_cpus(bool online)
+{
+	return online ? num_online_cpus() : num_present_cpus();
+}
+
+int hv_storvsc_shim_node(u32 cpu)
+{
+	return cpu < nr_cpu_ids ? cpu_to_node(cpu) : NUMA_NO_NODE;
+}
