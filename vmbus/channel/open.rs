@@ -93,6 +93,11 @@ impl<'bound> OpenChannel<'bound> {
         Sender(self.channel.clone())
     }
 
+    /// The CPU that the host interrupts for it.
+    pub fn target_cpu(&self) -> u32 {
+        self.channel.target_cpu()
+    }
+
     pub(super) fn open<H: Handler>(
         channel: &Arc<Channel>,
         handler: Arc<H>,

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Hyper-V synthetic SCSI: disks of the host, over VMBus.
+//!
+//! The host offers one device for each SCSI controller, and one for each disk of the emulated IDE
+//! controller. Over its channel the two agree on a version and on limits; then the guest sends SCSI
+//! commands, whose data the host reads and writes in place. A controller can have more channels.
+//!
+//! What is where:
+//!
+//!  * `storvsc_protocol`, a crate that knows nothing of the kernel: packets, the initialisation, what
+//!    answers mean, transaction ids, limits and policy;
+//!  * [`scsi`]: the SCSI midlayer; the only part with `unsafe` code;
+//!  * [`shared`]: what all parts share, and the end of a device;
+//!  * [`setup`]: the initialisation, and what the midlayer is told;
+//!  * [`channels`]: channels, their packets, and which queue uses which;
+//!  * [`queue`]: commands on their way out;
+//!  * [`units`]: logical units that come, go or change;
+//!  * [`reset`]: the bus reset.
+//!
+//! # When the device goes away
+//!
+//! A command that the host may still work on keeps its memory. When a controller is unbound in good
+//! order, the midlayer shuts its disks down and waits for all commands, and then the channels are
+//! closed. When the host takes the controller back, breaks a ring or does not get done with a reset,
+//! it is the other way round: the channels are closed, which the host confirms or has done by itself,
+//! then every command ends with `DID_NO_CONNECT`, and nothing waits for the host any longer. See
+//! [`shared::Shared::end`].
+//!
+//! Fibre Channel and hibernation are not served yet.
+
+use core::marker::PhantomData;
+use kernel::{device::Core, prelude::*};
+use vmbus::{Device, DeviceId, Driver, IdTable};
+
+mod channels;
+mod queue;
+mod reset;
+mod scsi;
+mod setup;
+mod shared;
+mod units;
+
+use shared::{Bound, Shared};
+
+/// What a device is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A SCSI controller.
+    Scsi,
+    /// A disk of the emulated IDE controller.
+    Ide,
+}
+
+vmbus::vmbus_device_table!(
+    TABLE,
+    <Storvsc as Driver>::IdInfo,
+    [
+        (DeviceId::new(vmbus_protocol::class::SCSI), Kind::Scsi),
+        (DeviceId::new(vmbus_protocol::class::IDE), Kind::Ide),
+    ]
+);
+
+vmbus::module_vmbus_driver! {
+    type: Storvsc,
+    name: "hv_storvsc_rust",
+    authors: ["The VMBus Rust developers"],
+    description: "Hyper-V synthetic SCSI driver",
+    license: "GPL",
+}
+
+/// The driver.
+struct Storvsc;
+
+/// What belongs to a bound device: dropping `bound` ends it.
+struct Data<'bound> {
+    _bound: Bound,
+    _device: PhantomData<&'bound ()>,
+}
+
+impl Driver for Storvsc {
+    type IdInfo = Kind;
+    type Data<'bound> = Data<'bound>;
+
+    const ID_TABLE: IdTable<Self::IdInfo> = &TABLE;
+
+    fn probe<'bound>(
+        dev: &'bound Device<Core<'_>>,
+        info: Option<&'bound Self::IdInfo>,
+    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
+        pin_init::pin_init_scope(move || {
+            let kind = match info {
+                Some(kind) => *kind,
+                None if dev.class() == vmbus_protocol::class::IDE => Kind::Ide,
+                // Bound by hand to something that cannot work.
+                None if dev.class() != vmbus_protocol::class::SCSI => return Err(ENODEV),
+                None => Kind::Scsi,
+            };
+            let shared = Shared::new(dev.as_ref(), kind)?;
+            // From here on dropping it undoes whatever was done.
+            let bound = Bound(shared.clone());
+
+            setup::connect(&shared, dev)?;
+            setup::register(&shared, dev)?;
+            Ok(Ok(Data {
+                _bound: bound,
+                _device: PhantomData,
+            }))
+        })
+    }
+}

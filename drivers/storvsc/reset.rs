@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The bus reset.
+
+use crate::shared::Shared;
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{Full, Relaxed},
+        Arc,
+    },
+    time::{delay::fsleep, Delta, Instant, Monotonic},
+};
+use storvsc_protocol::{inbound::RESET_ID, packet::Packet, ANSWER_TIMEOUT_MS};
+use vmbus::{Outgoing, Sender};
+use vmbus_protocol::packet::PacketFlags;
+
+/// How often to look whether all commands came back.
+const LOOK_EVERY_MS: i64 = 10;
+
+/// Resets the bus, and returns whether all commands came back. May sleep, for twice
+/// [`ANSWER_TIMEOUT_MS`] at most.
+///
+/// The midlayer reuses the commands' memory afterwards, whatever is returned. So if the host does not
+/// answer, or does not finish all commands, the device is ended: then it cannot write there any more.
+pub(crate) fn run(shared: &Arc<Shared>, sender: &Sender) -> bool {
+    let _one = shared.reset.lock();
+
+    if shared.is_dead() {
+        return false;
+    }
+    let ok = ask(shared, sender) && drain(shared);
+
+    if !ok {
+        dev_err!(shared.dev, "bus reset failed, the device is given up\n");
+        shared.give_up();
+        shared.end();
+    }
+    ok
+}
+
+/// The host answered the reset. Any context but NMI.
+pub(crate) fn on_answer(shared: &Shared, status: u32) -> bool {
+    if !shared.resetting.xchg(false, Full) {
+        return false;
+    }
+    shared.reset_status.store(status, Relaxed);
+    shared.reset_done.complete();
+    true
+}
+
+fn ask(shared: &Shared, sender: &Sender) -> bool {
+    let packet = Packet::reset_bus(0);
+
+    // Nobody signals it now: no reset is under way, and the device is alive.
+    while shared.reset_done.try_wait() {}
+    shared.resetting.store(true, Relaxed);
+    let sent = sender.send(&Outgoing::inband(
+        PacketFlags::COMPLETION_REQUESTED,
+        RESET_ID,
+        &[packet.bytes()],
+    ));
+    let answered = sent.is_ok() && shared.reset_done.wait_timeout(ANSWER_TIMEOUT_MS);
+    // An answer that comes now is too late.
+    let unanswered = shared.resetting.xchg(false, Full);
+    let status = shared.reset_status.load(Relaxed);
+
+    if answered && !unanswered && status != 0 {
+        dev_err!(
+            shared.dev,
+            "the host refused a bus reset: status {:#x}\n",
+            status
+        );
+    }
+    answered && !unanswered && status == 0
+}
+
+fn drain(shared: &Shared) -> bool {
+    let start = Instant::<Monotonic>::now();
+
+    while shared.slots.in_flight() != 0 {
+        if shared.is_dead() || start.elapsed().as_millis() >= i64::from(ANSWER_TIMEOUT_MS) {
+            return false;
+        }
+        fsleep(Delta::from_millis(LOOK_EVERY_MS));
+    }
+    true
+}

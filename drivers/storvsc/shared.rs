@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What all parts of the driver share, and how a device ends.
+
+use crate::{
+    channels::Channels,
+    queue::Storvsc,
+    scsi::{self, Host, Parameters, Slots},
+    Kind,
+};
+use kernel::{
+    device, impl_has_delayed_work, impl_has_work, new_mutex, new_spinlock_irq,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{Acquire, Atomic, Relaxed, Release},
+        Arc, Mutex, SpinLockIrq,
+    },
+    workqueue::{new_delayed_work, new_work, DelayedWork, Work, WorkItem},
+};
+use storvsc_protocol::{
+    events::Events,
+    init::Init,
+    limits::{self, DepthInput},
+    outcome::LogLevel,
+    HostByte, Outcome, ANSWER_TIMEOUT_MS,
+};
+use vmbus::abstractions::{workqueue, Completion};
+
+/// Identifies the work item that deals with logical units.
+pub(crate) const UNITS: u64 = 0;
+
+/// Identifies the work item that ends the device.
+pub(crate) const END: u64 = 1;
+
+/// What does not change while the device is bound.
+pub(crate) struct Settings {
+    pub(crate) kind: Kind,
+    /// Bytes of data of each ring.
+    pub(crate) ring_bytes: u32,
+    /// Bytes of an outgoing ring that should stay free.
+    pub(crate) low_water: u32,
+    /// Hardware queues.
+    pub(crate) queues: u32,
+    /// Commands of each.
+    pub(crate) depth: u32,
+    /// Number of the SCSI host in packets.
+    pub(crate) port: u8,
+}
+
+/// What all parts of the driver share.
+#[pin_data]
+pub(crate) struct Shared {
+    pub(crate) dev: ARef<device::Device>,
+    pub(crate) settings: Settings,
+    pub(crate) host: Host<Storvsc>,
+    pub(crate) slots: Slots,
+    /// The host does not answer any more: nothing is sent, and nobody waits for it.
+    dead: Atomic<bool>,
+    /// The midlayer knows the host.
+    added: Atomic<bool>,
+    /// Answers that were refused.
+    pub(crate) refused: Atomic<u64>,
+    #[pin]
+    pub(crate) init: SpinLockIrq<Init>,
+    /// The initialisation went a step further, or the device died.
+    #[pin]
+    pub(crate) step: Completion,
+    #[pin]
+    pub(crate) reset: Mutex<()>,
+    /// A bus reset is under way.
+    pub(crate) resetting: Atomic<bool>,
+    /// NT status of its answer.
+    pub(crate) reset_status: Atomic<u32>,
+    /// The bus reset was answered, or the device died.
+    #[pin]
+    pub(crate) reset_done: Completion,
+    #[pin]
+    pub(crate) events: SpinLockIrq<Events>,
+    #[pin]
+    pub(crate) channels: Mutex<Channels>,
+    /// Held while the device is ended.
+    #[pin]
+    ending: Mutex<()>,
+    #[pin]
+    units: Work<Shared, UNITS>,
+    #[pin]
+    end: DelayedWork<Shared, END>,
+}
+
+impl_has_work! {
+    impl HasWork<Self, 0> for Shared { self.units }
+}
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self, 1> for Shared { self.end }
+}
+
+impl Shared {
+    /// Creates the state of a device that is about to be bound. Nothing of it is known to anybody.
+    pub(crate) fn new(dev: &device::Device, kind: Kind) -> Result<Arc<Self>> {
+        let parameters = Parameters::read();
+        let ring_bytes = limits::ring_bytes(parameters.ring_size);
+        let depth = limits::depth(&DepthInput {
+            ring_bytes,
+            cpus: scsi::cpus_online(),
+            cpus_per_channel: parameters.vcpus_per_sub_channel,
+            low_water_percent: parameters.low_water_percent,
+            sub_channels: kind == Kind::Scsi,
+        });
+        let (queues, bad) = match kind {
+            Kind::Scsi => limits::hardware_queues(scsi::cpus_present(), parameters.max_hw_queues),
+            Kind::Ide => (1, false),
+        };
+
+        if bad {
+            dev_warn!(
+                dev,
+                "storvsc_max_hw_queues is more than there are CPUs; ignored\n"
+            );
+        }
+        let host = Host::new()?;
+        let settings = Settings {
+            kind,
+            ring_bytes,
+            low_water: limits::low_water(ring_bytes, parameters.low_water_percent),
+            queues,
+            depth,
+            // A number for the host's log; more than 256 adapters share some.
+            port: (host.number() & 0xff) as u8,
+        };
+
+        Arc::pin_init(
+            try_pin_init!(Self {
+                slots: Slots::new(dev.into(), queues, depth)?,
+                dev: dev.into(),
+                settings,
+                host,
+                dead: Atomic::new(false),
+                added: Atomic::new(false),
+                refused: Atomic::new(0),
+                init <- new_spinlock_irq!(Init::new()),
+                step <- Completion::new(),
+                reset <- new_mutex!(()),
+                resetting: Atomic::new(false),
+                reset_status: Atomic::new(0),
+                reset_done <- Completion::new(),
+                events <- new_spinlock_irq!(Events::new()),
+                channels <- new_mutex!(Channels::new()),
+                ending <- new_mutex!(()),
+                units <- new_work!("hv_storvsc::units"),
+                end <- new_delayed_work!("hv_storvsc::end"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Whether nothing can be expected of the host any more.
+    #[inline]
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.load(Acquire)
+    }
+
+    /// Whether the midlayer knows the host.
+    pub(crate) fn is_added(&self) -> bool {
+        self.added.load(Acquire)
+    }
+
+    /// The midlayer knows the host from now on.
+    pub(crate) fn set_added(&self) {
+        self.added.store(true, Release);
+    }
+
+    /// Whether lines of this level are printed.
+    pub(crate) fn logs(&self, level: LogLevel) -> bool {
+        level != LogLevel::None && Parameters::logging_level() >= level as u32
+    }
+
+    /// Stops everything that waits for the host, and has the device ended in a work item. Any
+    /// context but NMI.
+    pub(crate) fn give_up(self: &Arc<Self>) {
+        self.dead.store(true, Release);
+        self.init.lock().on_channel_lost();
+        self.step.complete();
+        self.reset_done.complete();
+        // An error means that it is about to run anyway, or that the device is unbound.
+        let _ = workqueue::enqueue_delayed::<_, END>(workqueue::system_dfl_long(), self.clone(), 0);
+    }
+
+    /// Ends the device: closes the channels, so that the host lets go of all memory, and then ends
+    /// all commands that are still with it. May sleep; takes a while when the host does not answer.
+    /// Does no harm when it was done before.
+    ///
+    /// A command that is being sent meanwhile either finds the channel closed, or is waited for: the
+    /// callbacks work with the published routes, and taking those back waits for them.
+    pub(crate) fn end(&self) {
+        let _ending = self.ending.lock();
+
+        self.dead.store(true, Release);
+        let channels = self.channels.lock().take();
+
+        drop(channels);
+        drop(self.host.withdraw());
+        let mut count = 0u32;
+
+        self.slots.take_all(None, |command| {
+            count = count.saturating_add(1);
+            let outcome = Outcome::not_done(HostByte::NoConnect, command.sent().data_len);
+            command.finish(&outcome, &[]);
+        });
+        if count != 0 {
+            dev_warn!(
+                self.dev,
+                "{} commands ended without an answer of the host\n",
+                count
+            );
+        }
+    }
+
+    /// Counts an answer that changed nothing.
+    pub(crate) fn count_refused(&self) {
+        self.refused.fetch_add(1u64, Relaxed);
+    }
+}
+
+impl WorkItem<END> for Shared {
+    type Pointer = Arc<Shared>;
+
+    fn run(this: Arc<Shared>) {
+        this.end();
+    }
+}
+
+/// A device that is bound, or on its way to be. Dropping it ends the binding.
+pub(crate) struct Bound(pub(crate) Arc<Shared>);
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        let shared = &self.0;
+
+        if shared.is_dead() {
+            shared.end();
+        } else {
+            // The midlayer waits for the host below; not for ever.
+            let _ = workqueue::enqueue_delayed::<_, END>(
+                workqueue::system_dfl_long(),
+                shared.clone(),
+                ANSWER_TIMEOUT_MS,
+            );
+        }
+        workqueue::disable_sync::<Shared, UNITS>(shared);
+        if shared.is_added() {
+            shared.host.remove();
+        }
+        shared.end();
+        workqueue::disable_delayed_sync::<Shared, END>(shared);
+    }
+}
