@@ -72,19 +72,20 @@ pub(crate) struct Bed {
 }
 
 impl Bed {
-    /// Start the agent: boot level 1, or run it here.
-    pub(crate) fn start(level: Level, paths: &Paths, images: &Images) -> Result<Self> {
+    /// Start the agent: boot level 1, or run it here. The number is for its logs.
+    pub(crate) fn start(level: Level, number: u32, paths: &Paths, images: &Images) -> Result<Self> {
         let sockets = PathBuf::from(format!("/run/vmbus-{}", std::process::id()));
         fs::create_dir_all(&sockets)?;
         let socket = sockets.join("agent");
         let _ = fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).context("agent socket")?;
         listener.set_nonblocking(true)?;
-        let (mut command, log) = match level {
-            Level::Nested => (level1_command(paths, images, &socket), "level1-qemu.log"),
-            Level::Direct => (agent_command(paths, &socket), "agent.log"),
+        let log = |what| paths.logs.join(format!("bed{number:02}-{what}.log"));
+        let mut command = match level {
+            Level::Nested => level1_command(images, &socket, &log("console")),
+            Level::Direct => agent_command(paths, &socket),
         };
-        let log = paths.logs.join(log);
+        let log = log("host");
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -267,8 +268,7 @@ fn agent_command(paths: &Paths, socket: &Path) -> Command {
 }
 
 /// Level 1: an emulated machine with SVM, which shares this root by 9p.
-fn level1_command(paths: &Paths, images: &Images, socket: &Path) -> Command {
-    let console = paths.logs.join("level1-console.log");
+fn level1_command(images: &Images, socket: &Path, console: &Path) -> Command {
     let mut command = Command::new("qemu-system-x86_64");
     command
         .args(["-accel", "tcg,thread=multi,tb-size=1024"])

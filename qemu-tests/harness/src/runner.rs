@@ -51,6 +51,7 @@ pub(crate) struct Runner {
     level: Level,
     bed: Option<Arc<Bed>>,
     vm: Option<Vm>,
+    beds: u32,
     boots: u32,
 }
 
@@ -69,6 +70,7 @@ impl Runner {
             level,
             bed: None,
             vm: None,
+            beds: 0,
             boots: 0,
         })
     }
@@ -132,7 +134,9 @@ impl Runner {
         if self.vm.is_none() {
             if self.bed.as_ref().is_none_or(|bed| bed.is_gone()) {
                 self.bed = None;
-                self.bed = Some(Arc::new(Bed::start(self.level, &self.paths, &self.images)?));
+                self.beds += 1;
+                let bed = Bed::start(self.level, self.beds, &self.paths, &self.images)?;
+                self.bed = Some(Arc::new(bed));
             }
             let bed = self.bed.as_ref().context("just started")?;
             self.boots += 1;
