@@ -106,7 +106,7 @@ impl Inbox {
         Self { shared, number }
     }
 
-    /// A command ended.
+    /// A command ended, with this transaction id.
     #[inline]
     fn on_command(&self, id: u64, status: &Status) {
         let shared = &self.shared;
@@ -137,11 +137,16 @@ impl Inbox {
 
     #[cold]
     fn on_failure(&self, id: u64, opcode: u8, status: &Status, result: &Outcome) {
-        if self.shared.logs(result.log) {
+        let shared = &self.shared;
+
+        if shared.logs(result.log) {
+            let slot = (id & 0xffff_ffff).saturating_sub(1);
+            let depth = u64::from(shared.settings.depth);
+
             ratelimited!(dev_warn!(
-                self.shared.dev,
+                shared.dev,
                 "tag#{} cmd {:#x} status: {}\n",
-                (id & 0xffff_ffff).saturating_sub(1),
+                slot.checked_rem(depth).unwrap_or(slot),
                 opcode,
                 Shown(status)
             ));

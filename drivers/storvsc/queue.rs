@@ -62,8 +62,7 @@ impl Operations for Storvsc {
         if shared.logs(LogLevel::Error) {
             ratelimited!(dev_warn!(
                 shared.dev,
-                "a command takes more than {} seconds; waiting on\n",
-                TIMEOUT_SECS
+                "a command is late; its time starts again\n"
             ));
         }
     }

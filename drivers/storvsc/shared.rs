@@ -33,6 +33,9 @@ pub(crate) const UNITS: u64 = 0;
 /// Identifies the work item that ends the device.
 pub(crate) const END: u64 = 1;
 
+/// Identifies the work item that ends the device when its removal takes too long.
+pub(crate) const WATCHDOG: u64 = 2;
+
 /// What does not change while the device is bound.
 pub(crate) struct Settings {
     pub(crate) kind: Kind,
@@ -85,15 +88,18 @@ pub(crate) struct Shared {
     #[pin]
     units: Work<Shared, UNITS>,
     #[pin]
-    end: DelayedWork<Shared, END>,
+    end: Work<Shared, END>,
+    #[pin]
+    watchdog: DelayedWork<Shared, WATCHDOG>,
 }
 
 impl_has_work! {
     impl HasWork<Self, 0> for Shared { self.units }
+    impl HasWork<Self, 1> for Shared { self.end }
 }
 
 impl_has_delayed_work! {
-    impl HasDelayedWork<Self, 1> for Shared { self.end }
+    impl HasDelayedWork<Self, 2> for Shared { self.watchdog }
 }
 
 impl Shared {
@@ -149,7 +155,8 @@ impl Shared {
                 channels <- new_mutex!(Channels::new()),
                 ending <- new_mutex!(()),
                 units <- new_work!("hv_storvsc::units"),
-                end <- new_delayed_work!("hv_storvsc::end"),
+                end <- new_work!("hv_storvsc::end"),
+                watchdog <- new_delayed_work!("hv_storvsc::watchdog"),
             }),
             GFP_KERNEL,
         )
@@ -184,7 +191,7 @@ impl Shared {
         self.step.complete();
         self.reset_done.complete();
         // An error means that it is about to run anyway, or that the device is unbound.
-        let _ = workqueue::enqueue_delayed::<_, END>(workqueue::system_dfl_long(), self.clone(), 0);
+        let _ = workqueue::system_dfl_long().enqueue::<_, END>(self.clone());
     }
 
     /// Ends the device: closes the channels, so that the host lets go of all memory, and then ends
@@ -223,6 +230,18 @@ impl Shared {
     }
 }
 
+impl WorkItem<WATCHDOG> for Shared {
+    type Pointer = Arc<Shared>;
+
+    fn run(this: Arc<Shared>) {
+        dev_err!(
+            this.dev,
+            "the removal takes too long, the device is given up\n"
+        );
+        this.give_up();
+    }
+}
+
 impl WorkItem<END> for Shared {
     type Pointer = Arc<Shared>;
 
@@ -242,7 +261,7 @@ impl Drop for Bound {
             shared.end();
         } else {
             // The midlayer waits for the host below; not for ever.
-            let _ = workqueue::enqueue_delayed::<_, END>(
+            let _ = workqueue::enqueue_delayed::<_, WATCHDOG>(
                 workqueue::system_dfl_long(),
                 shared.clone(),
                 ANSWER_TIMEOUT_MS,
@@ -252,7 +271,8 @@ impl Drop for Bound {
         if shared.is_added() {
             shared.host.remove();
         }
+        workqueue::disable_delayed_sync::<Shared, WATCHDOG>(shared);
         shared.end();
-        workqueue::disable_delayed_sync::<Shared, END>(shared);
+        workqueue::disable_sync::<Shared, END>(shared);
     }
 }

@@ -184,7 +184,7 @@ void hv_storvsc_shim_test_units(struct Scsi_Host *host)
 
 	mutex_lock(&host->scan_mutex);
 	shost_for_each_device(sdev, host)
-		scsi_test_unit_ready(sdev, 1, 1, NULL);
+		scsi_test_unit_ready(sdev, 30 * HZ, 1, NULL);
 	mutex_unlock(&host->scan_mutex);
 }
 

@@ -45,16 +45,20 @@ impl WorkItem<UNITS> for Shared {
                     this.host.test_units();
                     this.host.scan();
                 }
-                Some(Event::Unit(address, Followup::Rescan)) => this.host.rescan_unit(address),
+                Some(Event::Unit(address, Followup::Rescan)) => {
+                    this.host.rescan_unit(address);
+                }
                 Some(Event::Unit(address, Followup::Remove)) => {
-                    ratelimited!(dev_info!(
-                        this.dev,
-                        "unit {}:{}:{} is gone\n",
-                        address.channel,
-                        address.target,
-                        address.lun
-                    ));
-                    this.host.remove_unit(address);
+                    // Commands of the removal itself find the unit gone again.
+                    if this.host.remove_unit(address) {
+                        ratelimited!(dev_info!(
+                            this.dev,
+                            "unit {}:{}:{} is gone\n",
+                            address.channel,
+                            address.target,
+                            address.lun
+                        ));
+                    }
                 }
                 None => return,
             }

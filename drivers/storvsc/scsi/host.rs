@@ -150,15 +150,15 @@ impl<T: Operations> Host<T> {
         });
     }
 
-    /// Removes a logical unit, if it is known. May sleep.
-    pub(crate) fn remove_unit(&self, address: Address) {
+    /// Removes a logical unit, and returns whether it was known. May sleep.
+    pub(crate) fn remove_unit(&self, address: Address) -> bool {
         self.with_unit(address, |unit| {
             // SAFETY: The unit is valid.
             unsafe { ffi::scsi_remove_device(unit) };
-        });
+        })
     }
 
-    fn with_unit(&self, address: Address, f: impl FnOnce(*mut ffi::scsi_device)) {
+    fn with_unit(&self, address: Address, f: impl FnOnce(*mut ffi::scsi_device)) -> bool {
         // SAFETY: The host is valid.
         let unit = unsafe {
             ffi::scsi_device_lookup(
@@ -174,6 +174,7 @@ impl<T: Operations> Host<T> {
             // SAFETY: The lookup took a reference.
             unsafe { ffi::scsi_device_put(unit) };
         }
+        !unit.is_null()
     }
 }
 
