@@ -21,7 +21,9 @@ use crate::paths::Paths;
 use crate::{qemu, qmp};
 
 const BOOT_TIMEOUT: Duration = Duration::from_secs(150);
-const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longer than the 60 s that the drivers give the host, so that their own words about it are on the
+/// console when a scenario fails.
+const CALL_TIMEOUT: Duration = Duration::from_secs(90);
 const TICK: Duration = Duration::from_millis(100);
 
 /// What a program in the guest gave.
