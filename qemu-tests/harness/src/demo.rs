@@ -12,8 +12,8 @@ use crate::ballooning::{
 };
 use crate::devices::{self, ATTRIBUTES};
 use crate::failure::expect;
+use crate::kernel_log::negotiated_version;
 use crate::qemu::MEMORY;
-use crate::scenarios::negotiated_version;
 use crate::vm::Vm;
 
 const TARGET: u64 = MEMORY / 2;

@@ -13,6 +13,7 @@ mod drivers;
 mod failure;
 mod guest_files;
 mod image;
+mod kernel_log;
 mod level;
 mod paths;
 mod qemu;

@@ -228,6 +228,11 @@ impl Vm {
         self.exec(&["dmesg"])
     }
 
+    /// The kernel log, with `<level>` in front of each line.
+    pub(crate) fn raw_dmesg(&self) -> Result<String> {
+        self.exec(&["dmesg", "-r"])
+    }
+
     /// A shell on the console, until it ends.
     pub(crate) fn shell(&self) -> Result<()> {
         self.call(GuestRequest::Shell, Duration::from_secs(u64::MAX / 4))

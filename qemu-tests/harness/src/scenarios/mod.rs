@@ -20,8 +20,6 @@ mod reboot;
 mod reload;
 mod status_report;
 
-pub(crate) use boot::negotiated_version;
-
 /// What a scenario needs of the guest it runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Guest {

@@ -13,6 +13,7 @@ use crate::devices::{self, BUS};
 use crate::drivers::Core;
 use crate::failure::expect;
 use crate::guest_files::{field_kib, free_pages, slabs};
+use crate::kernel_log;
 use crate::vm::Vm;
 
 const ROUNDS: u64 = 20;
@@ -37,6 +38,7 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     }
     let after = Use::look(vm)?;
 
+    kernel_log::expect_no_complaint(vm)?;
     for (name, (objects, size)) in &after.slabs {
         let (old, _) = before.slabs.get(name).copied().unwrap_or((0, *size));
         let grown = objects.saturating_sub(old);
