@@ -78,4 +78,4 @@ BITFLAGS=${BITFLAGS:-} STATIC_ASSERTIONS=${STATIC_ASSERTIONS:-}
 CRATES=$CACHE/crates-bitflags-$BITFLAGS-static_assertions-$STATIC_ASSERTIONS
 
 # Crates that cargo tests too, as the modules link them.
-PURE_OBJECTS=("$BUILD"/modules-stock/{vmbus/vmbus_protocol,vmbus/vmbus_ring,drivers/balloon/balloon_protocol}.o)
+PURE_OBJECTS=("$BUILD"/modules-stock/{vmbus/vmbus_{protocol,ring},drivers/balloon/balloon_protocol,drivers/storvsc/storvsc_protocol}.o)
