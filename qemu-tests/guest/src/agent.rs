@@ -70,6 +70,7 @@ pub fn serve(mut from: impl Read, to: Box<dyn Write + Send>, folder: &Path) -> R
                     )?,
                 }
             }
+            AgentRequest::Ping => tell(&out, &AgentEvent::Alive)?,
             AgentRequest::Stop => {
                 if let Some(r) = running.take() {
                     r.end();

@@ -105,6 +105,8 @@ pub enum AgentRequest {
     },
     /// End the QEMU.
     Stop,
+    /// Say [`AgentEvent::Alive`], which an agent does whatever its QEMU does.
+    Ping,
 }
 
 /// What the agent tells the harness.
@@ -116,6 +118,8 @@ pub enum AgentEvent {
         /// Folder of the sockets `console`, `control` and `qmp`.
         folder: String,
     },
+    /// The answer to [`AgentRequest::Ping`].
+    Alive,
     /// The QEMU runs; what channels carry from here on is its own.
     Started,
     /// The QEMU could not be started.

@@ -27,6 +27,7 @@ use crate::paths::Paths;
 
 const AGENT_TIMEOUT: Duration = Duration::from_secs(120);
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+const PING_TIMEOUT: Duration = Duration::from_secs(30);
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What one QEMU says, by channel.
@@ -171,6 +172,23 @@ impl Bed {
     /// Whether the agent, and with it level 1, has gone.
     pub(crate) fn is_gone(&self) -> bool {
         self.lock().gone
+    }
+
+    /// Whether the agent, and with it level 1, still answers. If it does not, it counts as gone from
+    /// now on, so that the next guest gets a new one.
+    pub(crate) fn answers(&self) -> bool {
+        let deadline = Instant::now() + PING_TIMEOUT;
+        if self.is_gone() || self.ask(&AgentRequest::Ping).is_err() {
+            return false;
+        }
+        // Events that nobody waited for any more may come first.
+        while let Ok(event) = self.event(deadline.saturating_duration_since(Instant::now())) {
+            if matches!(event, AgentEvent::Alive) {
+                return true;
+            }
+        }
+        self.lock().gone = true;
+        false
     }
 
     fn ask(&self, request: &AgentRequest) -> Result<()> {

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::bed::Bed;
 use crate::drivers::Core;
-use crate::failure::{is_bed, unmet};
+use crate::failure::{self, is_bed, unmet};
 use crate::image::Images;
 use crate::level::Level;
 use crate::paths::Paths;
@@ -151,7 +151,9 @@ impl Runner {
         let mut attempts = 0;
         let result = loop {
             attempts += 1;
-            let result = self.attempt(scenario, core, notes);
+            let result = self
+                .attempt(scenario, core, notes)
+                .map_err(|e| self.blame(e));
             match &result {
                 Err(e) if is_bed(e) && attempts == 1 => {
                     println!("  {} [{core}]: {e:#}; trying once more", scenario.name);
@@ -197,6 +199,17 @@ impl Runner {
         (scenario.run)(&mut Context { vm, notes })?;
         let unexpected = vm.console.trouble(seen, scenario.expected_trouble);
         unexpected.map_or(Ok(()), |line| Err(unmet("a quiet kernel log", line)))
+    }
+
+    /// Tells a failure of the guest from one of the bed: a guest is silent too when level 1 is stuck,
+    /// and then the next one needs a new level 1.
+    fn blame(&self, error: anyhow::Error) -> anyhow::Error {
+        match &self.bed {
+            Some(bed) if !bed.answers() => {
+                failure::bed(format!("level 1 is stuck or gone; before that: {error:#}"))
+            }
+            _ => error,
+        }
     }
 
     /// What a person needs to see of a failure.
