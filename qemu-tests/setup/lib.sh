@@ -29,6 +29,9 @@ ROOT_KEY=$(key "$SETUP/packages" "$SETUP/make-root" "$SUITE")
 KERNEL_KEY=$(key "$ROOT_KEY" "$SETUP/make-kernel" "$KERNEL_SERIES" "$CACHE")
 ROOT=$CACHE/root-$ROOT_KEY
 KERNEL=$CACHE/kernel-$KERNEL_KEY # a link, made when the folder behind it is complete
+# QEMU with the series of ../qemu: the binary, and the tree that later patches are built in.
+QEMU_TREE=$CACHE/qemutree-$(key "$ROOT_KEY" "$SETUP/make-qemu")
+QEMU=$CACHE/qemu-$(key "$QEMU_TREE" "$TOP/qemu-tests/qemu/build" "$TOP"/qemu-tests/qemu/patches/*)
 
 # What belongs to this checkout alone.
 BUILD=$CACHE/build-$(key "$TOP")
