@@ -5,7 +5,7 @@
 //! QEMU is the client of the agent's sockets, so nothing it says is lost
 //! however early it says it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::{anyhow, Context, Result};
 use nix::sys::signal::Signal;
 
-use crate::protocol::{read_frame, write_frame, AgentEvent, AgentRequest, Channel};
+use crate::protocol::{read_frame, write_frame, AgentEvent, AgentRequest, Channel, NewFile};
 
 type Out = Arc<Mutex<Box<dyn Write + Send>>>;
 
@@ -56,11 +56,13 @@ pub fn serve(mut from: impl Read, to: Box<dyn Write + Send>, folder: &Path) -> R
             continue;
         }
         match serde_json::from_slice(&data)? {
-            AgentRequest::Start { argv } => {
+            AgentRequest::Start { argv, files } => {
                 if let Some(r) = running.take() {
                     r.end();
                 }
-                match Running::start(&argv, folder, &out) {
+                let started =
+                    make_files(&files, folder).and_then(|()| Running::start(&argv, folder, &out));
+                match started {
                     Ok(r) => running = Some(r),
                     Err(e) => tell(
                         &out,
@@ -144,6 +146,16 @@ impl Running {
         }
         let _ = self.watcher.join();
     }
+}
+
+fn make_files(files: &[NewFile], folder: &Path) -> Result<()> {
+    for new in files {
+        let path = folder.join(&new.name);
+        let mut file = File::create(&path).with_context(|| path.display().to_string())?;
+        file.write_all(new.text.as_bytes())?;
+        file.set_len(new.size.max(new.text.len() as u64))?;
+    }
+    Ok(())
 }
 
 fn tell(out: &Out, event: &AgentEvent) -> Result<()> {

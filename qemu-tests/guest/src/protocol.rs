@@ -102,11 +102,24 @@ pub enum AgentRequest {
     Start {
         /// Program and arguments.
         argv: Vec<String>,
+        /// Files for it, made new in the agent's folder.
+        files: Vec<NewFile>,
     },
     /// End the QEMU.
     Stop,
     /// Say [`AgentEvent::Alive`], which an agent does whatever its QEMU does.
     Ping,
+}
+
+/// A file that a QEMU needs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NewFile {
+    /// Its name.
+    pub name: String,
+    /// What is in it at the beginning.
+    pub text: String,
+    /// Its size in bytes, if it is longer than that; the rest is a hole.
+    pub size: u64,
 }
 
 /// What the agent tells the harness.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use vmbus_guest::level1::{PORT, ROOT_TAG};
-use vmbus_guest::protocol::{read_frame, write_frame, AgentEvent, AgentRequest, Channel};
+use vmbus_guest::protocol::{read_frame, write_frame, AgentEvent, AgentRequest, Channel, NewFile};
 
 use crate::console::Console;
 use crate::failure::bed;
@@ -83,7 +83,7 @@ impl Bed {
         listener.set_nonblocking(true)?;
         let log = |what| paths.logs.join(format!("bed{number:02}-{what}.log"));
         let mut command = match level {
-            Level::Nested => level1_command(images, &socket, &log("console")),
+            Level::Nested => level1_command(paths, images, &socket, &log("console")),
             Level::Direct => agent_command(paths, &socket),
         };
         let log = log("host");
@@ -131,14 +131,19 @@ impl Bed {
     }
 
     /// Run a QEMU, whose bytes go to these streams.
-    pub(crate) fn start_qemu(&self, argv: Vec<String>, streams: Streams) -> Result<()> {
+    pub(crate) fn start_qemu(
+        &self,
+        argv: Vec<String>,
+        files: Vec<NewFile>,
+        streams: Streams,
+    ) -> Result<()> {
         {
             let mut shared = self.lock();
             shared.streams = Some(streams);
             shared.partial.clear();
             shared.ended = None;
         }
-        self.ask(&AgentRequest::Start { argv })?;
+        self.ask(&AgentRequest::Start { argv, files })?;
         match self.event(START_TIMEOUT)? {
             AgentEvent::Started => Ok(()),
             AgentEvent::NotStarted { message } => Err(bed(format!("QEMU: {message}"))),
@@ -286,9 +291,10 @@ fn agent_command(paths: &Paths, socket: &Path) -> Command {
 }
 
 /// Level 1: an emulated machine with SVM, which shares this root by 9p.
-fn level1_command(images: &Images, socket: &Path, console: &Path) -> Command {
-    let mut command = Command::new("qemu-system-x86_64");
+fn level1_command(paths: &Paths, images: &Images, socket: &Path, console: &Path) -> Command {
+    let mut command = Command::new(paths.qemu.join("qemu-system-x86_64"));
     command
+        .args(["-L", "/usr/share/qemu", "-L", "/usr/share/seabios"])
         .args(["-accel", "tcg,thread=multi,tb-size=1024"])
         .args(["-cpu", "EPYC-Rome-v4,+svm,+npt,+nrip-save"])
         .args(["-smp", "2", "-m", &format!("{}M", level1_memory())])

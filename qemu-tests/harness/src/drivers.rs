@@ -26,6 +26,14 @@ impl Core {
         }
     }
 
+    /// The storage driver's module.
+    pub(crate) fn storage_module(self) -> &'static str {
+        match self {
+            Self::C => "hv_storvsc",
+            Self::Rust => "hv_storvsc_rust",
+        }
+    }
+
     /// What the kernel's command line needs.
     pub(crate) fn kernel_arguments(self) -> &'static str {
         match self {
@@ -38,8 +46,13 @@ impl Core {
     /// Both sets of drivers match the same devices; this leaves one.
     pub(crate) fn modprobe_settings(self) -> &'static str {
         match self {
-            Self::C => "blacklist hv_balloon_rust\nblacklist hv_vmbus_rust\n",
-            Self::Rust => "blacklist hv_balloon\nblacklist hv_utils\nblacklist hyperv_keyboard\n",
+            Self::C => {
+                "blacklist hv_balloon_rust\nblacklist hv_storvsc_rust\nblacklist hv_vmbus_rust\n"
+            }
+            Self::Rust => {
+                "blacklist hv_balloon\nblacklist hv_storvsc\nblacklist hv_utils\n\
+                 blacklist hyperv_keyboard\n"
+            }
         }
     }
 }

@@ -15,7 +15,26 @@ use crate::paths::Paths;
 
 /// Stock modules in the guest: the C drivers for the same devices, so that they
 /// are the reference and autoloading has something to choose from.
-const GUEST_MODULES: [&str; 3] = ["hv_balloon", "hv_utils", "hyperv-keyboard"];
+const GUEST_MODULES: [&str; 8] = [
+    "hv_balloon",
+    "hv_utils",
+    "hyperv-keyboard",
+    "hv_storvsc",
+    "sd_mod",
+    "sr_mod",
+    "sg",
+    "ext4",
+];
+
+/// Programs for guests with disks.
+const DISK_TOOLS: [&str; 6] = [
+    "/usr/bin/fio",
+    "/usr/sbin/mkfs.ext4",
+    "/usr/sbin/e2fsck",
+    "/usr/sbin/sfdisk",
+    "/usr/bin/sg_reset",
+    "/usr/bin/sg_raw",
+];
 
 /// Stock modules that level 1 loads, with what they depend on.
 const LEVEL1_MODULES: [&str; 3] = ["9pnet_virtio", "9p", "kvm-amd"];
@@ -26,6 +45,8 @@ pub(crate) struct Images {
     pub(crate) kernel: PathBuf,
     /// The guest under test.
     pub(crate) guest: PathBuf,
+    /// The same with programs for disks.
+    pub(crate) disk_guest: PathBuf,
     /// Level 1.
     pub(crate) level1: PathBuf,
 }
@@ -37,9 +58,13 @@ impl Images {
         let images = Self {
             kernel: paths.kernel.join("vmlinuz"),
             guest: paths.build.join("guest.cpio"),
+            disk_guest: paths.build.join("disk-guest.cpio"),
             level1: paths.build.join("level1.cpio"),
         };
-        fs::write(&images.guest, guest(paths, &stock)?)?;
+        let guest = guest(paths, &stock)?;
+        fs::write(&images.guest, &guest)?;
+        // the kernel unpacks one archive after the other
+        fs::write(&images.disk_guest, [guest, disk_tools()?].concat())?;
         fs::write(&images.level1, level1(paths, &stock)?)?;
         Ok(images)
     }
@@ -158,6 +183,15 @@ fn guest(paths: &Paths, stock: &Stock) -> Result<Vec<u8>> {
         archive.link(&format!("/sbin/{name}"), "/bin/kmod");
     }
     add_guest_modules(&mut archive, paths, stock)?;
+    Ok(archive.finish())
+}
+
+fn disk_tools() -> Result<Vec<u8>> {
+    let mut archive = Archive::default();
+    for tool in DISK_TOOLS {
+        add_program(&mut archive, Path::new(tool), tool)?;
+    }
+    archive.copy(Path::new("/etc/mke2fs.conf"), "/etc/mke2fs.conf")?;
     Ok(archive.finish())
 }
 

@@ -15,12 +15,14 @@ mod guest_files;
 mod image;
 mod kernel_log;
 mod level;
+mod machine;
 mod paths;
 mod qemu;
 mod qmp;
 mod runner;
 mod scenarios;
 mod shell;
+mod storage;
 mod vm;
 
 use std::process::ExitCode;

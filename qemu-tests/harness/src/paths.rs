@@ -10,6 +10,8 @@ use anyhow::{Context, Result};
 pub(crate) struct Paths {
     /// The prepared stock kernel in the cache.
     pub(crate) kernel: PathBuf,
+    /// The folder with the QEMU that has this project's patches; there only when a command needs it.
+    pub(crate) qemu: PathBuf,
     /// What belongs to this checkout in the cache.
     pub(crate) build: PathBuf,
     /// Where the compiled modules are.
@@ -30,6 +32,7 @@ impl Paths {
         };
         Ok(Self {
             kernel: std::fs::canonicalize(get("VMBUS_KERNEL")?)?,
+            qemu: get("VMBUS_QEMU")?,
             build: get("VMBUS_BUILD")?,
             modules: get("VMBUS_TEST_MODULES")?,
             guest_program: get("VMBUS_TEST_GUEST")?,

@@ -4,12 +4,13 @@
 
 use crate::drivers::Core;
 use crate::image::Images;
+use crate::machine::{Machine, Qemu};
+use crate::paths::Paths;
+
+const PROGRAM: &str = "qemu-system-x86_64";
 
 /// Memory of the guest, in bytes.
 pub(crate) const MEMORY: u64 = 1 << 30;
-
-/// The hv-balloon device's instance, fixed so that lists can be compared.
-pub(crate) const BALLOON_INSTANCE: &str = "6b1d4b58-8d2e-4bd5-9b6e-0d5e8a0c1f11";
 
 /// What the host's trace shows: messages, channels, the balloon's states.
 const TRACE: [&str; 4] = [
@@ -19,23 +20,47 @@ const TRACE: [&str; 4] = [
     "hv_balloon*",
 ];
 
-/// The command line for a guest with these drivers; `folder` has the agent's
-/// sockets. S4 is off, or the C balloon driver would not answer requests.
-pub(crate) fn arguments(images: &Images, core: Core, folder: &str) -> Vec<String> {
+/// What the patched host's trace shows besides.
+const PATCHED_TRACE: [&str; 1] = ["vmbus_fault"];
+
+/// The command line for a guest with these drivers; `folder` has the agent's sockets and the
+/// machine's files. S4 is off, or the C balloon driver would not answer requests.
+pub(crate) fn arguments(
+    paths: &Paths,
+    images: &Images,
+    machine: &Machine,
+    core: Core,
+    folder: &str,
+) -> Vec<String> {
     let kernel_arguments = format!(
-        "console=ttyS0 loglevel=5 panic=1 rcupdate.rcu_cpu_stall_timeout=60 {}",
-        core.kernel_arguments()
+        "console=ttyS0 loglevel=5 panic=1 rcupdate.rcu_cpu_stall_timeout=60 {} {}",
+        core.kernel_arguments(),
+        machine.kernel_arguments,
     );
+    let patched = machine.qemu == Qemu::Patched;
+    let program = if patched {
+        paths.qemu.join(PROGRAM)
+    } else {
+        PROGRAM.into()
+    };
     let cpu = "host,kvm=off,hv-relaxed,hv-vapic,hv-time,hv-vpindex,hv-runtime,hv-synic,hv-stimer,\
                hv-reset,hv-frequencies";
-    let balloon = format!("hv-balloon,id=balloon,status-report=on,instanceid={BALLOON_INSTANCE}");
     let kernel = images.kernel.to_string_lossy();
-    let initrd = images.guest.to_string_lossy();
+    let initrd = if machine.disk_tools {
+        &images.disk_guest
+    } else {
+        &images.guest
+    };
+    let initrd = initrd.to_string_lossy();
     let mut argv: Vec<String> = Vec::new();
     let mut add = |words: &[&str]| argv.extend(words.iter().map(|w| (*w).to_owned()));
-    add(&["qemu-system-x86_64", "-accel", "kvm", "-cpu", cpu]);
+    add(&[&program.to_string_lossy(), "-accel", "kvm", "-cpu", cpu]);
+    if patched {
+        add(&["-L", "/usr/share/qemu", "-L", "/usr/share/seabios"]);
+    }
     add(&["-machine", "q35", "-global", "ICH9-LPC.disable_s4=1"]);
-    add(&["-smp", "2", "-m", &format!("{}M", MEMORY >> 20)]);
+    add(&["-smp", &machine.cpus.to_string()]);
+    add(&["-m", &format!("{}M", MEMORY >> 20)]);
     add(&[
         "-nodefaults",
         "-no-user-config",
@@ -43,7 +68,6 @@ pub(crate) fn arguments(images: &Images, core: Core, folder: &str) -> Vec<String
         "none",
         "-no-reboot",
     ]);
-    add(&["-device", "vmbus-bridge", "-device", &balloon]);
     add(&[
         "-kernel",
         &kernel,
@@ -52,6 +76,9 @@ pub(crate) fn arguments(images: &Images, core: Core, folder: &str) -> Vec<String
         "-append",
         kernel_arguments.trim(),
     ]);
+    for word in machine.device_arguments(folder) {
+        add(&[&word]);
+    }
     for (id, user) in [
         ("console", "-serial"),
         ("control", "-serial"),
@@ -68,7 +95,8 @@ pub(crate) fn arguments(images: &Images, core: Core, folder: &str) -> Vec<String
             },
         ]);
     }
-    for event in TRACE {
+    let more: &[&str] = if patched { &PATCHED_TRACE } else { &[] };
+    for event in TRACE.iter().chain(more) {
         add(&["-trace", event]);
     }
     argv

@@ -14,12 +14,27 @@ use crate::drivers::Core;
 use crate::failure::{self, is_bed, unmet};
 use crate::image::Images;
 use crate::level::Level;
+use crate::machine::Machine;
 use crate::paths::Paths;
 use crate::scenarios::{Context, Guest, Notes, Scenario, ALL};
 use crate::vm::Vm;
 
 /// The lines of the console that a failure shows.
 const TAIL: usize = 25;
+
+/// Whether a person's word means this scenario: its name, or the first words of it.
+fn names(word: &str, scenario: &str) -> bool {
+    scenario
+        .strip_prefix(word)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+/// How often a scenario is tried while the bed fails it.
+const ATTEMPTS: u32 = 3;
+
+fn is(vm: &Vm, machine: &Machine, core: Core) -> bool {
+    vm.core == core && vm.machine == machine
+}
 
 /// How one scenario went, for `results.json`.
 #[derive(Serialize)]
@@ -38,7 +53,7 @@ struct Outcome {
 
 /// What a person chose.
 pub(crate) struct Selection {
-    /// One scenario, or all.
+    /// One scenario, or those that begin with a word, or all.
     pub(crate) scenario: Option<String>,
     /// Whose drivers.
     pub(crate) cores: Vec<Core>,
@@ -83,7 +98,7 @@ impl Runner {
                 selection
                     .scenario
                     .as_deref()
-                    .is_none_or(|name| name == s.name)
+                    .is_none_or(|name| names(name, s.name))
             })
             .collect();
         if chosen.is_empty() {
@@ -112,12 +127,18 @@ impl Runner {
 
     /// Show something in a guest; gives whether it went well.
     pub(crate) fn show(&mut self, core: Core, what: fn(&Vm) -> Result<()>) -> bool {
-        let mut result = self.guest(core).and_then(what);
-        if let Some(e) = result.as_ref().err().filter(|e| is_bed(e)) {
-            println!("{e:#}; trying once more");
-            self.end_guest();
-            result = self.guest(core).and_then(what);
-        }
+        let mut attempts = 1;
+        let result = loop {
+            let result = self.guest(&Machine::BALLOON, core).and_then(what);
+            match &result {
+                Err(e) if is_bed(e) && attempts < ATTEMPTS => {
+                    println!("{e:#}; trying again");
+                    self.end_guest();
+                    attempts += 1;
+                }
+                _ => break result,
+            }
+        };
         if let Err(e) = &result {
             println!("FAILED");
             self.explain(&format!("{e:#}"));
@@ -126,9 +147,9 @@ impl Runner {
         result.is_ok()
     }
 
-    /// A guest with this core, booted if there is none.
-    fn guest(&mut self, core: Core) -> Result<&Vm> {
-        if self.vm.as_ref().is_some_and(|vm| vm.core != core) {
+    /// A guest of this kind, booted if there is none.
+    fn guest(&mut self, machine: &'static Machine, core: Core) -> Result<&Vm> {
+        if self.vm.as_ref().is_some_and(|vm| !is(vm, machine, core)) {
             self.end_guest();
         }
         if self.vm.is_none() {
@@ -140,8 +161,9 @@ impl Runner {
             }
             let bed = self.bed.as_ref().context("just started")?;
             self.boots += 1;
-            let name = format!("guest{:02}-{core}", self.boots).to_lowercase();
-            self.vm = Some(Vm::boot(bed, &self.paths, &self.images, core, &name)?);
+            let name = format!("guest{:02}-{core}-{}", self.boots, machine.name).to_lowercase();
+            let vm = Vm::boot(bed, &self.paths, &self.images, machine, core, &name)?;
+            self.vm = Some(vm);
         }
         self.vm.as_ref().context("just booted")
     }
@@ -155,8 +177,8 @@ impl Runner {
                 .attempt(scenario, core, notes)
                 .map_err(|e| self.blame(e));
             match &result {
-                Err(e) if is_bed(e) && attempts == 1 => {
-                    println!("  {} [{core}]: {e:#}; trying once more", scenario.name);
+                Err(e) if is_bed(e) && attempts < ATTEMPTS => {
+                    println!("  {} [{core}]: {e:#}; trying again", scenario.name);
                     self.end_guest();
                 }
                 _ => break result,
@@ -192,8 +214,9 @@ impl Runner {
     }
 
     fn attempt(&mut self, scenario: &Scenario, core: Core, notes: &mut Notes) -> Result<()> {
-        let fresh = self.vm.as_ref().is_none_or(|vm| vm.core != core);
-        let vm = self.guest(core)?;
+        let machine = scenario.machine;
+        let fresh = self.vm.as_ref().is_none_or(|vm| !is(vm, machine, core));
+        let vm = self.guest(machine, core)?;
         let seen = if fresh { 0 } else { vm.console.len() };
         vm.set_deadline(Instant::now() + scenario.timeout);
         (scenario.run)(&mut Context { vm, notes })?;
@@ -252,5 +275,18 @@ impl Runner {
         let counts = format!("{passed} {} 0\n", outcomes.len() - passed);
         fs::write(self.paths.logs.join("scenario-counts"), counts)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names;
+
+    #[test]
+    fn a_first_word_names_a_group() {
+        assert!(names("balloon", "balloon"));
+        assert!(names("storage", "storage-probe"));
+        assert!(!names("stor", "storage-probe"));
+        assert!(!names("storage-probe", "storage"));
     }
 }

@@ -17,6 +17,7 @@ use crate::drivers::Core;
 use crate::failure::{bed, unmet};
 use crate::image::Images;
 use crate::level::Level;
+use crate::machine::Machine;
 use crate::paths::Paths;
 use crate::{qemu, qmp};
 
@@ -41,6 +42,8 @@ pub(crate) struct Exec {
 pub(crate) struct Vm {
     /// Whose drivers it runs.
     pub(crate) core: Core,
+    /// What it has.
+    pub(crate) machine: &'static Machine,
     /// What it prints.
     pub(crate) console: Arc<Console>,
     /// What QEMU says, with its trace.
@@ -59,6 +62,7 @@ impl Vm {
         on: &Arc<Bed>,
         paths: &Paths,
         images: &Images,
+        machine: &'static Machine,
         core: Core,
         name: &str,
     ) -> Result<Self> {
@@ -76,9 +80,11 @@ impl Vm {
             control: to_control,
             qmp: to_monitor,
         };
-        on.start_qemu(qemu::arguments(images, core, &on.folder), streams)?;
+        let argv = qemu::arguments(paths, images, machine, core, &on.folder);
+        on.start_qemu(argv, machine.new_files(), streams)?;
         let vm = Self {
             core,
+            machine,
             console,
             host,
             bed: Arc::clone(on),

@@ -8,7 +8,7 @@ use super::Context;
 use crate::devices::{self, Device, ATTRIBUTES, DYNAMIC_MEMORY};
 use crate::drivers::Core;
 use crate::failure::expect;
-use crate::qemu::BALLOON_INSTANCE;
+use crate::machine::BALLOON_INSTANCE;
 
 pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;

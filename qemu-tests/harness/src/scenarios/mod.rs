@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::drivers::Core;
+use crate::machine::Machine;
 use crate::vm::Vm;
 
 mod balloon;
@@ -19,6 +20,7 @@ mod panic;
 mod reboot;
 mod reload;
 mod status_report;
+mod storage;
 
 /// What a scenario needs of the guest it runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub(crate) struct Scenario {
     /// How long it may take, without booting.
     pub(crate) timeout: Duration,
     /// What guest it needs.
+    pub(crate) machine: &'static Machine,
+    /// And in which state.
     pub(crate) guest: Guest,
     /// Signs of trouble on the console that belong to it.
     pub(crate) expected_trouble: &'static [&'static str],
@@ -66,9 +70,22 @@ const fn shared(
         name,
         about,
         timeout: Duration::from_secs(seconds),
+        machine: &Machine::BALLOON,
         guest: Guest::Shared,
         expected_trouble: &[],
         run,
+    }
+}
+
+const fn with_disks(
+    name: &'static str,
+    about: &'static str,
+    seconds: u64,
+    run: fn(&mut Context<'_>) -> Result<()>,
+) -> Scenario {
+    Scenario {
+        machine: &crate::storage::MACHINE,
+        ..shared(name, about, seconds, run)
     }
 }
 
@@ -135,6 +152,72 @@ pub(crate) const ALL: &[Scenario] = &[
             "a panic with the core loaded ends without a hang",
             120,
             panic::run,
+        )
+    },
+    with_disks(
+        "storage-probe",
+        "disks, a CD-ROM, an IDE-class disk and four channels are found",
+        90,
+        storage::probe::run,
+    ),
+    with_disks(
+        "storage-filesystem",
+        "partitions, ext4 and discard, sectors of 512 and 4096 bytes",
+        180,
+        storage::filesystem::run,
+    ),
+    with_disks(
+        "storage-verify",
+        "fio compares: 512 B to 1 MiB, depth 1 to 256, 1 to 4 jobs",
+        300,
+        storage::verify::run,
+    ),
+    with_disks(
+        "storage-hotplug",
+        "disks come, go and grow",
+        120,
+        storage::hotplug::run,
+    ),
+    with_disks(
+        "storage-cpus",
+        "channels and CPUs move under I/O",
+        180,
+        storage::cpus::run,
+    ),
+    with_disks(
+        "storage-reset",
+        "the controller is reset under I/O",
+        180,
+        storage::reset::run,
+    ),
+    with_disks(
+        "storage-reload",
+        "the driver goes and comes",
+        180,
+        storage::reload::run,
+    ),
+    with_disks(
+        "storage-unplug",
+        "a controller goes and comes (Rust: under I/O)",
+        240,
+        storage::unplug::run,
+    ),
+    Scenario {
+        machine: &crate::storage::BOUNCING,
+        ..shared(
+            "storage-swiotlb",
+            "fio compares, every request bounced",
+            180,
+            storage::verify::small,
+        )
+    },
+    Scenario {
+        machine: &crate::storage::SMALL_RINGS,
+        ..shared(
+            "storage-small-rings",
+            "fio compares, rings of 8 KiB",
+            180,
+            storage::verify::small,
         )
     },
 ];

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Scenarios with disks, on the patched QEMU.
+
+pub(super) mod cpus;
+pub(super) mod filesystem;
+pub(super) mod hotplug;
+pub(super) mod probe;
+pub(super) mod reload;
+pub(super) mod reset;
+pub(super) mod unplug;
+pub(super) mod verify;

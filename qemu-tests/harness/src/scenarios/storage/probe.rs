@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The driver comes by device events and finds what the host has.
+
+use anyhow::Result;
+
+use crate::failure::{expect, unmet};
+use crate::kernel_log;
+use crate::scenarios::Context;
+use crate::storage::{self, Address, BIG_SECTORS, CD, IDE, MAIN, PLAIN, SPARE};
+
+/// Controller, place, MiB and bytes of a sector of each disk.
+const DISKS: [(&str, Address, u64, &str); 4] = [
+    (MAIN, PLAIN, storage::PLAIN_MIB, "512"),
+    (MAIN, BIG_SECTORS, storage::BIG_SECTORS_MIB, "4096"),
+    (SPARE, (0, 0, 0), storage::SMALL_MIB, "512"),
+    (IDE, (0, 0, 0), storage::SMALL_MIB, "512"),
+];
+
+pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
+    let vm = cx.vm;
+    storage::load(vm)?;
+    for (controller, address, mib, sector) in DISKS {
+        let name = storage::wait_for(vm, controller, address)?;
+        let size = vm.read(&format!("/sys/block/{name}/size"))?;
+        let found = vm.read(&format!("/sys/block/{name}/queue/logical_block_size"))?;
+        expect(
+            size.trim() == (mib << 11).to_string() && found.trim() == sector,
+            format!("{} sectors, {sector} bytes each, at {address:?}", mib << 11),
+            format!("{name}: {} sectors, {} bytes", size.trim(), found.trim()),
+        )?;
+    }
+
+    let cd = storage::wait_for(vm, MAIN, CD)?;
+    let read = format!(
+        "dd if=/dev/{cd} bs=2048 count=1 2>/dev/null | head -c {}",
+        storage::CD_TEXT.len()
+    );
+    let text = vm.exec(&["sh", "-c", &read])?;
+    expect(text == storage::CD_TEXT, "the CD-ROM's first words", text)?;
+
+    let channels = storage::channels(vm, MAIN)?;
+    expect(
+        channels.len() == storage::MAIN_QUEUES,
+        format!("{} channels", storage::MAIN_QUEUES),
+        channels.len(),
+    )?;
+    let version = kernel_log::negotiated_version(&vm.dmesg()?)
+        .ok_or_else(|| unmet("the negotiated version in the kernel log", "no such line"))?;
+    expect(version == "5.3", "version 5.3 negotiated", &version)?;
+    let modules = vm.read("/proc/modules")?;
+    let module = vm.core.storage_module();
+    expect(
+        modules.lines().any(|l| l.split(' ').next() == Some(module)),
+        format!("module {module} loaded by its alias"),
+        modules,
+    )
+}

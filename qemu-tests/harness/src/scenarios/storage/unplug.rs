@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The host takes a controller away: in the middle of I/O, where the driver
+//! survives that, and between.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::devices::BUS;
+use crate::drivers::Core;
+use crate::failure::expect;
+use crate::scenarios::Context;
+use crate::storage::{self, script, Job, SPARE};
+use crate::vm::Vm;
+
+const ROUNDS: u32 = 3;
+const DISK: storage::Address = (0, 0, 0);
+
+pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
+    let vm = cx.vm;
+    storage::load(vm)?;
+    for round in 0..ROUNDS {
+        let disk = storage::wait_for(vm, SPARE, DISK)?;
+        match vm.core {
+            Core::Rust => under_load(vm, &disk, round)?,
+            // The C driver never completes what is under way then, and hangs the bus.
+            Core::C => storage::unplug(vm, "spare")?,
+        }
+        gone(vm)?;
+        again(vm)?;
+    }
+    storage::wait_for(vm, SPARE, DISK).map(drop)
+}
+
+/// Readers, writers and a file system lose their disk, get errors, and end.
+fn under_load(vm: &Vm, disk: &str, round: u32) -> Result<()> {
+    script(
+        vm,
+        &format!("mkfs.ext4 -q -F /dev/{disk}; mkdir -p /mnt; mount -t ext4 /dev/{disk} /mnt"),
+    )?;
+    let load = format!(
+        "fio --name=load --filename=/dev/{disk} --rw=randread --bs=4k --iodepth=32 --numjobs=2 \
+         --ioengine=libaio --direct=1 --time_based --runtime=60 --group_reporting --minimal"
+    );
+    let load = Job::start(vm, "load", &load)?;
+    let writer = Job::start(
+        vm,
+        "writer",
+        "while dd if=/dev/zero of=/mnt/file bs=64k count=100 conv=fsync; do :; done",
+    )?;
+    std::thread::sleep(Duration::from_millis(500 + u64::from(round) * 700));
+    load.expect_running()?;
+    storage::unplug(vm, "spare")?;
+    for job in [load, writer] {
+        let (status, said) = job.wait(Duration::from_secs(40))?;
+        expect(status != "0", "an error for those who used the disk", said)?;
+    }
+    script(vm, "umount /mnt || umount -l /mnt").map(drop)
+}
+
+fn gone(vm: &Vm) -> Result<()> {
+    let what = "the controller gone from the bus";
+    vm.wait_until(Duration::from_secs(40), what, || {
+        let devices = vm.list(&format!("{BUS}/devices"))?;
+        Ok(if devices.iter().any(|d| d == SPARE) {
+            Err(devices.join(" "))
+        } else {
+            Ok(())
+        })
+    })
+}
+
+/// The host offers it again, at run time.
+fn again(vm: &Vm) -> Result<()> {
+    let controller = json!({
+        "driver": "hv-scsi", "id": "spare", "num-queues": 2, "instanceid": SPARE,
+    });
+    vm.wait_until(Duration::from_secs(20), "the host's side gone", || {
+        Ok(vm
+            .try_qmp("device_add", &controller)?
+            .map(drop)
+            .map_err(|e| e.desc))
+    })?;
+    let disk =
+        json!({ "driver": "scsi-hd", "bus": "spare.0", "drive": "spare", "write-cache": "off" });
+    vm.qmp("device_add", &disk).map(drop)
+}

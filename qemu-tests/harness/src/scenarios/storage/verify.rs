@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! fio writes, reads and compares: many sizes, depths and processes.
+
+use anyhow::Result;
+
+use crate::failure::expect;
+use crate::scenarios::Context;
+use crate::storage::{self, Verify, BIG_SECTORS, IDE, MAIN, PLAIN};
+
+const fn verify(
+    pattern: &'static str,
+    block: &'static str,
+    depth: u32,
+    jobs: u32,
+    mib: u32,
+) -> Verify {
+    Verify {
+        pattern,
+        block,
+        depth,
+        jobs,
+        mib,
+    }
+}
+
+const PLAIN_RUNS: [Verify; 7] = [
+    verify("randwrite", "512", 1, 1, 1),
+    verify("randwrite", "4k", 32, 1, 8),
+    verify("randrw", "64k", 16, 2, 16),
+    verify("write", "1m", 8, 1, 64),
+    verify("randrw", "4k", 256, 2, 8),
+    verify("randwrite", "512-1m", 32, 4, 24),
+    verify("randrw", "132k", 4, 4, 12),
+];
+
+pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
+    let vm = cx.vm;
+    storage::load(vm)?;
+    let plain = storage::wait_for(vm, MAIN, PLAIN)?;
+    for run in &PLAIN_RUNS {
+        run.run(vm, &plain)?;
+    }
+    let big = storage::wait_for(vm, MAIN, BIG_SECTORS)?;
+    verify("randwrite", "4k-256k", 16, 2, 16).run(vm, &big)?;
+    let ide = storage::wait_for(vm, IDE, (0, 0, 0))?;
+    verify("randwrite", "512-128k", 16, 1, 16).run(vm, &ide)?;
+
+    for channel in storage::channels(vm, MAIN)? {
+        let events = vm.read(&format!("{channel}/events"))?;
+        expect(
+            events.trim().parse::<u64>().is_ok_and(|n| n > 0),
+            format!("I/O on channel {channel}"),
+            format!("{} events", events.trim()),
+        )?;
+    }
+    Ok(())
+}
+
+/// The same in small, where memory or rings are tight.
+pub(in crate::scenarios) fn small(cx: &mut Context<'_>) -> Result<()> {
+    let vm = cx.vm;
+    storage::load(vm)?;
+    let plain = storage::wait_for(vm, MAIN, PLAIN)?;
+    verify("randwrite", "4k", 64, 2, 6).run(vm, &plain)?;
+    verify("randrw", "512-1m", 32, 2, 16).run(vm, &plain)
+}

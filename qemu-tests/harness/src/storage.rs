@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Disks on VMBus: the machine that has them, finding them, and exercising them.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::failure::{expect, unmet};
+use crate::machine::{disk, File, Machine, Qemu};
+use crate::vm::Vm;
+
+/// Instance of the controller with most of the disks.
+pub(crate) const MAIN: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0001";
+/// Instance of the controller that is there to be unplugged.
+pub(crate) const SPARE: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0002";
+/// Instance of the disk of the IDE class; the default of the device.
+pub(crate) const IDE: &str = "00000000-0000-8899-0000-000000000000";
+
+/// Channels of [`MAIN`].
+pub(crate) const MAIN_QUEUES: usize = 4;
+
+/// What the CD says at its beginning.
+pub(crate) const CD_TEXT: &str = "the first words on the CD-ROM";
+
+/// MiB of the disks of [`MACHINE`].
+pub(crate) const PLAIN_MIB: u64 = 512;
+/// Of the one with sectors of 4 KiB.
+pub(crate) const BIG_SECTORS_MIB: u64 = 256;
+/// Of the others.
+pub(crate) const SMALL_MIB: u64 = 64;
+
+/// Where a disk is on its controller: channel, id, LUN.
+pub(crate) type Address = (u32, u32, u32);
+
+/// The disk on [`MAIN`] that most is done with.
+pub(crate) const PLAIN: Address = (0, 0, 0);
+/// The disk with sectors of 4 KiB.
+pub(crate) const BIG_SECTORS: Address = (0, 0, 1);
+/// The CD-ROM drive.
+pub(crate) const CD: Address = (0, 1, 0);
+
+/// Disks of all kinds.
+pub(crate) const MACHINE: Machine = Machine {
+    name: "storage",
+    qemu: Qemu::Patched,
+    cpus: 4,
+    disk_tools: true,
+    kernel_arguments: "",
+    files: &[
+        disk("plain", PLAIN_MIB),
+        disk("big-sectors", BIG_SECTORS_MIB),
+        disk("ide", SMALL_MIB),
+        disk("spare", SMALL_MIB),
+        disk("extra", SMALL_MIB),
+        File {
+            name: "cd",
+            text: CD_TEXT,
+            mib: 4,
+        },
+    ],
+    devices: DEVICES,
+};
+
+/// Where every request is copied by the DMA layer.
+pub(crate) const BOUNCING: Machine = Machine {
+    name: "swiotlb",
+    kernel_arguments: "swiotlb=force",
+    ..MACHINE
+};
+
+/// Where rings are as small as they can be: a page of control, a page of data.
+pub(crate) const SMALL_RINGS: Machine = Machine {
+    name: "small-rings",
+    kernel_arguments: "hv_storvsc.storvsc_ringbuffer_size=8192 \
+                       hv_storvsc_rust.storvsc_ringbuffer_size=8192",
+    ..MACHINE
+};
+
+const DEVICES: &[&str] = &[
+    "-device vmbus-bridge",
+    "-blockdev raw,node-name=plain,file.driver=file,file.filename=@/plain,cache.no-flush=on,discard=unmap",
+    "-blockdev raw,node-name=big,file.driver=file,file.filename=@/big-sectors,cache.no-flush=on",
+    "-blockdev raw,node-name=cd,file.driver=file,file.filename=@/cd,read-only=on",
+    "-blockdev raw,node-name=ide,file.driver=file,file.filename=@/ide,cache.no-flush=on",
+    "-blockdev raw,node-name=spare,file.driver=file,file.filename=@/spare,cache.no-flush=on",
+    "-blockdev raw,node-name=extra,file.driver=file,file.filename=@/extra,cache.no-flush=on",
+    "-device hv-scsi,id=main,num-queues=4,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0001",
+    "-device scsi-hd,bus=main.0,drive=plain,scsi-id=0,lun=0",
+    "-device scsi-hd,bus=main.0,drive=big,scsi-id=0,lun=1,logical_block_size=4096,physical_block_size=4096",
+    "-device scsi-cd,bus=main.0,drive=cd,scsi-id=1,lun=0",
+    "-device hv-ide,id=ide",
+    "-device scsi-hd,bus=ide.0,drive=ide",
+    "-device hv-scsi,id=spare,num-queues=2,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0002",
+    // The C driver hangs when there is a cache to be flushed and the controller has gone.
+    "-device scsi-hd,bus=spare.0,drive=spare,write-cache=off",
+];
+
+const APPEAR: Duration = Duration::from_secs(40);
+
+/// Load the drivers; the first disk is there afterwards.
+pub(crate) fn load(vm: &Vm) -> Result<()> {
+    vm.load_core()?;
+    wait_for(vm, MAIN, PLAIN).map(drop)
+}
+
+/// The name of the block device at this address, if it is there.
+pub(crate) fn find(vm: &Vm, instance: &str, (channel, id, lun): Address) -> Result<Option<String>> {
+    let path = format!(
+        "ls /sys/bus/vmbus/devices/{instance}/host*/target*/*:{channel}:{id}:{lun}/block 2>/dev/null"
+    );
+    let found = vm.try_exec(&["sh", "-c", &path])?.stdout;
+    Ok(found.lines().next().map(str::to_owned))
+}
+
+/// Wait for a disk; gives its name.
+pub(crate) fn wait_for(vm: &Vm, instance: &str, address: Address) -> Result<String> {
+    vm.wait_until(APPEAR, &format!("disk {address:?} of {instance}"), || {
+        let name = find(vm, instance, address)?;
+        let Some(name) = name else {
+            return Ok(Err("no such disk".into()));
+        };
+        // the size comes last
+        let size = vm.read(&format!("/sys/block/{name}/size"))?;
+        Ok(if size.trim() == "0" {
+            Err(format!("{name} with size 0"))
+        } else {
+            Ok(name)
+        })
+    })
+}
+
+/// Wait until a disk is gone.
+pub(crate) fn wait_gone(vm: &Vm, instance: &str, address: Address) -> Result<()> {
+    vm.wait_until(APPEAR, &format!("disk {address:?} gone"), || {
+        Ok(find(vm, instance, address)?.map_or(Ok(()), |name| Err(format!("{name} still there"))))
+    })
+}
+
+/// The folders of a controller's channels, `/sys/.../channels/<relid>`.
+pub(crate) fn channels(vm: &Vm, instance: &str) -> Result<Vec<String>> {
+    let folder = format!("/sys/bus/vmbus/devices/{instance}/channels");
+    let names = vm.list(&folder)?;
+    Ok(names.into_iter().map(|n| format!("{folder}/{n}")).collect())
+}
+
+/// Give the host's SCSI bus a disk, by the monitor.
+pub(crate) fn plug(vm: &Vm, bus: &str, node: &str, (channel, id, lun): Address) -> Result<()> {
+    let device = json!({
+        "driver": "scsi-hd", "bus": format!("{bus}.0"), "drive": node, "id": format!("{node}-disk"),
+        "channel": channel, "scsi-id": id, "lun": lun,
+    });
+    vm.qmp("device_add", &device).map(drop)
+}
+
+/// Take away what [`plug`] gave, or a device by its id.
+pub(crate) fn unplug(vm: &Vm, id: &str) -> Result<()> {
+    vm.qmp("device_del", &json!({ "id": id })).map(drop)
+}
+
+/// A run of fio that checks what it wrote.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Verify {
+    /// `--rw`.
+    pub(crate) pattern: &'static str,
+    /// Block size, `4k`, or a range, `512-1m`.
+    pub(crate) block: &'static str,
+    /// Requests at a time.
+    pub(crate) depth: u32,
+    /// Processes, each with a part of the disk of its own.
+    pub(crate) jobs: u32,
+    /// MiB that each writes and reads.
+    pub(crate) mib: u32,
+}
+
+impl Verify {
+    /// The command, on a block device.
+    pub(crate) fn command(&self, disk: &str) -> String {
+        let Self {
+            pattern,
+            block,
+            depth,
+            jobs,
+            mib,
+        } = self;
+        format!(
+            "fio --name=verify --filename=/dev/{disk} --rw={pattern} --bsrange={range} \
+             --ioengine=libaio --direct=1 --iodepth={depth} --numjobs={jobs} --size={mib}m \
+             --offset_increment={mib}m --verify=crc32c --verify_fatal=1 --group_reporting --minimal",
+            range = if block.contains('-') { (*block).to_owned() } else { format!("{block}-{block}") },
+        )
+    }
+
+    /// Run it to its end.
+    pub(crate) fn run(&self, vm: &Vm, disk: &str) -> Result<()> {
+        Job::start(vm, "verify", &self.command(disk))?.expect_success(Duration::from_secs(120))
+    }
+}
+
+/// A command that runs in the guest while other things happen.
+pub(crate) struct Job<'a> {
+    vm: &'a Vm,
+    name: &'static str,
+}
+
+impl<'a> Job<'a> {
+    /// Start it; the name is for its files.
+    pub(crate) fn start(vm: &'a Vm, name: &'static str, command: &str) -> Result<Self> {
+        let script = format!(
+            "rm -f /tmp/{name}.status
+             (({command}) > /tmp/{name}.out 2>&1; echo $? > /tmp/{name}.new
+              mv /tmp/{name}.new /tmp/{name}.status) < /dev/null > /dev/null 2>&1 &"
+        );
+        vm.exec(&["sh", "-c", &script])?;
+        Ok(Self { vm, name })
+    }
+
+    /// Its exit status, if it has ended.
+    pub(crate) fn status(&self) -> Result<Option<String>> {
+        let script = format!("cat /tmp/{}.status 2>/dev/null", self.name);
+        let status = self.vm.try_exec(&["sh", "-c", &script])?.stdout;
+        Ok(Some(status.trim().to_owned()).filter(|s| !s.is_empty()))
+    }
+
+    /// Wait for its end; gives its exit status and the last lines it said.
+    pub(crate) fn wait(self, timeout: Duration) -> Result<(String, String)> {
+        let what = format!("the end of '{}'", self.name);
+        let status = self.vm.wait_until(timeout, &what, || {
+            Ok(self.status()?.ok_or_else(|| "it still runs".to_owned()))
+        })?;
+        let script = format!("tail -n 5 /tmp/{}.out", self.name);
+        let said = self.vm.try_exec(&["sh", "-c", &script])?.stdout;
+        Ok((status, said.trim().to_owned()))
+    }
+
+    /// Wait for its end, which must be a good one.
+    pub(crate) fn expect_success(self, timeout: Duration) -> Result<()> {
+        let name = self.name;
+        let (status, said) = self.wait(timeout)?;
+        expect(
+            status == "0",
+            format!("'{name}' to succeed"),
+            format!("status {status}: {said}"),
+        )
+    }
+
+    /// It must still be at it: what happens next is to happen under its load.
+    pub(crate) fn expect_running(&self) -> Result<()> {
+        match self.status()? {
+            None => Ok(()),
+            Some(status) => Err(unmet(
+                format!("'{}' still running", self.name),
+                format!("it has ended with status {status}"),
+            )),
+        }
+    }
+}
+
+/// Run a shell script in the guest, which ends at the first command that fails.
+pub(crate) fn script(vm: &Vm, text: &str) -> Result<String> {
+    vm.exec(&["sh", "-c", &format!("set -e\n{text}")])
+}
