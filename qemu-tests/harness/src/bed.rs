@@ -24,6 +24,7 @@ use crate::failure::bed;
 use crate::image::Images;
 use crate::level::Level;
 use crate::paths::Paths;
+use crate::qemu;
 
 const AGENT_TIMEOUT: Duration = Duration::from_secs(120);
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -290,11 +291,12 @@ fn agent_command(paths: &Paths, socket: &Path) -> Command {
     command
 }
 
-/// Level 1: an emulated machine with SVM, which shares this root by 9p.
+/// Level 1: an emulated machine with SVM, which shares this root by 9p. The packaged QEMU's emulation
+/// of SVM resets guests and corrupts level 1 now and then; ours is mended.
 fn level1_command(paths: &Paths, images: &Images, socket: &Path, console: &Path) -> Command {
-    let mut command = Command::new(paths.qemu.join("qemu-system-x86_64"));
+    let mut command = Command::new(paths.qemu.join(qemu::PROGRAM));
     command
-        .args(["-L", "/usr/share/qemu", "-L", "/usr/share/seabios"])
+        .args(qemu::FIRMWARE)
         .args(["-accel", "tcg,thread=multi,tb-size=1024"])
         .args(["-cpu", "EPYC-Rome-v4,+svm,+npt,+nrip-save"])
         .args(["-smp", "2", "-m", &format!("{}M", level1_memory())])

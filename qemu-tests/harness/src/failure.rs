@@ -8,7 +8,7 @@ use std::fmt;
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The bed: QEMU or level 1 died, or the guest never reached user space.
-    /// Tried once more, visibly.
+    /// Tried again, visibly.
     Bed(String),
     /// What the drivers did is not what was expected. Never tried again.
     Unmet {

@@ -7,7 +7,11 @@ use crate::image::Images;
 use crate::machine::{Machine, Qemu};
 use crate::paths::Paths;
 
-const PROGRAM: &str = "qemu-system-x86_64";
+/// QEMU's name, packaged or ours.
+pub(crate) const PROGRAM: &str = "qemu-system-x86_64";
+
+/// Where the packages have put the firmware; ours does not know.
+pub(crate) const FIRMWARE: [&str; 4] = ["-L", "/usr/share/qemu", "-L", "/usr/share/seabios"];
 
 /// Memory of the guest, in bytes.
 pub(crate) const MEMORY: u64 = 1 << 30;
@@ -56,7 +60,7 @@ pub(crate) fn arguments(
     let mut add = |words: &[&str]| argv.extend(words.iter().map(|w| (*w).to_owned()));
     add(&[&program.to_string_lossy(), "-accel", "kvm", "-cpu", cpu]);
     if patched {
-        add(&["-L", "/usr/share/qemu", "-L", "/usr/share/seabios"]);
+        add(&FIRMWARE);
     }
     add(&["-machine", "q35", "-global", "ICH9-LPC.disable_s4=1"]);
     add(&["-smp", &machine.cpus.to_string()]);

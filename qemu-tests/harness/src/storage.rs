@@ -97,6 +97,9 @@ const DEVICES: &[&str] = &[
     "-device scsi-hd,bus=spare.0,drive=spare,write-cache=off",
 ];
 
+/// A run of fio takes seconds; this is for a machine that does other things too.
+pub(crate) const JOB: Duration = Duration::from_secs(300);
+
 const APPEAR: Duration = Duration::from_secs(40);
 
 /// Load the drivers; the first disk is there afterwards.
@@ -194,7 +197,7 @@ impl Verify {
 
     /// Run it to its end.
     pub(crate) fn run(&self, vm: &Vm, disk: &str) -> Result<()> {
-        Job::start(vm, "verify", &self.command(disk))?.expect_success(Duration::from_secs(120))
+        Job::start(vm, "verify", &self.command(disk))?.expect_success(JOB)
     }
 }
 

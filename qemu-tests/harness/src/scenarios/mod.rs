@@ -163,13 +163,13 @@ pub(crate) const ALL: &[Scenario] = &[
     with_disks(
         "storage-filesystem",
         "partitions, ext4 and discard, sectors of 512 and 4096 bytes",
-        180,
+        480,
         storage::filesystem::run,
     ),
     with_disks(
         "storage-verify",
         "fio compares: 512 B to 1 MiB, depth 1 to 256, 1 to 4 jobs",
-        300,
+        900,
         storage::verify::run,
     ),
     with_disks(
@@ -181,25 +181,25 @@ pub(crate) const ALL: &[Scenario] = &[
     with_disks(
         "storage-cpus",
         "channels and CPUs move under I/O",
-        180,
+        480,
         storage::cpus::run,
     ),
     with_disks(
         "storage-reset",
         "the controller is reset under I/O",
-        180,
+        480,
         storage::reset::run,
     ),
     with_disks(
         "storage-reload",
         "the driver goes and comes",
-        180,
+        480,
         storage::reload::run,
     ),
     with_disks(
         "storage-unplug",
         "a controller goes and comes (Rust: under I/O)",
-        240,
+        480,
         storage::unplug::run,
     ),
     Scenario {
@@ -207,7 +207,7 @@ pub(crate) const ALL: &[Scenario] = &[
         ..shared(
             "storage-swiotlb",
             "fio compares, every request bounced",
-            180,
+            480,
             storage::verify::small,
         )
     },
@@ -216,7 +216,7 @@ pub(crate) const ALL: &[Scenario] = &[
         ..shared(
             "storage-small-rings",
             "fio compares, rings of 8 KiB",
-            180,
+            480,
             storage::verify::small,
         )
     },

@@ -2,8 +2,6 @@
 
 //! Channels move between CPUs, and CPUs go and come, while fio compares.
 
-use std::time::Duration;
-
 use anyhow::Result;
 
 use crate::scenarios::Context;
@@ -42,5 +40,5 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     for (cpu, channel) in channels.iter().enumerate() {
         vm.write(&format!("{channel}/cpu"), &cpu.to_string())?;
     }
-    job.expect_success(Duration::from_secs(120))
+    job.expect_success(storage::JOB)
 }

@@ -33,5 +33,5 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
         script(vm, &format!("sg_reset -H /dev/{node}"))?;
         std::thread::sleep(Duration::from_millis(500));
     }
-    job.expect_success(Duration::from_secs(120))
+    job.expect_success(storage::JOB)
 }
