@@ -41,7 +41,6 @@ struct Sub {
     relid: u32,
     /// Its number in the slots of commands.
     number: u16,
-    cpu: u32,
     channel: OpenChannel<'static>,
 }
 
@@ -198,6 +197,18 @@ impl Handler for Inbox {
             self.shared.give_up();
         }
     }
+
+    fn on_moved(&self) {
+        match reroute(&self.shared) {
+            // There is none when the device is being ended.
+            Ok(()) | Err(ENODEV) => {}
+            Err(error) => dev_warn!(
+                self.shared.dev,
+                "I/O stays on the channels it is on: {:?}\n",
+                error
+            ),
+        }
+    }
 }
 
 /// Takes the sub-channels of the device.
@@ -216,7 +227,6 @@ impl Acceptor {
         let sub = Sub {
             relid: channel.relid(),
             number,
-            cpu: channel.target_cpu(),
             channel: channel.open(inbox, &config(shared))?,
         };
         let mut channels = shared.channels.lock();
@@ -339,7 +349,9 @@ pub(crate) fn reroute(shared: &Arc<Shared>) -> Result {
             },
             GFP_KERNEL,
         )?;
-        routes.places.push(place(sub.cpu), GFP_KERNEL)?;
+        routes
+            .places
+            .push(place(sub.channel.target_cpu()), GFP_KERNEL)?;
     }
     for cpu in 0..shared.settings.queues {
         let index = home(&routes.places, cpu, node_of(cpu));

@@ -127,12 +127,26 @@ static int bios_param(struct scsi_device *sdev, struct gendisk *unused, sector_t
 	return 0;
 }
 
+/*
+ * Hardware queue n is for CPU n: the channel for it was chosen by that CPU. The block layer would
+ * spread the queues in an order of its own.
+ */
+static void map_queues(struct Scsi_Host *host)
+{
+	struct blk_mq_queue_map *map = &host->tag_set.map[HCTX_TYPE_DEFAULT];
+	unsigned int cpu;
+
+	for_each_possible_cpu(cpu)
+		map->mq_map[cpu] = map->queue_offset + cpu % map->nr_queues;
+}
+
 static const struct scsi_host_template template = {
 	.module = THIS_MODULE,
 	.name = "storvsc_host_t",
 	.proc_name = "storvsc_host",
 	.queuecommand = queue_command,
 	.commit_rqs = hv_storvsc_rust_commit,
+	.map_queues = map_queues,
 	.eh_host_reset_handler = host_reset,
 	.eh_timed_out = timed_out,
 	.sdev_init = sdev_init,

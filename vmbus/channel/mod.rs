@@ -36,7 +36,7 @@ use kernel::{
     },
     workqueue::{Work, WorkItem},
 };
-use receive::{Drain, OnRescind};
+use receive::{Drain, Observer};
 use send::Transmitter;
 use vmbus_protocol::{
     channel::{ChannelLife, State},
@@ -87,9 +87,9 @@ pub(crate) struct Channel {
     /// The incoming ring and its handler while the channel is open and no event is being handled.
     #[pin]
     rx: SpinLockIrq<Option<KBox<dyn Drain>>>,
-    /// Who wants to know of a rescind while the channel is open.
+    /// Who wants to know what becomes of the channel while it is open.
     #[pin]
-    on_rescind: Mutex<Option<Arc<dyn OnRescind>>>,
+    observer: Mutex<Option<Arc<dyn Observer>>>,
     /// A second view of the incoming ring, for statistics.
     #[pin]
     rx_view: Mutex<Option<RingMap>>,
@@ -155,7 +155,7 @@ impl Channel {
                 life <- new_spinlock!(ChannelLife::new()),
                 tx <- new_spinlock_irq!(None),
                 rx <- new_spinlock_irq!(None),
-                on_rescind <- new_mutex!(None),
+                observer <- new_mutex!(None),
                 rx_view <- new_mutex!(None),
                 device <- new_mutex!(None),
                 event <- new_work!("vmbus_event"),

@@ -142,7 +142,7 @@ pub(crate) fn on_rescind(connection: &Arc<Connection>, relid: u32) {
     }
     channel.mark_dead();
     connection.abort_requests(relid);
-    if let Some(handler) = &*channel.on_rescind.lock() {
+    if let Some(handler) = &*channel.observer.lock() {
         handler.rescinded();
     }
     let queue = match channel.primary {

@@ -5,7 +5,7 @@
 use super::{
     gpadl::Gpadl,
     offer,
-    receive::{Context, Drain, Handler, OnRescind, ReadMode, Receiver},
+    receive::{Context, Drain, Handler, Observer, ReadMode, Receiver},
     requests,
     send::Transmitter,
     sub, Channel, Sender, EVENT,
@@ -135,7 +135,7 @@ impl<'bound> OpenChannel<'bound> {
         init_control(&recv);
         let writer = Writer::new(send).map_err(|_| EINVAL)?;
         let reader = Reader::new(recv).map_err(|_| EINVAL)?;
-        let on_rescind: Arc<dyn OnRescind> = handler.clone();
+        let observer: Arc<dyn Observer> = handler.clone();
         let receiver: KBox<dyn Drain> =
             KBox::new(Receiver::new(reader, config, handler)?, GFP_KERNEL)?;
         let transmitter = Transmitter {
@@ -153,7 +153,7 @@ impl<'bound> OpenChannel<'bound> {
         *channel.tx.lock() = Some(transmitter);
         *channel.rx.lock() = Some(receiver);
         *channel.rx_view.lock() = Some(view);
-        *channel.on_rescind.lock() = Some(on_rescind);
+        *channel.observer.lock() = Some(observer);
         Ok(Self {
             channel: channel.clone(),
             ring,
@@ -226,9 +226,9 @@ impl Drop for OpenChannel<'_> {
             // Sub-channels go first; the driver's acceptor owns them.
             sub::stop(&connection, &channel);
         }
-        let on_rescind = channel.on_rescind.lock().take();
+        let observer = channel.observer.lock().take();
 
-        drop(on_rescind);
+        drop(observer);
         // Whatever is taken out of a lock is dropped after the lock is released: unmapping sleeps.
         let transmitter = channel.tx.lock().take();
 

@@ -54,17 +54,30 @@ pub trait Handler: Send + Sync + 'static {
     /// Process context. May run at the same time as the other functions; must return soon, and may
     /// not close the channel.
     fn on_rescind(&self) {}
+
+    /// The host interrupts another CPU for the channel from now on.
+    ///
+    /// Process context, with CPU hotplug held off or the CPU's own hotplug under way, so it may not
+    /// wait for that. May not close the channel.
+    fn on_moved(&self) {}
 }
 
-/// A handler, as far as rescinds go.
-pub(super) trait OnRescind: Send + Sync {
+/// A handler, as far as the channel's fate goes.
+pub(super) trait Observer: Send + Sync {
     /// [`Handler::on_rescind`].
     fn rescinded(&self);
+
+    /// [`Handler::on_moved`].
+    fn moved(&self);
 }
 
-impl<H: Handler> OnRescind for H {
+impl<H: Handler> Observer for H {
     fn rescinded(&self) {
         self.on_rescind();
+    }
+
+    fn moved(&self) {
+        self.on_moved();
     }
 }
 

@@ -68,6 +68,12 @@ pub(crate) fn retarget(connection: &Connection, channel: &Channel, cpu: CpuId) -
         post()?;
     }
     channel.target_cpu.store(cpu.as_u32(), Relaxed);
+    // Not under the lock: the driver takes locks of its own.
+    let observer = channel.observer.lock().clone();
+
+    if let Some(observer) = observer {
+        observer.moved();
+    }
     Ok(())
 }
 

@@ -111,6 +111,7 @@ impl RingMap {
         })
     }
 
+    #[inline]
     fn field(&self, field: Field) -> *mut u32 {
         // SAFETY: Every field's offset is inside the page of indices.
         unsafe {
@@ -122,6 +123,7 @@ impl RingMap {
     }
 
     /// Address of the `len` data bytes at `offset`, if the mapping covers them.
+    #[inline]
     fn data(&self, offset: u32, len: usize) -> Option<*mut u8> {
         if offset >= self.data_len || len > self.data_len as usize {
             return None;
