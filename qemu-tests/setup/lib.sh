@@ -31,7 +31,7 @@ ROOT=$CACHE/root-$ROOT_KEY
 KERNEL=$CACHE/kernel-$KERNEL_KEY # a link, made when the folder behind it is complete
 # QEMU with the series of ../qemu: the binary, and the tree that later patches are built in.
 QEMU_TREE=$CACHE/qemutree-$(key "$ROOT_KEY" "$SETUP/make-qemu")
-QEMU=$CACHE/qemu-$(key "$QEMU_TREE" "$TOP/qemu-tests/qemu/build" "$TOP"/qemu-tests/qemu/patches/*)
+QEMU=$CACHE/qemu-$(key "$QEMU_TREE" "$TOP/qemu-tests/qemu/build" "$TOP"/qemu-tests/qemu/{patches,plugins}/*)
 
 # What belongs to this checkout alone.
 BUILD=$CACHE/build-$(key "$TOP")
