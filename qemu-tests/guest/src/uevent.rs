@@ -43,7 +43,8 @@ fn listen(events: &OwnedFd) {
         match recv(events.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
             Ok(len) => {
                 if let Some(alias) = added_modalias(&buffer[..len]) {
-                    load(&alias);
+                    // At the same time, as udev does: a driver whose host is silent takes minutes.
+                    thread::spawn(move || load(&alias));
                 }
             }
             Err(nix::errno::Errno::ENOBUFS | nix::errno::Errno::EINTR) => {}

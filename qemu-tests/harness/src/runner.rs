@@ -114,7 +114,10 @@ impl Runner {
                     self.paths.modules.display()
                 );
             }
-            for scenario in &chosen {
+            for scenario in chosen
+                .iter()
+                .filter(|s| s.only.is_none_or(|only| only == *core))
+            {
                 let outcome = self.scenario(scenario, *core, &mut notes);
                 outcomes.push(outcome);
             }

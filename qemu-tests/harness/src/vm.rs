@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, Context, Result};
-use serde_json::Value;
+use serde_json::{json, Value};
 use vmbus_guest::protocol::{Channel, GuestReply, GuestRequest, Numbered};
 
 use crate::bed::{Bed, Ended, Streams};
@@ -25,6 +25,7 @@ const BOOT_TIMEOUT: Duration = Duration::from_secs(150);
 /// Longer than the 60 s that the drivers give the host, so that their own words about it are on the
 /// console when a scenario fails.
 const CALL_TIMEOUT: Duration = Duration::from_secs(90);
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_millis(100);
 
 /// What a program in the guest gave.
@@ -49,6 +50,7 @@ pub(crate) struct Vm {
     /// What QEMU says, with its trace.
     pub(crate) host: Arc<Console>,
     bed: Arc<Bed>,
+    argv: Vec<String>,
     control: Mutex<Receiver<String>>,
     monitor: Mutex<Receiver<String>>,
     next: AtomicU64,
@@ -72,19 +74,13 @@ impl Vm {
         let host = Arc::new(Console::create(
             &paths.logs.join(format!("{name}-host.log")),
         )?);
-        let (to_control, control) = channel();
-        let (to_monitor, monitor) = channel();
-        let streams = Streams {
-            console: Arc::clone(&console),
-            host: Arc::clone(&host),
-            control: to_control,
-            qmp: to_monitor,
-        };
+        let (streams, control, monitor) = streams(&console, &host);
         let argv = qemu::arguments(paths, images, machine, core, &on.folder);
-        on.start_qemu(argv, machine.new_files(), streams)?;
+        on.start_qemu(argv.clone(), machine.new_files(), streams)?;
         let vm = Self {
             core,
             machine,
+            argv,
             console,
             host,
             bed: Arc::clone(on),
@@ -107,7 +103,8 @@ impl Vm {
                 return Ok(());
             }
             if let Some(how) = self.ended() {
-                return Err(bed(format!("QEMU ended before user space ({how})")));
+                let last = self.host.tail(1).pop().unwrap_or_default();
+                return Err(bed(format!("QEMU ended before user space ({how}): {last}")));
             }
             if let Some(line) = self.console.trouble(0, &[]) {
                 return Err(bed(format!("the guest failed before user space: {line}")));
@@ -280,6 +277,47 @@ impl Vm {
                 (reply.id == id).then_some(reply.body)
             },
         )
+    }
+
+    /// Save the running guest to a file, end its QEMU, and go on in a new one.
+    pub(crate) fn migrate(&self) -> Result<()> {
+        let state = format!("file:{}/state", self.bed.folder);
+        self.qmp("migrate", &json!({ "uri": state }))?;
+        self.wait_until(MIGRATION_TIMEOUT, "the guest saved", || {
+            let now = self.qmp("query-migrate", &Value::Null)?;
+            match now["status"].as_str() {
+                Some("completed") => Ok(Ok(())),
+                Some("failed" | "cancelled") => Err(unmet("the guest saved", now)),
+                _ => Ok(Err(now.to_string())),
+            }
+        })?;
+        self.bed.stop_qemu();
+
+        let (streams, control, monitor) = streams(&self.console, &self.host);
+        *self.control.lock().unwrap_or_else(PoisonError::into_inner) = control;
+        *self.monitor.lock().unwrap_or_else(PoisonError::into_inner) = monitor;
+        let incoming = ["-incoming".to_owned(), state];
+        let argv = self.argv.iter().cloned().chain(incoming).collect();
+        // The files stay as they are.
+        self.bed.start_qemu(argv, Vec::new(), streams)?;
+        self.wait_for_monitor()?;
+        self.qmp("qmp_capabilities", &Value::Null)?;
+        self.wait_until(MIGRATION_TIMEOUT, "the guest going on", || {
+            let now = self.qmp("query-status", &Value::Null)?;
+            Ok(if now["status"] == "running" {
+                Ok(())
+            } else {
+                Err(now.to_string())
+            })
+        })
+    }
+
+    /// The monitor hears nothing before it has greeted.
+    fn wait_for_monitor(&self) -> Result<()> {
+        let monitor = self.monitor.lock().unwrap_or_else(PoisonError::into_inner);
+        self.receive(&monitor, CALL_TIMEOUT, "the monitor's greeting", |line| {
+            line.contains("\"QMP\"").then_some(())
+        })
     }
 
     /// A command of the monitor.
@@ -458,6 +496,22 @@ impl Drop for Vm {
     fn drop(&mut self) {
         self.bed.stop_qemu();
     }
+}
+
+/// What a QEMU's bytes go to: the two texts, and the lines of the control port and of the monitor.
+fn streams(
+    console: &Arc<Console>,
+    host: &Arc<Console>,
+) -> (Streams, Receiver<String>, Receiver<String>) {
+    let (to_control, control) = channel();
+    let (to_monitor, monitor) = channel();
+    let streams = Streams {
+        console: Arc::clone(console),
+        host: Arc::clone(host),
+        control: to_control,
+        qmp: to_monitor,
+    };
+    (streams, control, monitor)
 }
 
 fn describe(ended: Ended) -> String {

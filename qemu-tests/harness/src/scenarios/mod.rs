@@ -52,6 +52,8 @@ pub(crate) struct Scenario {
     pub(crate) timeout: Duration,
     /// What guest it needs.
     pub(crate) machine: &'static Machine,
+    /// Whose drivers it is for; those of C do not survive everything.
+    pub(crate) only: Option<Core>,
     /// And in which state.
     pub(crate) guest: Guest,
     /// Signs of trouble on the console that belong to it.
@@ -71,6 +73,7 @@ const fn shared(
         about,
         timeout: Duration::from_secs(seconds),
         machine: &Machine::BALLOON,
+        only: None,
         guest: Guest::Shared,
         expected_trouble: &[],
         run,
@@ -197,6 +200,12 @@ pub(crate) const ALL: &[Scenario] = &[
         storage::reload::run,
     ),
     with_disks(
+        "storage-migrate",
+        "the guest is saved and goes on under I/O",
+        480,
+        storage::migrate::run,
+    ),
+    with_disks(
         "storage-unplug",
         "a controller goes and comes (Rust: under I/O)",
         480,
@@ -218,6 +227,16 @@ pub(crate) const ALL: &[Scenario] = &[
             "fio compares, rings of 8 KiB",
             480,
             storage::verify::small,
+        )
+    },
+    Scenario {
+        machine: &storage::hostile::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-hostile",
+            "17 controllers that break the rules",
+            480,
+            storage::hostile::run,
         )
     },
 ];

@@ -4,7 +4,9 @@
 
 pub(super) mod cpus;
 pub(super) mod filesystem;
+pub(super) mod hostile;
 pub(super) mod hotplug;
+pub(super) mod migrate;
 pub(super) mod probe;
 pub(super) mod reload;
 pub(super) mod reset;

@@ -48,7 +48,8 @@ fn under_load(vm: &Vm, disk: &str, round: u32) -> Result<()> {
     let writer = Job::start(
         vm,
         "writer",
-        "while dd if=/dev/zero of=/mnt/file bs=64k count=100 conv=fsync; do :; done",
+        // ends when dd fails, and says so
+        "while dd if=/dev/zero of=/mnt/file bs=64k count=100 conv=fsync; do :; done; exit 1",
     )?;
     std::thread::sleep(Duration::from_millis(500 + u64::from(round) * 700));
     load.expect_running()?;

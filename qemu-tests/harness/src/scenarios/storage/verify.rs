@@ -26,12 +26,12 @@ const fn verify(
 
 const PLAIN_RUNS: [Verify; 7] = [
     verify("randwrite", "512", 1, 1, 1),
-    verify("randwrite", "4k", 32, 1, 8),
-    verify("randrw", "64k", 16, 2, 16),
-    verify("write", "1m", 8, 1, 64),
-    verify("randrw", "4k", 256, 2, 8),
-    verify("randwrite", "512-1m", 32, 4, 24),
-    verify("randrw", "132k", 4, 4, 12),
+    verify("randwrite", "4k", 32, 1, 6),
+    verify("randrw", "64k", 16, 2, 8),
+    verify("write", "1m", 8, 1, 32),
+    verify("randrw", "4k", 256, 2, 4),
+    verify("randwrite", "512-1m", 32, 4, 12),
+    verify("randrw", "132k", 4, 4, 6),
 ];
 
 pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {

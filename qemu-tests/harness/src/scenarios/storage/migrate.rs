@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guest is saved to a file and goes on in another QEMU, while fio compares.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::scenarios::Context;
+use crate::storage::{self, Job, Verify, MAIN, PLAIN};
+
+const ROUNDS: u32 = 2;
+
+const LOAD: Verify = Verify {
+    pattern: "randrw",
+    block: "4k-64k",
+    depth: 32,
+    jobs: 2,
+    mib: 96,
+};
+
+pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
+    let vm = cx.vm;
+    storage::load(vm)?;
+    let plain = storage::wait_for(vm, MAIN, PLAIN)?;
+    let job = Job::start(vm, "load", &LOAD.command(&plain))?;
+    for _ in 0..ROUNDS {
+        std::thread::sleep(Duration::from_secs(1));
+        job.expect_running()?;
+        vm.migrate()?;
+    }
+    job.expect_success(storage::JOB)
+}
