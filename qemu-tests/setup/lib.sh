@@ -9,7 +9,7 @@ TOP=$(dirname "$(dirname "$SETUP")")
 
 SUITE=trixie
 KERNEL_SERIES=7.3
-NEED_MB=8000
+NEED_MB=10000
 
 CACHE=${VMBUS_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/vmbus-rust}
 case $CACHE in
@@ -30,8 +30,8 @@ KERNEL_KEY=$(key "$ROOT_KEY" "$SETUP/make-kernel" "$KERNEL_SERIES" "$CACHE")
 ROOT=$CACHE/root-$ROOT_KEY
 KERNEL=$CACHE/kernel-$KERNEL_KEY # a link, made when the folder behind it is complete
 # QEMU with the series of ../qemu: the binary, and the tree that later patches are built in.
-QEMU_TREE=$CACHE/qemutree-$(key "$ROOT_KEY" "$SETUP/make-qemu")
-QEMU=$CACHE/qemu-$(key "$QEMU_TREE" "$TOP/qemu-tests/qemu/build" "$TOP"/qemu-tests/qemu/{patches,plugins}/*)
+QEMU_TREE=$CACHE/qemutree-$(key "$ROOT_KEY" "$SETUP/make-qemu" "$TOP/qemu-tests/qemu/build")
+QEMU=$CACHE/qemu-$(key "$QEMU_TREE" "$TOP"/qemu-tests/qemu/{patches,plugins}/*)
 
 # What belongs to this checkout alone.
 BUILD=$CACHE/build-$(key "$TOP")

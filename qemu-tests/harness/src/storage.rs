@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
+use crate::devices::BUS;
 use crate::failure::{expect, unmet};
 use crate::machine::{disk, File, Machine, Qemu};
 use crate::vm::Vm;
@@ -101,6 +102,7 @@ const DEVICES: &[&str] = &[
 pub(crate) const JOB: Duration = Duration::from_secs(300);
 
 const APPEAR: Duration = Duration::from_secs(40);
+const UNPLUGGED: Duration = Duration::from_secs(60);
 
 /// Load the drivers; the first disk is there afterwards.
 pub(crate) fn load(vm: &Vm) -> Result<()> {
@@ -141,6 +143,19 @@ pub(crate) fn wait_gone(vm: &Vm, instance: &str, address: Address) -> Result<()>
     })
 }
 
+/// Wait until a controller is gone from the bus.
+pub(crate) fn wait_unplugged(vm: &Vm, instance: &str) -> Result<()> {
+    let what = format!("controller {instance} gone from the bus");
+    vm.wait_until(UNPLUGGED, &what, || {
+        let devices = vm.list(&format!("{BUS}/devices"))?;
+        Ok(if devices.iter().any(|d| d == instance) {
+            Err(devices.join(" "))
+        } else {
+            Ok(())
+        })
+    })
+}
+
 /// The folders of a controller's channels, `/sys/.../channels/<relid>`.
 pub(crate) fn channels(vm: &Vm, instance: &str) -> Result<Vec<String>> {
     let folder = format!("/sys/bus/vmbus/devices/{instance}/channels");
@@ -176,6 +191,15 @@ pub(crate) struct Verify {
     /// MiB that each writes and reads.
     pub(crate) mib: u32,
 }
+
+/// Enough to be at it for some seconds, on several queues.
+pub(crate) const LOAD: Verify = Verify {
+    pattern: "randrw",
+    block: "4k-64k",
+    depth: 32,
+    jobs: 2,
+    mib: 96,
+};
 
 impl Verify {
     /// The command, on a block device.

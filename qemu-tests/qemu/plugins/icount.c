@@ -1,7 +1,6 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * icount: count the instructions of a machine and of the guest it runs
- *
- * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * A plugin for an emulated x86 machine that runs a virtual machine itself
  * (SVM).  Four counts are kept: instructions of the outer machine and of the

@@ -6,16 +6,8 @@ use anyhow::{Context as _, Result};
 
 use crate::failure::expect;
 use crate::scenarios::Context;
-use crate::storage::{self, script, Job, Verify, MAIN, PLAIN};
+use crate::storage::{self, script, Job, LOAD, MAIN, PLAIN};
 use crate::vm::Vm;
-
-const LOAD: Verify = Verify {
-    pattern: "randrw",
-    block: "4k-64k",
-    depth: 32,
-    jobs: 2,
-    mib: 96,
-};
 
 pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;

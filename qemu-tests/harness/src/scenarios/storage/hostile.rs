@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::devices::BUS;
 use crate::failure::expect;
 use crate::machine::{File, Machine, Qemu};
 use crate::scenarios::Context;
@@ -193,8 +192,8 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
             read(vm, &disk)?;
         }
     }
-    for (name, instance) in GONE {
-        wait_gone(vm, name, instance)?;
+    for (_, instance) in GONE {
+        storage::wait_unplugged(vm, instance)?;
     }
     failing(vm)?;
     lost(vm)?;
@@ -206,7 +205,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
             format!("{disk:?}"),
         )?;
         storage::unplug(vm, name)?;
-        wait_gone(vm, name, instance)?;
+        storage::wait_unplugged(vm, instance)?;
     }
     // Everything can still be put away, and the controllers that work come again.
     let module = vm.core.storage_module();
@@ -245,17 +244,5 @@ fn lost(vm: &Vm) -> Result<()> {
     storage::unplug(vm, name)?;
     let (status, said) = job.wait(Duration::from_secs(40))?;
     expect(status != "0", "an error for the reader", said)?;
-    wait_gone(vm, name, instance)
-}
-
-fn wait_gone(vm: &Vm, name: &str, instance: &str) -> Result<()> {
-    let what = format!("the controller '{name}' gone from the bus");
-    vm.wait_until(Duration::from_secs(60), &what, || {
-        let devices = vm.list(&format!("{BUS}/devices"))?;
-        Ok(if devices.iter().any(|d| d == instance) {
-            Err("it is there".into())
-        } else {
-            Ok(())
-        })
-    })
+    storage::wait_unplugged(vm, instance)
 }

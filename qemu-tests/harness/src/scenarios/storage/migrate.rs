@@ -7,17 +7,9 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::scenarios::Context;
-use crate::storage::{self, Job, Verify, MAIN, PLAIN};
+use crate::storage::{self, Job, LOAD, MAIN, PLAIN};
 
 const ROUNDS: u32 = 2;
-
-const LOAD: Verify = Verify {
-    pattern: "randrw",
-    block: "4k-64k",
-    depth: 32,
-    jobs: 2,
-    mib: 96,
-};
 
 pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;

@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
-use crate::devices::BUS;
 use crate::drivers::Core;
 use crate::failure::expect;
 use crate::scenarios::Context;
@@ -28,7 +27,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
             // The C driver never completes what is under way then, and hangs the bus.
             Core::C => storage::unplug(vm, "spare")?,
         }
-        gone(vm)?;
+        storage::wait_unplugged(vm, SPARE)?;
         again(vm)?;
     }
     storage::wait_for(vm, SPARE, DISK).map(drop)
@@ -59,18 +58,6 @@ fn under_load(vm: &Vm, disk: &str, round: u32) -> Result<()> {
         expect(status != "0", "an error for those who used the disk", said)?;
     }
     script(vm, "umount /mnt || umount -l /mnt").map(drop)
-}
-
-fn gone(vm: &Vm) -> Result<()> {
-    let what = "the controller gone from the bus";
-    vm.wait_until(Duration::from_secs(40), what, || {
-        let devices = vm.list(&format!("{BUS}/devices"))?;
-        Ok(if devices.iter().any(|d| d == SPARE) {
-            Err(devices.join(" "))
-        } else {
-            Ok(())
-        })
-    })
 }
 
 /// The host offers it again, at run time.
