@@ -27,8 +27,8 @@ mod messages;
 
 pub use bus::{Adapter, Device, DeviceId, Driver, IdTable, RawDevice, RawDriver};
 pub use channel::{
-    Batch, ChannelConfig, Context, Doorbell, Handler, OpenChannel, ReadMode, Sender, SubChannel,
-    SubChannels,
+    Batch, ChannelConfig, Context, Doorbell, Handler, OpenChannel, Outbox, ReadMode, Sender,
+    SubChannel, SubChannels,
 };
 pub use vmbus_protocol as protocol;
 pub use vmbus_protocol::Guid;

@@ -295,6 +295,8 @@ pub(crate) struct Routes {
     pub(crate) places: KVec<Place>,
     /// For each hardware queue the index of its channel.
     homes: KVec<usize>,
+    /// Bytes of an outgoing ring that stay free as long as another channel can be used.
+    pub(crate) keep_free: u32,
 }
 
 impl Routes {
@@ -325,6 +327,10 @@ pub(crate) fn reroute(shared: &Arc<Shared>) -> Result {
         channels: KVec::new(),
         places: KVec::new(),
         homes: KVec::new(),
+        keep_free: match channels.subs.is_empty() {
+            true => 0,
+            false => shared.settings.low_water,
+        },
     };
     let place = |cpu| Place {
         cpu,

@@ -13,16 +13,19 @@ use kernel::{
 };
 use storvsc_protocol::{
     outcome::LogLevel,
-    packet::{Execute, Request, Version},
+    packet::{Execute, Request, Version, PACKET_LEN},
     route::alternatives,
     HostByte, Outcome,
 };
-use vmbus::{ratelimited, Doorbell, Outgoing, PagePacket, SendError};
+use vmbus::{ratelimited, Doorbell, Outgoing, PagePacket};
 use vmbus_protocol::packet::{GpaRange, PacketFlags};
-use zerocopy::IntoBytes;
+use zerocopy::{little_endian::U64, IntoBytes};
 
 /// Seconds after which a command is late.
 const TIMEOUT_SECS: u32 = 180;
+
+/// Units of 8 bytes of a command's packet.
+const EXECUTE_UNITS: usize = PACKET_LEN / 8;
 
 /// The driver, for the midlayer.
 pub(crate) struct Storvsc;
@@ -103,44 +106,52 @@ fn send(
         direction,
         data_len: command.data_len(),
         tagged: command.is_tagged(),
-    });
-    let mut mapped = match command.map_dma(&shared.slots) {
+    })
+    .units();
+    let mapped = match command.map_dma(&shared.slots) {
         Ok(mapped) => mapped,
         Err((command, Refused::Busy)) => return (command.busy(), None),
         Err((command, Refused::Invalid)) => return (end(command, HostByte::Error), None),
     };
-    let alone = routes.channels.len() <= 1;
-    // A channel that is nearly full is for those who have no other.
-    let keep = if alone { 0 } else { shared.settings.low_water };
-    let mut error = ENODEV;
+    let (mapped, error) = match routes.channels.get(home) {
+        None => (mapped, ENODEV),
+        Some(route) => {
+            let doorbell = if last {
+                Doorbell::Ring
+            } else {
+                Doorbell::Defer
+            };
 
-    if let Some(route) = routes.channels.get(home) {
-        let doorbell = if last {
-            Doorbell::Ring
-        } else {
-            Doorbell::Defer
-        };
-
-        match try_send(route, mapped, &packet, keep, doorbell) {
-            Ok(verdict) => return (verdict, Some(home)),
-            Err((back, why)) => (mapped, error) = (back, why),
+            match try_send(route, mapped, &packet, routes.keep_free, doorbell) {
+                Ok(verdict) => return (verdict, Some(home)),
+                Err(back) => back,
+            }
         }
-    }
-    if !alone && (error == EAGAIN || error == ENODEV) {
-        for index in alternatives(&routes.places, home) {
+    };
+    send_elsewhere(routes, mapped, &packet, home, error)
+}
+
+/// Sends a command that the channel it belongs to did not take, for the reason `error`.
+#[cold]
+fn send_elsewhere(
+    routes: &Routes,
+    mut mapped: Mapped<'_>,
+    packet: &[U64; EXECUTE_UNITS],
+    home: usize,
+    mut error: Error,
+) -> (Verdict, Option<usize>) {
+    let others = alternatives(&routes.places, home).map(|index| (index, routes.keep_free));
+
+    // A channel that is nearly full is for those who have no other.
+    if routes.channels.len() > 1 && (error == EAGAIN || error == ENODEV) {
+        for (index, keep_free) in Iterator::chain(others, [(home, 0)]) {
             let Some(route) = routes.channels.get(index) else {
                 continue;
             };
 
-            match try_send(route, mapped, &packet, keep, Doorbell::Ring) {
+            match try_send(route, mapped, packet, keep_free, Doorbell::Ring) {
                 Ok(verdict) => return (verdict, Some(index)),
-                Err((back, _)) => mapped = back,
-            }
-        }
-        if let Some(route) = routes.channels.get(home) {
-            match try_send(route, mapped, &packet, 0, Doorbell::Ring) {
-                Ok(verdict) => return (verdict, Some(home)),
-                Err((back, why)) => (mapped, error) = (back, why),
+                Err(back) => (mapped, error) = back,
             }
         }
     }
@@ -188,62 +199,47 @@ fn end(command: Command<'_>, host: HostByte) -> Verdict {
 /// The command is handed over after its packet is written and before it becomes visible: until then
 /// an answer that the host makes up finds nothing, so nobody else touches the command's list of
 /// memory while its pages are read; and from then on nothing can fail.
-#[inline]
+#[inline(always)]
 fn try_send<'a>(
     route: &Route,
     mapped: Mapped<'a>,
-    packet: &Execute,
-    keep: u32,
+    packet: &[U64; EXECUTE_UNITS],
+    keep_free: u32,
     doorbell: Doorbell,
 ) -> Result<Verdict, (Mapped<'a>, Error)> {
-    let mut ours = Some(mapped);
-    let mut verdict = None;
-    let result = route.sender.batch(doorbell, |batch| {
-        let Some(mapped) = ours.take() else {
-            return Err(SendError::TooLarge);
-        };
-        let Some(transaction_id) = mapped.transaction_id(route.number) else {
-            ours = Some(mapped);
-            return Err(SendError::TooLarge);
-        };
-        let flags = PacketFlags::COMPLETION_REQUESTED;
-        let payload = packet.as_bytes();
+    let mut outbox = match route.sender.lock() {
+        Ok(outbox) => outbox,
+        Err(error) => return Err((mapped, error)),
+    };
+    let mut batch = match outbox.batch() {
+        Ok(batch) => batch,
+        Err(error) => return Err((mapped, error)),
+    };
+    let flags = PacketFlags::COMPLETION_REQUESTED;
+    let transaction_id = mapped.transaction_id(route.number);
 
-        batch.keep_free(keep);
-        let pushed = if mapped.data_len() == 0 {
-            batch.push(&Outgoing::inband(flags, transaction_id, &[payload]))
-        } else {
-            let range = GpaRange::new(mapped.data_len(), mapped.page_offset());
-            let packet = PagePacket {
-                flags,
-                transaction_id,
-                range,
-                payload,
-            };
+    batch.keep_free(keep_free);
+    let pushed = if mapped.data_len() == 0 {
+        let payload: &[_] = &[packet.as_bytes()];
 
-            batch.push_pages(&packet, mapped.pages())
+        batch.push(&Outgoing::inband(flags, transaction_id, payload))
+    } else {
+        let packet = PagePacket {
+            flags,
+            transaction_id,
+            range: GpaRange::new(mapped.data_len(), mapped.page_offset()),
+            payload: packet,
         };
 
-        if let Err(error) = pushed {
-            ours = Some(mapped);
-            return Err(error);
-        }
-        match mapped.publish(route.number) {
-            Ok(done) => {
-                verdict = Some(done);
-                Ok(())
-            }
-            Err(back) => {
-                ours = Some(back);
-                Err(SendError::TooLarge)
-            }
-        }
-    });
+        batch.push_pages(&packet, mapped.pages())
+    };
 
-    match (verdict, ours) {
-        (Some(verdict), _) => Ok(verdict),
-        (None, Some(back)) => Err((back, result.err().unwrap_or(EIO))),
-        // Not reached: the command is in one of the two places.
-        (None, None) => Ok(Verdict::taken()),
+    if let Err(error) = pushed {
+        return Err((mapped, outbox.refuse(error)));
     }
+    let verdict = mapped.publish(route.number);
+
+    batch.commit();
+    outbox.release(doorbell);
+    Ok(verdict)
 }

@@ -45,29 +45,6 @@ module_param_named(ring_avail_percent_lowater, hv_storvsc_shim_low_water, int, 0
 MODULE_PARM_DESC(ring_avail_percent_lowater,
 		 "Prefer channels with more of the ring free than this, in percent");
 
-void hv_storvsc_shim_view(struct Scsi_Host *host, struct scsi_cmnd *cmd,
-			  struct hv_storvsc_shim_view *view)
-{
-	const struct request *rq = scsi_cmd_to_rq(cmd);
-	const struct scsi_device *sdev = cmd->device;
-
-	view->host_private = shost_priv(host);
-	view->sgl = scsi_sglist(cmd);
-	view->cdb = cmd->cmnd;
-	view->data_len = scsi_bufflen(cmd);
-	view->sg_count = scsi_sg_count(cmd);
-	view->tag = rq->tag;
-	view->queue = rq->mq_hctx ? rq->mq_hctx->queue_num : 0;
-	view->channel = sdev->channel;
-	view->target = sdev->id;
-	view->lun = sdev->lun;
-	view->cdb_len = cmd->cmd_len;
-	view->direction = cmd->sc_data_direction;
-	view->tagged = sdev->tagged_supported;
-	view->last = cmd->flags & SCMD_LAST;
-	view->from_eh = cmd->submitter != SUBMITTED_BY_BLOCK_LAYER;
-}
-
 void hv_storvsc_shim_done(struct scsi_cmnd *cmd, int result, u32 resid)
 {
 	cmd->result = result;
@@ -89,7 +66,29 @@ void hv_storvsc_shim_unit(struct scsi_cmnd *cmd, u8 *channel, u8 *target, u8 *lu
 
 static enum scsi_qc_status queue_command(struct Scsi_Host *host, struct scsi_cmnd *cmd)
 {
-	return hv_storvsc_rust_queue(host, cmd);
+	const struct request *rq = scsi_cmd_to_rq(cmd);
+	const struct scsi_device *sdev = cmd->device;
+	const struct hv_storvsc_shim_view view = {
+		.sgl = scsi_sglist(cmd),
+		.cdb = cmd->cmnd,
+		.data_len = scsi_bufflen(cmd),
+		.sg_count = scsi_sg_count(cmd),
+		.tag = rq->tag,
+		.queue = rq->mq_hctx ? rq->mq_hctx->queue_num : 0,
+		.channel = sdev->channel,
+		.target = sdev->id,
+		.lun = sdev->lun,
+		.cdb_len = cmd->cmd_len,
+		.direction = cmd->sc_data_direction,
+		.tagged = sdev->tagged_supported,
+		.last = cmd->flags & SCMD_LAST,
+		.from_eh = cmd->submitter != SUBMITTED_BY_BLOCK_LAYER,
+	};
+
+	/* The command block is read as a whole, whatever the command's length. */
+	BUILD_BUG_ON(sizeof(cmd->cmnd) < HV_STORVSC_SHIM_CDB);
+
+	return hv_storvsc_rust_queue(shost_priv(host), cmd, &view);
 }
 
 static int host_reset(struct scsi_cmnd *cmd)

@@ -17,9 +17,11 @@ extern unsigned int hv_storvsc_shim_max_hw_queues;
 extern int hv_storvsc_shim_vcpus_per_sub_channel;
 extern int hv_storvsc_shim_low_water;
 
+/* Bytes of a command block that are read. */
+#define HV_STORVSC_SHIM_CDB 16
+
 /* What queuing a command needs to know of it. */
 struct hv_storvsc_shim_view {
-	void *host_private;
 	struct scatterlist *sgl;
 	const u8 *cdb;
 	u32 data_len;
@@ -47,8 +49,6 @@ struct hv_storvsc_shim_limits {
 	u16 segments;
 };
 
-void hv_storvsc_shim_view(struct Scsi_Host *host, struct scsi_cmnd *cmd,
-			  struct hv_storvsc_shim_view *view);
 void hv_storvsc_shim_done(struct scsi_cmnd *cmd, int result, u32 resid);
 void hv_storvsc_shim_sense(struct scsi_cmnd *cmd, const u8 *sense, u32 len);
 void hv_storvsc_shim_unit(struct scsi_cmnd *cmd, u8 *channel, u8 *target, u8 *lun);
@@ -68,7 +68,8 @@ u32 hv_storvsc_shim_cpus(bool online);
 int hv_storvsc_shim_node(u32 cpu);
 
 /* The callbacks, in scsi/ops.rs. */
-int hv_storvsc_rust_queue(struct Scsi_Host *host, struct scsi_cmnd *cmd);
+int hv_storvsc_rust_queue(void *host_private, struct scsi_cmnd *cmd,
+			  const struct hv_storvsc_shim_view *view);
 void hv_storvsc_rust_commit(struct Scsi_Host *host, u16 queue);
 bool hv_storvsc_rust_reset(struct Scsi_Host *host);
 void hv_storvsc_rust_timed_out(struct Scsi_Host *host);

@@ -7,7 +7,7 @@ use std::{
     cell::UnsafeCell,
     sync::atomic::{fence, AtomicU32, Ordering},
 };
-use vmbus_ring::{init_control, Field, RingMemory};
+use vmbus_ring::{init_control, Copies, Field, RingMemory};
 
 /// A ring in ordinary memory, for one thread.
 pub struct PlainRing {
@@ -43,6 +43,8 @@ impl PlainRing {
 }
 
 impl RingMemory for PlainRing {
+    type Stretch<'a> = Copies<'a, PlainRing>;
+
     #[inline]
     fn data_len(&self) -> u32 {
         u32::try_from(self.len).unwrap_or(0)
@@ -89,5 +91,8 @@ impl RingMemory for PlainRing {
         if !b.is_empty() {
             data[..b.len()].copy_from_slice(b);
         }
+    }
+    fn stretch(&self, offset: u32, len: u32) -> Self::Stretch<'_> {
+        Copies::new(self, offset, len)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{fence, AtomicBool, AtomicU32, AtomicU8, Ordering},
     Mutex,
 };
-use vmbus_ring::{init_control, Field, RingMemory};
+use vmbus_ring::{init_control, Copies, Field, RingMemory};
 
 /// One access of the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +138,8 @@ impl SharedRing {
 }
 
 impl RingMemory for SharedRing {
+    type Stretch<'a> = Copies<'a, SharedRing>;
+
     fn data_len(&self) -> u32 {
         self.len()
     }
@@ -172,5 +174,8 @@ impl RingMemory for SharedRing {
         self.check_copy(offset, src.len());
         self.poke(offset, src);
         self.note(Access::CopyIn(offset, src.len()));
+    }
+    fn stretch(&self, offset: u32, len: u32) -> Self::Stretch<'_> {
+        Copies::new(self, offset, len)
     }
 }

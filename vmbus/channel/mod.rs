@@ -15,7 +15,7 @@ mod target;
 pub(crate) use offer::take_everything_down;
 pub use open::{ChannelConfig, OpenChannel};
 pub use receive::{Context, Handler, ReadMode};
-pub use send::{Batch, Doorbell, Sender};
+pub use send::{Batch, Doorbell, Outbox, Sender};
 pub use sub::{SubChannel, SubChannels};
 pub(crate) use target::{evacuate, retarget};
 

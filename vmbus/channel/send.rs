@@ -4,11 +4,12 @@
 
 use super::{requests::Requests, Channel};
 use crate::{abstractions::Shown, memory::RingMap};
+use core::ops::Range;
 use kernel::{
     prelude::*,
     sync::{
         atomic::{Full, Relaxed},
-        Arc,
+        Arc, SpinLockIrqGuard,
     },
 };
 use vmbus_protocol::packet::PacketFlags;
@@ -31,30 +32,120 @@ pub enum Doorbell {
 }
 
 /// Packets that are written into the ring and not yet visible to the host.
-pub struct Batch<'a>(vmbus_ring::Batch<'a, RingMap>);
+///
+/// Dropping it without [`Self::commit`] leaves no trace of them.
+pub struct Batch<'a> {
+    packets: vmbus_ring::Batch<'a, RingMap>,
+    signal: &'a mut bool,
+}
 
 impl Batch<'_> {
     /// Leaves `bytes` bytes of the ring free from now on; see [`vmbus_ring::Batch::keep_free`].
     #[inline]
     pub fn keep_free(&mut self, bytes: u32) {
-        self.0.keep_free(bytes);
+        self.packets.keep_free(bytes);
     }
 
     /// Adds a packet. After an error the batch is as before.
     #[inline]
     pub fn push(&mut self, packet: &Outgoing<'_>) -> Result<(), SendError> {
-        self.0.push(packet)
+        self.packets.push(packet)
     }
 
-    /// Adds a packet that names guest memory; `pages` are the numbers of its 4 KiB pages. After an
+    /// Adds a packet that names guest memory; `runs` are the numbers of its 4 KiB pages. After an
     /// error the batch is as before.
-    #[inline]
-    pub fn push_pages(
+    #[inline(always)]
+    pub fn push_pages<const N: usize>(
         &mut self,
-        packet: &PagePacket<'_>,
-        pages: impl Iterator<Item = u64>,
+        packet: &PagePacket<'_, N>,
+        runs: impl Iterator<Item = Range<u64>>,
     ) -> Result<(), SendError> {
-        self.0.push_pages(packet, pages)
+        self.packets.push_pages(packet, runs)
+    }
+
+    /// Makes the packets visible to the host, all at once. It is told by [`Outbox::release`].
+    #[inline]
+    pub fn commit(self) {
+        *self.signal |= self.packets.commit().signal;
+    }
+}
+
+/// The outgoing ring of a channel, locked, with interrupts off. Nothing is slow here.
+#[must_use = "the ring is locked"]
+pub struct Outbox<'a> {
+    channel: &'a Channel,
+    tx: SpinLockIrqGuard<'a, Option<Transmitter>>,
+    /// The host has to be told about packets.
+    signal: bool,
+}
+
+impl Outbox<'_> {
+    /// Starts to write packets; `ENODEV` when the channel is closed.
+    #[inline]
+    pub fn batch(&mut self) -> Result<Batch<'_>> {
+        Ok(Batch {
+            packets: (*self.tx).as_mut().ok_or(ENODEV)?.writer.batch(),
+            signal: &mut self.signal,
+        })
+    }
+
+    /// Unlocks the ring and tells the host about the packets, now or later.
+    #[inline]
+    pub fn release(self, doorbell: Doorbell) {
+        let Self {
+            channel,
+            tx,
+            signal,
+        } = self;
+        let owed = &channel.doorbell_owed;
+
+        drop(tx);
+        match (doorbell, signal) {
+            // One doorbell is for all that was published before.
+            (Doorbell::Ring, true) => {
+                owed.store(false, Relaxed);
+                channel.signal_host();
+            }
+            (Doorbell::Ring, false) => channel.ring_owed_doorbell(),
+            (Doorbell::Defer, true) => owed.store(true, Relaxed),
+            (Doorbell::Defer, false) => {}
+        }
+    }
+
+    /// Unlocks the ring after a packet was refused, and does what the reason demands.
+    #[cold]
+    pub fn refuse(self, error: SendError) -> Error {
+        let channel = self.channel;
+
+        self.release(Doorbell::Ring);
+        match error {
+            SendError::Full { .. } => {
+                channel.ring_full.fetch_add(1u64, Relaxed);
+                EAGAIN
+            }
+            SendError::TooLarge => EMSGSIZE,
+            SendError::PageCount { .. } => EINVAL,
+            SendError::Corrupt { .. } => {
+                pr_err!(
+                    "{}: {}; channel given up\n",
+                    Shown(&channel.offer.instance),
+                    Shown(&error)
+                );
+                channel.mark_dead();
+                EIO
+            }
+        }
+    }
+}
+
+impl Channel {
+    /// Rings the doorbell if that was deferred. Any context but NMI.
+    #[inline]
+    fn ring_owed_doorbell(&self) {
+        // Who deferred sees its own store; if somebody else has taken it, that one rings.
+        if self.doorbell_owed.load(Relaxed) && self.doorbell_owed.xchg(false, Full) {
+            self.signal_host();
+        }
     }
 }
 
@@ -71,104 +162,47 @@ impl Sender {
     /// - `EAGAIN`: the ring is full.
     /// - `EMSGSIZE`: the packet can never fit.
     /// - `EIO`: the host corrupted the ring; the channel is broken from now on.
-    #[inline]
     pub fn send(&self, packet: &Outgoing<'_>) -> Result {
         self.send_with(|tx| Ok(tx.writer.send(packet)))
     }
 
     /// Runs `write` with the ring locked and does what its outcome demands.
-    #[inline]
     pub(super) fn send_with(
         &self,
         write: impl FnOnce(&mut Transmitter) -> Result<Result<Sent, SendError>>,
     ) -> Result {
-        if self.publish(write)? {
-            self.0.signal_host();
+        let mut outbox = self.lock()?;
+
+        match write((*outbox.tx).as_mut().ok_or(ENODEV)?)? {
+            Ok(sent) => {
+                outbox.signal = sent.signal;
+                outbox.release(Doorbell::Ring);
+                Ok(())
+            }
+            Err(error) => Err(outbox.refuse(error)),
         }
-        Ok(())
     }
 
-    /// Sends the packets that `write` adds, all of them or none, with at most one doorbell.
-    ///
-    /// When `write` returns `Ok` the packets become visible to the host: that can no longer fail.
-    /// So what the host may do from then on is prepared at the end of `write`, and is not when
-    /// something went wrong before. `write` runs with the ring locked and interrupts off, and is
-    /// not called at all when the channel is out of use.
-    ///
-    /// Any context but NMI. Errors as for [`Self::send`]; `EINVAL` for page numbers that do not
-    /// match their range.
+    /// Locks the outgoing ring, to write packets and do something between that and their becoming
+    /// visible to the host. Any context but NMI. `ENODEV` when the channel is rescinded or broken.
     #[inline]
-    pub fn batch(
-        &self,
-        doorbell: Doorbell,
-        write: impl FnOnce(&mut Batch<'_>) -> Result<(), SendError>,
-    ) -> Result {
-        let signal = self.publish(|tx| {
-            let mut batch = Batch(tx.writer.batch());
+    pub fn lock(&self) -> Result<Outbox<'_>> {
+        let channel = &*self.0;
 
-            Ok(write(&mut batch).map(|()| batch.0.commit()))
-        })?;
-        let owed = &self.0.doorbell_owed;
-
-        match doorbell {
-            Doorbell::Defer if signal => owed.store(true, Relaxed),
-            Doorbell::Defer => {}
-            // One doorbell is for all that was published before.
-            Doorbell::Ring if signal => {
-                owed.store(false, Relaxed);
-                self.0.signal_host();
-            }
-            Doorbell::Ring => self.ring_doorbell(),
+        if channel.dead.load(Relaxed) {
+            return Err(ENODEV);
         }
-        Ok(())
+        Ok(Outbox {
+            channel,
+            tx: channel.tx.lock(),
+            signal: false,
+        })
     }
 
     /// Tells the host about packets for which that was deferred. Any context but NMI.
     #[inline]
     pub fn ring_doorbell(&self) {
-        let channel = &self.0;
-
-        // Who deferred sees its own store; if somebody else has taken it, that one rings.
-        if channel.doorbell_owed.load(Relaxed) && channel.doorbell_owed.xchg(false, Full) {
-            channel.signal_host();
-        }
-    }
-
-    /// Publishes what `write` writes; returns whether the host has to be signalled.
-    #[inline]
-    fn publish(
-        &self,
-        write: impl FnOnce(&mut Transmitter) -> Result<Result<Sent, SendError>>,
-    ) -> Result<bool> {
-        let channel = &self.0;
-
-        if channel.dead.load(Relaxed) {
-            return Err(ENODEV);
-        }
-        let result = {
-            let mut tx = channel.tx.lock();
-
-            write((*tx).as_mut().ok_or(ENODEV)?)?
-        };
-
-        match result {
-            Ok(sent) => Ok(sent.signal),
-            Err(SendError::Full { .. }) => {
-                channel.ring_full.fetch_add(1u64, Relaxed);
-                Err(EAGAIN)
-            }
-            Err(SendError::TooLarge) => Err(EMSGSIZE),
-            Err(SendError::PageCount { .. }) => Err(EINVAL),
-            Err(error @ SendError::Corrupt { .. }) => {
-                pr_err!(
-                    "{}: {}; channel given up\n",
-                    Shown(&channel.offer.instance),
-                    Shown(&error)
-                );
-                channel.mark_dead();
-                Err(EIO)
-            }
-        }
+        self.0.ring_owed_doorbell();
     }
 
     /// Sends `payload` in band, without asking for a completion.

@@ -7,14 +7,21 @@ use super::{
     pages::{SharedPages, PAGE_BYTES},
 };
 use crate::ffi;
-use core::ptr::NonNull;
+use core::{
+    marker::PhantomData,
+    ptr::{self, NonNull},
+};
 use kernel::{
     bindings,
     ffi::{c_uint, c_void},
     prelude::*,
     sync::Arc,
 };
-use vmbus_ring::{Field, RingMemory};
+use vmbus_ring::{Field, RingMemory, Stretch};
+use zerocopy::little_endian::U64;
+
+/// Bytes in which descriptors, page numbers and trailers are written and read.
+const UNIT: u32 = 8;
 
 /// The pages of a channel: outgoing ring, then incoming ring, physically contiguous.
 ///
@@ -131,9 +138,26 @@ impl RingMap {
         // SAFETY: `offset + len` is at most twice the length of the data, which is mapped twice.
         Some(unsafe { self.base.as_ptr().add(PAGE_BYTES + offset as usize) })
     }
+
+    /// Address of the `N` units of 8 bytes at `offset`, if the mapping covers them; aligned, since
+    /// the data starts at a page.
+    #[inline]
+    fn units<const N: usize>(&self, offset: u32) -> Option<*mut u64> {
+        // So they are never more than the data, which is at least a page.
+        const { assert!(N * size_of::<u64>() <= PAGE_BYTES) };
+
+        if offset >= self.data_len || offset % UNIT != 0 {
+            return None;
+        }
+        // SAFETY: By the type invariants and the assertion above, `offset` and the units are at most
+        // twice the length of the data, which is mapped twice.
+        Some(unsafe { self.base.as_ptr().add(PAGE_BYTES + offset as usize).cast() })
+    }
 }
 
 impl RingMemory for RingMap {
+    type Stretch<'a> = MappedStretch<'a>;
+
     #[inline]
     fn data_len(&self) -> u32 {
         self.data_len
@@ -195,15 +219,66 @@ impl RingMemory for RingMap {
     }
 
     #[inline]
-    fn put_u64(&self, offset: u32, value: u64) {
-        let Some(dst) = self.data(offset, 8).filter(|_| offset % 8 == 0) else {
+    fn get_units<const N: usize>(&self, offset: u32) -> [U64; N] {
+        let mut units = [U64::ZERO; N];
+        let Some(src) = self.units::<N>(offset) else {
+            debug_assert!(false);
+            return units;
+        };
+
+        for (index, unit) in units.iter_mut().enumerate() {
+            // SAFETY: `src` is aligned and valid for `N` units.
+            *unit = U64::new(u64::from_le(unsafe { src.add(index).read_volatile() }));
+        }
+        units
+    }
+
+    #[inline]
+    fn stretch(&self, offset: u32, len: u32) -> MappedStretch<'_> {
+        let start = self
+            .data(offset, len as usize)
+            .filter(|_| offset % UNIT == 0)
+            .map(|start| start.cast());
+
+        debug_assert!(start.is_some());
+        // INVARIANT: `data` says so; the data starts at a page, so the address is aligned.
+        MappedStretch {
+            next: start.unwrap_or(ptr::null_mut()),
+            left: start.map_or(0, |_| len / UNIT),
+            _map: PhantomData,
+        }
+    }
+}
+
+/// A stretch of a mapped ring's data.
+///
+/// # Invariants
+///
+/// `next` is aligned and valid for `left` units of 8 bytes.
+pub(crate) struct MappedStretch<'a> {
+    next: *mut u64,
+    left: u32,
+    _map: PhantomData<&'a RingMap>,
+}
+
+impl Stretch for MappedStretch<'_> {
+    #[inline]
+    fn put<const N: usize>(&mut self, units: &[U64; N]) {
+        let Some(left) = self.left.checked_sub(N as u32) else {
+            // The ring logic never asks for this.
             debug_assert!(false);
             return;
         };
 
-        // SAFETY: `dst` is valid for 8 bytes, and aligned: the data starts at a page, and the
-        // offset is a multiple of 8.
-        unsafe { dst.cast::<u64>().write_volatile(value.to_le()) };
+        for unit in units {
+            // SAFETY: By the type invariant; there are still `N` units, as was just checked.
+            unsafe { self.next.write_volatile(unit.get().to_le()) };
+            // INVARIANT: The units left are those behind this one.
+            //
+            // SAFETY: As above.
+            self.next = unsafe { self.next.add(1) };
+        }
+        self.left = left;
     }
 }
 

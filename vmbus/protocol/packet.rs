@@ -114,6 +114,17 @@ impl PacketDescriptor {
         })
     }
 
+    /// The descriptor in units of 8 bytes, as it stands in a ring.
+    #[inline]
+    #[must_use]
+    pub fn units(&self) -> [U64; 2] {
+        let head = u64::from(self.packet_type.get())
+            | (u64::from(self.offset8.get()) << 16)
+            | (u64::from(self.len8.get()) << 32)
+            | (u64::from(self.flags.get()) << 48);
+        [U64::new(head), self.transaction_id]
+    }
+
     /// The type.
     #[inline]
     #[must_use]

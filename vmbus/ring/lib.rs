@@ -20,7 +20,7 @@ mod reader;
 mod signal;
 mod writer;
 
-pub use memory::{init_control, stats, Field, RingMemory, RingStats, SizeError};
+pub use memory::{init_control, stats, Copies, Field, RingMemory, RingStats, SizeError, Stretch};
 pub use pages::PagePacket;
 pub use reader::{Packet, ReadError, Reader};
 pub use signal::{frees_enough, wants_signal};

@@ -2,6 +2,8 @@
 
 //! The memory behind a ring, as this crate sees it.
 
+use zerocopy::{little_endian::U64, IntoBytes as _};
+
 /// A 32-bit field of the control page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
@@ -41,6 +43,11 @@ impl Field {
 /// `len <= data_len()`; a copy that passes the end of the data goes on at its
 /// start.
 pub trait RingMemory {
+    /// See [`Self::stretch`].
+    type Stretch<'a>: Stretch
+    where
+        Self: 'a;
+
     /// Bytes of the data area; constant, a multiple of 8.
     fn data_len(&self) -> u32;
     /// Loads a field, without ordering.
@@ -57,14 +64,64 @@ pub trait RingMemory {
     fn copy_out(&self, offset: u32, dst: &mut [u8]);
     /// Copies into the data area.
     fn copy_in(&self, offset: u32, src: &[u8]);
-    /// Stores `value` in little endian at `offset`, a multiple of 8.
+    /// Copies units of 8 bytes from the data area; `offset` is a multiple of 8.
     #[inline]
-    fn put_u64(&self, offset: u32, value: u64) {
-        self.copy_in(offset, &value.to_le_bytes());
+    fn get_units<const N: usize>(&self, offset: u32) -> [U64; N] {
+        let mut units = [U64::ZERO; N];
+        self.copy_out(offset, units.as_mut_bytes());
+        units
+    }
+    /// The way to write the `len` bytes from `offset` on, both multiples of 8.
+    fn stretch(&self, offset: u32, len: u32) -> Self::Stretch<'_>;
+}
+
+/// A stretch of a data area that is written from its start to its end, in units
+/// of 8 bytes. What goes beyond the end is not written.
+pub trait Stretch {
+    /// Writes the next units.
+    fn put<const N: usize>(&mut self, units: &[U64; N]);
+}
+
+/// A stretch of memory that has nothing better than [`RingMemory::copy_in`].
+#[derive(Debug)]
+pub struct Copies<'a, M> {
+    memory: &'a M,
+    at: u32,
+    left: u32,
+}
+
+impl<'a, M: RingMemory> Copies<'a, M> {
+    /// See [`RingMemory::stretch`].
+    pub fn new(memory: &'a M, offset: u32, len: u32) -> Self {
+        Copies {
+            memory,
+            at: offset,
+            left: len,
+        }
+    }
+}
+
+impl<M: RingMemory> Stretch for Copies<'_, M> {
+    #[inline]
+    fn put<const N: usize>(&mut self, units: &[U64; N]) {
+        let bytes = units.as_bytes();
+        let rest = u32::try_from(bytes.len())
+            .ok()
+            .and_then(|len| Some((len, self.left.checked_sub(len)?)));
+        if let Some((len, left)) = rest {
+            self.memory.copy_in(self.at, bytes);
+            self.at = advance(self.at, len, self.memory.data_len());
+            self.left = left;
+        }
     }
 }
 
 impl<M: RingMemory> RingMemory for &M {
+    type Stretch<'a>
+        = M::Stretch<'a>
+    where
+        Self: 'a;
+
     #[inline]
     fn data_len(&self) -> u32 {
         (**self).data_len()
@@ -98,8 +155,12 @@ impl<M: RingMemory> RingMemory for &M {
         (**self).copy_in(offset, src);
     }
     #[inline]
-    fn put_u64(&self, offset: u32, value: u64) {
-        (**self).put_u64(offset, value);
+    fn get_units<const N: usize>(&self, offset: u32) -> [U64; N] {
+        (**self).get_units(offset)
+    }
+    #[inline]
+    fn stretch(&self, offset: u32, len: u32) -> Self::Stretch<'_> {
+        (**self).stretch(offset, len)
     }
 }
 

@@ -3,14 +3,15 @@
 //! Packets that name guest memory, written without a list of its pages.
 
 use crate::{
-    memory::RingMemory,
+    memory::{RingMemory, Stretch as _},
     writer::{Batch, SendError},
     TRAILER,
 };
+use core::ops::Range;
 use vmbus_protocol::packet::{
     GpaDirectHeader, GpaRange, PacketDescriptor, PacketFlags, PacketType,
 };
-use zerocopy::IntoBytes;
+use zerocopy::{little_endian::U64, transmute};
 
 /// Bytes of the GPA-direct head and of the range's head.
 const HEADS: usize = 16;
@@ -20,31 +21,31 @@ const HEADS: usize = 16;
 /// The range may start and end anywhere in a page; every page between is
 /// touched as a whole, so the page numbers describe it completely.
 #[derive(Clone, Copy, Debug)]
-pub struct PagePacket<'a> {
+pub struct PagePacket<'a, const N: usize> {
     /// Its flags.
     pub flags: PacketFlags,
     /// Transaction id; not 0 when a completion is requested.
     pub transaction_id: u64,
     /// The range.
     pub range: GpaRange,
-    /// Payload; padded with zeros to 8 bytes.
-    pub payload: &'a [u8],
+    /// Payload, in units of 8 bytes.
+    pub payload: &'a [U64; N],
 }
 
 impl<M: RingMemory> Batch<'_, M> {
     /// Adds a GPA-direct packet behind the packets already in the batch. The
-    /// 4 KiB page numbers go from `pages` right into the ring.
+    /// 4 KiB page numbers go from `runs` right into the ring.
     ///
     /// # Errors
     ///
-    /// See [`SendError`]; [`SendError::PageCount`] unless `pages` has exactly
+    /// See [`SendError`]; [`SendError::PageCount`] unless `runs` have exactly
     /// as many numbers as the range touches pages. The batch is as before then
     /// and can be committed.
-    #[inline]
-    pub fn push_pages(
+    #[inline(always)]
+    pub fn push_pages<const N: usize>(
         &mut self,
-        packet: &PagePacket<'_>,
-        pages: impl Iterator<Item = u64>,
+        packet: &PagePacket<'_, N>,
+        runs: impl Iterator<Item = Range<u64>>,
     ) -> Result<(), SendError> {
         let count = packet.range.page_count();
         let header_len = usize::try_from(count)
@@ -57,33 +58,34 @@ impl<M: RingMemory> Batch<'_, M> {
             packet.flags,
             packet.transaction_id,
             header_len,
-            packet.payload.len(),
+            size_of::<[U64; N]>(),
         )
         .ok_or(SendError::TooLarge)?;
         // At most 0xffff * 8 + 8.
         let needed = descriptor.len_bytes().wrapping_add(TRAILER);
         self.reserve(needed)?;
 
-        let start = self.position();
-        let mut at = self.put(start, descriptor.as_bytes());
-        at = self.put(at, GpaDirectHeader::new(1).as_bytes());
-        at = self.put(at, packet.range.as_bytes());
-        let mut left = count;
-        for page in pages {
-            let Some(rest) = left.checked_sub(1) else {
-                return Err(SendError::PageCount { expected: count });
-            };
-            left = rest;
-            at = self.put_u64(at, page);
+        let [head, id] = descriptor.units();
+        let ranges = transmute!(GpaDirectHeader::new(1));
+        let range = transmute!(packet.range);
+        let mut stretch = self.stretch(needed);
+        stretch.put(&[head, id, ranges, range]);
+        let wrong = SendError::PageCount { expected: count };
+        let mut left = u64::from(count);
+        for run in runs {
+            let pages = run.end.saturating_sub(run.start);
+            left = left.checked_sub(pages).ok_or(wrong)?;
+            for page in run {
+                stretch.put(&[U64::new(page)]);
+            }
         }
         if left != 0 {
-            return Err(SendError::PageCount { expected: count });
+            return Err(wrong);
         }
-        at = self.put(at, packet.payload);
-        let padding = packet.payload.len().wrapping_neg() & 7;
-        at = self.put(at, [0u8; 8].get(..padding).unwrap_or_default());
-        at = self.put_u64(at, u64::from(start) << 32);
-        self.advance_to(at, needed);
+        stretch.put(packet.payload);
+        stretch.put(&[self.trailer()]);
+        drop(stretch);
+        self.end_packet(needed);
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use core::fmt;
 use vmbus_protocol::packet::{
     PacketDescriptor, PacketFlags, PacketLayout, PacketType, DESCRIPTOR_LEN,
 };
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::transmute;
 
 /// Fewest bytes a packet takes: descriptor and trailer.
 const MIN_PACKET: u32 = 24;
@@ -249,8 +249,7 @@ impl<M: RingMemory> Reader<M> {
         &mut self,
         available: u32,
     ) -> Result<(PacketDescriptor, PacketLayout), ReadError> {
-        let mut descriptor = PacketDescriptor::new_zeroed();
-        self.memory.copy_out(self.read, descriptor.as_mut_bytes());
+        let descriptor: PacketDescriptor = transmute!(self.memory.get_units::<2>(self.read));
         match descriptor.layout() {
             // At most 0xffff * 8 + 8: no overflow.
             Some(layout) if layout.len.wrapping_add(TRAILER) <= available => {
@@ -288,10 +287,9 @@ impl<M: RingMemory> Reader<M> {
             .ok()
             .and_then(|len| buf.get_mut(..len))
             .and_then(|packet| packet.split_at_mut_checked(DESCRIPTOR_LEN));
-        let Some((head, body)) = parts else {
+        let Some((_, body)) = parts else {
             return Err(too_large(&descriptor, limit));
         };
-        head.copy_from_slice(descriptor.as_bytes());
         if !body.is_empty() {
             let body_start = advance(start, MIN_PACKET.wrapping_sub(TRAILER), self.data_len);
             self.memory.copy_out(body_start, body);

@@ -9,7 +9,7 @@ use crate::{
 };
 use core::fmt;
 use vmbus_protocol::packet::{PacketDescriptor, PacketFlags, PacketType, DESCRIPTOR_LEN};
-use zerocopy::IntoBytes;
+use zerocopy::{little_endian::U64, IntoBytes};
 
 /// A packet to send.
 #[derive(Clone, Copy, Debug)]
@@ -204,8 +204,7 @@ impl<M: RingMemory> Writer<M> {
         Batch {
             writer: self,
             write,
-            bytes: 0,
-            free: None,
+            room: 0,
             keep: 0,
         }
     }
@@ -250,9 +249,8 @@ impl<M: RingMemory> Writer<M> {
 pub struct Batch<'a, M> {
     writer: &'a mut Writer<M>,
     write: u32,
-    bytes: u32,
-    /// Free bytes after `write` when last looked.
-    free: Option<u32>,
+    /// Bytes after `write` that may be used, as far as is known.
+    room: u32,
     /// Bytes that stay free behind each packet.
     keep: u32,
 }
@@ -263,7 +261,7 @@ impl<M: RingMemory> Batch<'_, M> {
     #[inline]
     pub fn keep_free(&mut self, bytes: u32) {
         self.keep = bytes;
-        self.free = None;
+        self.room = 0;
     }
 
     /// Adds a packet behind those already in the batch.
@@ -287,39 +285,34 @@ impl<M: RingMemory> Batch<'_, M> {
         let needed = descriptor.len_bytes().wrapping_add(TRAILER);
         self.reserve(needed)?;
 
-        let start = self.write;
-        let mut at = self.put(start, descriptor.as_bytes());
+        let mut at = self.put(self.write, descriptor.as_bytes());
         for part in packet.header.iter().chain(packet.payload) {
             at = self.put(at, part);
         }
         let padding = payload_len.wrapping_neg() & 7;
         at = self.put(at, [0u8; 8].get(..padding).unwrap_or_default());
-        at = self.put_u64(at, u64::from(start) << 32);
-
-        self.advance_to(at, needed);
+        self.put(at, self.trailer().as_bytes());
+        self.end_packet(needed);
         Ok(())
     }
 
-    /// Ends a packet of `needed` bytes at `at`.
+    /// The trailer of the next packet.
     #[inline]
-    pub(crate) fn advance_to(&mut self, at: u32, needed: u32) {
-        self.write = at;
-        // Both bounded by the ring's size.
-        self.bytes = self.bytes.wrapping_add(needed);
-        self.free = self.free.map(|free| free.saturating_sub(needed));
+    pub(crate) fn trailer(&self) -> U64 {
+        U64::new(u64::from(self.write) << 32)
     }
 
-    /// Where the next packet starts.
+    /// Ends a packet of `needed` bytes, trailer included.
     #[inline]
-    pub(crate) fn position(&self) -> u32 {
-        self.write
+    pub(crate) fn end_packet(&mut self, needed: u32) {
+        self.write = advance(self.write, needed, self.writer.data_len);
+        self.room = self.room.saturating_sub(needed);
     }
 
-    /// Stores 8 bytes at `at` and returns the position behind.
+    /// The way to write the next packet, of `needed` bytes.
     #[inline]
-    pub(crate) fn put_u64(&self, at: u32, value: u64) -> u32 {
-        self.writer.memory.put_u64(at, value);
-        advance(at, 8, self.writer.data_len)
+    pub(crate) fn stretch(&self, needed: u32) -> M::Stretch<'_> {
+        self.writer.memory.stretch(self.write, needed)
     }
 
     /// Makes sure of more than `needed` free bytes and those to be kept: one
@@ -329,25 +322,30 @@ impl<M: RingMemory> Batch<'_, M> {
         if needed >= self.writer.data_len {
             return Err(SendError::TooLarge);
         }
-        let wanted = needed.saturating_add(self.keep);
-        if self.free.is_some_and(|free| free > wanted) {
+        if needed < self.room {
             return Ok(());
         }
+        let data_len = self.writer.data_len;
         let free = self.writer.free(self.write)?;
         // Never more than is left beside this batch's own bytes: a read index
         // inside or beyond the unpublished part is a lie.
-        let possible = self.writer.data_len.saturating_sub(self.bytes);
-        if free > possible {
+        if free > data_len.saturating_sub(self.bytes()) {
             return Err(SendError::Corrupt {
-                read_index: advance(self.write, free, self.writer.data_len),
-                data_len: self.writer.data_len,
+                read_index: advance(self.write, free, data_len),
+                data_len,
             });
         }
-        if free <= wanted {
+        self.room = free.saturating_sub(self.keep);
+        if needed >= self.room {
             return Err(SendError::Full { needed, free });
         }
-        self.free = Some(free);
         Ok(())
+    }
+
+    /// Bytes in the batch.
+    #[inline]
+    fn bytes(&self) -> u32 {
+        distance(self.writer.write, self.write, self.writer.data_len)
     }
 
     /// Copies into the ring at `at` and returns the position behind.
@@ -365,7 +363,8 @@ impl<M: RingMemory> Batch<'_, M> {
     /// Publishes the batch with one store of the write index.
     #[inline]
     pub fn commit(self) -> Sent {
-        if self.bytes == 0 {
+        let bytes = self.bytes();
+        if bytes == 0 {
             return Sent {
                 signal: false,
                 bytes: 0,
@@ -377,7 +376,7 @@ impl<M: RingMemory> Batch<'_, M> {
         memory.store_release(Field::WriteIndex, self.write);
         Sent {
             signal: wants_signal(memory, old_write),
-            bytes: self.bytes,
+            bytes,
         }
     }
 }

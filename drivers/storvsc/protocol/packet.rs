@@ -7,7 +7,7 @@ use core::mem::{offset_of, size_of};
 use static_assertions::const_assert_eq;
 use zerocopy::{
     little_endian::{U16, U32, U64},
-    FromZeros, IntoBytes as _,
+    transmute, IntoBytes as _,
 };
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -238,15 +238,40 @@ pub struct Address {
     pub lun: u8,
 }
 
+/// A command block: some bytes of a command, and zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cdb {
+    bytes: [u8; MAX_CDB],
+    len: u8,
+}
+
+impl Cdb {
+    /// The first `len` of `bytes`, or all when there are no more. The rest may
+    /// be anything.
+    #[inline]
+    #[must_use]
+    pub const fn new(bytes: [u8; MAX_CDB], len: u8) -> Self {
+        let (len, keep) = match len {
+            0 => (0, 0),
+            1..=15 => (len, (1 << (len * 8)) - 1),
+            _ => (16, u128::MAX),
+        };
+        Cdb {
+            bytes: (u128::from_le_bytes(bytes) & keep).to_le_bytes(),
+            len,
+        }
+    }
+}
+
 /// What is sent for one SCSI command.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
+pub struct Request {
     /// To whom.
     pub address: Address,
     /// Number of the adapter.
     pub port: u8,
-    /// The command block; at most [`MAX_CDB`] bytes are sent.
-    pub cdb: &'a [u8],
+    /// The command block.
+    pub cdb: Cdb,
     /// Which way the data goes.
     pub direction: Direction,
     /// Bytes of data; 0 exactly when there are none.
@@ -265,7 +290,7 @@ impl Execute {
     /// the command's memory before (case S04).
     #[inline]
     #[must_use]
-    pub fn new(request: &Request<'_>) -> Self {
+    pub fn new(request: &Request) -> Self {
         let mut flags = srb_flags::DISABLE_SYNCH_TRANSFER;
         match request.direction {
             Direction::Write => flags |= srb_flags::DATA_OUT,
@@ -275,31 +300,50 @@ impl Execute {
         if request.tagged {
             flags |= srb_flags::QUEUE_ACTION_ENABLE | srb_flags::NO_QUEUE_FREEZE;
         }
-        let mut packet = Execute::new_zeroed();
-        packet.head = head(Operation::EXECUTE_SRB);
-        let srb = &mut packet.srb;
-        srb.length = U16::new(52);
-        srb.port = request.port;
-        srb.path = request.address.channel;
-        srb.target = request.address.target;
-        srb.lun = request.address.lun;
-        srb.sense_length = 20;
-        srb.data_in = request.direction as u8;
-        srb.transfer_length = U32::new(request.data_len);
-        for (to, from) in srb.cdb_or_sense.iter_mut().zip(request.cdb).take(MAX_CDB) {
-            *to = *from;
-            srb.cdb_length = srb.cdb_length.wrapping_add(1);
+        let (queue_tag, queue_action) = if request.tagged {
+            (QUEUE_TAG_ANY, SIMPLE_QUEUE_TAG)
+        } else {
+            (0, 0)
+        };
+        let mut cdb_or_sense = [0; MAX_SENSE];
+        if let Some(cdb) = cdb_or_sense.first_chunk_mut::<MAX_CDB>() {
+            *cdb = request.cdb.bytes;
         }
-        if request.tagged {
-            srb.queue_tag = QUEUE_TAG_ANY;
-            srb.queue_action = SIMPLE_QUEUE_TAG;
+        Execute {
+            head: head(Operation::EXECUTE_SRB),
+            srb: Srb {
+                length: U16::new(52),
+                srb_status: 0,
+                scsi_status: 0,
+                port: request.port,
+                path: request.address.channel,
+                target: request.address.target,
+                lun: request.address.lun,
+                cdb_length: request.cdb.len,
+                sense_length: 20,
+                data_in: request.direction as u8,
+                reserved: 0,
+                transfer_length: U32::new(request.data_len),
+                cdb_or_sense,
+                reserved2: U16::new(0),
+                queue_tag,
+                queue_action,
+                flags: U32::new(flags),
+                timeout: U32::new(HOST_TIMEOUT_SECS),
+                queue_sort_key: U32::new(0),
+            },
         }
-        srb.flags = U32::new(flags);
-        srb.timeout = U32::new(HOST_TIMEOUT_SECS);
-        packet
+    }
+
+    /// The packet in units of 8 bytes, as the ring takes it.
+    #[inline]
+    #[must_use]
+    pub fn units(&self) -> [U64; PACKET_LEN / 8] {
+        transmute!(*self)
     }
 }
 
+#[inline]
 fn head(operation: Operation) -> Head {
     Head {
         operation: U32::new(operation.0),

@@ -3,26 +3,22 @@
 //! Page numbers of a command's data.
 
 use crate::HV_PAGE_SIZE;
+use core::ops::Range;
 
 const OFFSET: u64 = HV_PAGE_SIZE as u64 - 1;
 
 /// The 4 KiB page numbers of pieces of memory, each a bus address and a length
-/// in bytes, up to `len` bytes in all.
+/// in bytes, up to `len` bytes in all; in runs, one for each piece.
 ///
 /// The host gets one offset and one length for all of them, so only the first
 /// may start, and only the last may end, elsewhere than at a page boundary
-/// (case S06). Where a piece contradicts that, or pieces are missing, the numbers
-/// never end: so they are more than the range has pages, and the ring does not
-/// take the packet.
+/// (case S06). Where a piece contradicts that, or pieces are missing, there is
+/// a run of more pages than any range has, so the ring does not take the packet.
 #[derive(Clone, Debug)]
 pub struct Pages<I> {
     pieces: I,
     /// Bytes that are not covered yet.
     left: u64,
-    /// Next page number.
-    page: u64,
-    /// Pages of the present piece.
-    count: u64,
     /// End of the present piece, if there is one.
     end: Option<u64>,
 }
@@ -34,15 +30,13 @@ impl<I: Iterator<Item = (u64, u32)>> Pages<I> {
         Pages {
             pieces,
             left: u64::from(len),
-            page: 0,
-            count: 0,
             end: None,
         }
     }
 
-    /// Goes to the next piece.
+    /// Takes the next piece; `None` if it is missing or does not fit.
     #[inline]
-    fn next_piece(&mut self) -> Option<()> {
+    fn take_piece(&mut self) -> Option<Range<u64>> {
         let (start, len) = self.pieces.next()?;
         let len = u64::from(len).min(self.left);
         let end = start.checked_add(len)?;
@@ -54,28 +48,18 @@ impl<I: Iterator<Item = (u64, u32)>> Pages<I> {
         } / u64::from(HV_PAGE_SIZE);
         self.left = self.left.saturating_sub(len);
         self.end = Some(end);
-        self.page = first;
-        self.count = (end.checked_add(OFFSET)? / u64::from(HV_PAGE_SIZE)).saturating_sub(first);
-        Some(())
+        Some(first..end.checked_add(OFFSET)? / u64::from(HV_PAGE_SIZE))
     }
 }
 
 impl<I: Iterator<Item = (u64, u32)>> Iterator for Pages<I> {
-    type Item = u64;
+    type Item = Range<u64>;
 
     #[inline]
-    fn next(&mut self) -> Option<u64> {
-        while self.count == 0 {
-            if self.left == 0 {
-                return None;
-            }
-            if self.next_piece().is_none() {
-                self.count = u64::MAX;
-            }
+    fn next(&mut self) -> Option<Range<u64>> {
+        if self.left == 0 {
+            return None;
         }
-        self.count = self.count.wrapping_sub(1);
-        let page = self.page;
-        self.page = page.wrapping_add(1);
-        Some(page)
+        Some(self.take_piece().unwrap_or(0..u64::MAX))
     }
 }

@@ -54,17 +54,15 @@ impl Word {
         (self.0 >> 32) & GENERATION_MASK as u64
     }
 
-    /// The word and the transaction id for the next use of free slot `slot`;
-    /// `None` while it is in use, or when the slot's number is too large.
+    /// The slot can be used, if it can.
     #[inline]
     #[must_use]
-    pub const fn next(self, slot: u32, channel: u16) -> Option<(Word, u64)> {
-        if self.is_in_flight() || slot >= MAX_SLOTS {
-            return None;
+    pub const fn as_free(self) -> Option<FreeWord> {
+        if self.is_in_flight() {
+            None
+        } else {
+            Some(FreeWord(self.generation()))
         }
-        let generation = self.generation().wrapping_add(1) & GENERATION_MASK as u64;
-        let word = Word(IN_FLIGHT | (generation << 32) | channel as u64);
-        Some((word, (generation << 32) | (slot as u64).wrapping_add(1)))
     }
 
     /// The word after the command came back.
@@ -72,6 +70,22 @@ impl Word {
     #[must_use]
     pub const fn free(self) -> Word {
         Word(self.0 & !IN_FLIGHT)
+    }
+}
+
+/// The word of a slot that is not in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreeWord(u64);
+
+impl FreeWord {
+    /// The word and the transaction id for the next use of slot `slot`, whose
+    /// number is less than [`MAX_SLOTS`], on channel `channel`.
+    #[inline]
+    #[must_use]
+    pub const fn next(self, slot: u32, channel: u16) -> (Word, u64) {
+        let generation = (self.0.wrapping_add(1) & GENERATION_MASK as u64) << 32;
+        let word = Word(IN_FLIGHT | generation | channel as u64);
+        (word, generation | (slot as u64).wrapping_add(1))
     }
 }
 

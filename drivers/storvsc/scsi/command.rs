@@ -10,21 +10,14 @@ use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{bindings, ffi::c_int};
 use storvsc_protocol::{
     outcome::{Outcome, Sent},
-    packet::{Address, Direction},
+    packet::{Address, Cdb, Direction},
     pages::Pages,
+    tags::FreeWord,
 };
 
 /// What `queuecommand` returns: proof that the command was dealt with.
 #[must_use]
 pub(crate) struct Verdict(pub(super) c_int);
-
-impl Verdict {
-    /// For a command that is nowhere to be found.
-    #[cold]
-    pub(crate) fn taken() -> Self {
-        Self(0)
-    }
-}
 
 /// Values of `enum dma_data_direction`.
 const TO_DEVICE: u8 = bindings::dma_data_direction::DMA_TO_DEVICE.0 as u8;
@@ -99,10 +92,23 @@ impl<'a> Command<'a> {
 
     /// The command block.
     #[inline]
-    pub(crate) fn cdb(&self) -> &[u8] {
+    pub(crate) fn cdb(&self) -> Cdb {
         // SAFETY: By the type invariant the command is valid and nobody writes it while we own it;
-        // `cmd_len` bytes of its block are set, which is at most what it has.
-        unsafe { core::slice::from_raw_parts(self.view.cdb, self.view.cdb_len.min(32).into()) }
+        // the shim makes sure that its block has as many bytes.
+        Cdb::new(unsafe { *self.view.cdb }, self.view.cdb_len)
+    }
+
+    /// What its result depends on.
+    #[inline]
+    fn sent(&self) -> Sent {
+        // SAFETY: As in `cdb`.
+        let [opcode, flags, ..] = unsafe { *self.view.cdb };
+
+        Sent {
+            opcode,
+            vpd: flags & 1 != 0,
+            data_len: self.view.data_len,
+        }
     }
 
     /// Which way the data goes; `None` for both ways, which does not exist here.
@@ -140,9 +146,9 @@ impl<'a> Command<'a> {
         };
 
         // Error handling may use a command again whose answer it did not wait for.
-        if slot.word().is_in_flight() {
+        let Some(word) = slot.word().as_free() else {
             return Err((self, Refused::Busy));
-        }
+        };
         let mut sgl = view.sgl;
         let mut mapped = 0;
 
@@ -184,6 +190,7 @@ impl<'a> Command<'a> {
             sgl,
             mapped,
             slot,
+            word,
             number,
             slots,
         })
@@ -194,7 +201,7 @@ impl<'a> Command<'a> {
 ///
 /// # Invariants
 ///
-/// `slot` is that of the command's tag in `slots`, and free. `sgl` is mapped for the device of
+/// `slot` is that of the command's tag in `slots`, and free; `word` is what it holds. `sgl` is mapped for the device of
 /// `slots` with the command's number of entries and direction, and has `mapped` mapped pieces, if the
 /// command has data.
 #[must_use = "the midlayer waits for the command"]
@@ -203,6 +210,7 @@ pub(crate) struct Mapped<'a> {
     sgl: *mut bindings::scatterlist,
     mapped: u32,
     slot: &'a Slot,
+    word: FreeWord,
     number: u32,
     slots: &'a Slots,
 }
@@ -240,40 +248,29 @@ impl<'a> Mapped<'a> {
 
     /// The transaction id with which it goes out on `channel`.
     #[inline]
-    pub(crate) fn transaction_id(&self, channel: u16) -> Option<u64> {
-        self.slot
-            .word()
-            .next(self.number, channel)
-            .map(|(_, id)| id)
+    pub(crate) fn transaction_id(&self, channel: u16) -> u64 {
+        self.word.next(self.number, channel).1
     }
 
     /// Hands it over to the host: from now on an answer with its transaction id ends it.
     ///
-    /// To be called when nothing can keep the packet from becoming visible any more. Gives the
-    /// command back if it has no transaction id.
+    /// To be called when nothing can keep the packet from becoming visible any more.
     #[inline]
-    pub(crate) fn publish(self, channel: u16) -> Result<Verdict, Self> {
-        let Some((word, _)) = self.slot.word().next(self.number, channel) else {
-            return Err(self);
-        };
+    pub(crate) fn publish(self, channel: u16) -> Verdict {
+        let (word, _) = self.word.next(self.number, channel);
         let view = self.command.view;
-        let cdb = self.command.cdb();
         let data = Data {
             cmd: self.command.cmd.as_ptr(),
             sgl: self.sgl,
             sg_count: if self.mapped == 0 { 0 } else { view.sg_count },
             direction: view.direction.into(),
-            sent: Sent {
-                opcode: cdb.first().copied().unwrap_or(0),
-                vpd: cdb.get(1).is_some_and(|byte| byte & 1 != 0),
-                data_len: view.data_len,
-            },
+            sent: self.command.sent(),
         };
 
         // SAFETY: By the type invariants the command is ours, has this tag, and is what `data` says;
         // `self` is consumed.
         unsafe { self.slot.publish(word, data) };
-        Ok(Verdict(0))
+        Verdict(0)
     }
 
     /// Takes the data back from the device.

@@ -7,6 +7,7 @@ use kernel::{
     bindings::{device, scatterlist},
     ffi::{c_char, c_int, c_uint, c_void},
 };
+use storvsc_protocol::packet::MAX_CDB;
 
 /// `struct Scsi_Host`, seen as a whole only.
 #[repr(C)]
@@ -23,9 +24,8 @@ pub(super) struct scsi_device([u8; 0]);
 /// `struct hv_storvsc_shim_view`.
 #[repr(C)]
 pub(super) struct View {
-    pub(super) host_private: *mut c_void,
     pub(super) sgl: *mut scatterlist,
-    pub(super) cdb: *const u8,
+    pub(super) cdb: *const [u8; MAX_CDB],
     pub(super) data_len: u32,
     pub(super) sg_count: u32,
     pub(super) tag: u32,
@@ -68,7 +68,6 @@ extern "C" {
     pub(super) static hv_storvsc_shim_vcpus_per_sub_channel: c_int;
     pub(super) static hv_storvsc_shim_low_water: c_int;
 
-    pub(super) fn hv_storvsc_shim_view(host: *mut Scsi_Host, cmd: *mut scsi_cmnd, view: *mut View);
     pub(super) fn hv_storvsc_shim_done(cmd: *mut scsi_cmnd, result: c_int, resid: u32);
     pub(super) fn hv_storvsc_shim_sense(cmd: *mut scsi_cmnd, sense: *const u8, len: u32);
     pub(super) fn hv_storvsc_shim_unit(

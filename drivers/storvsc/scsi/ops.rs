@@ -7,9 +7,9 @@ use super::{
     ffi::{self, View},
     host::{Private, Unit},
 };
-use core::{mem::MaybeUninit, ptr::NonNull};
+use core::ptr::NonNull;
 use kernel::{
-    ffi::c_int,
+    ffi::{c_int, c_void},
     sync::{Arc, ArcBorrow},
 };
 use storvsc_protocol::{limits, HostByte, Outcome};
@@ -49,32 +49,24 @@ type Driver = crate::queue::Storvsc;
 ///
 /// `private` is the private part of a host of [`Driver`], which lives during `'a`.
 #[inline]
-unsafe fn private<'a>(private: *mut kernel::ffi::c_void) -> &'a Private<Driver> {
+unsafe fn private<'a>(private: *mut c_void) -> &'a Private<Driver> {
     // SAFETY: By the requirements of this function; it was initialised when the host was made.
     unsafe { &*private.cast() }
 }
 
 /// # Safety
 ///
-/// The midlayer calls this with a host of ours and a command of it that is being queued.
+/// The shim calls this with the private part of a host of ours, a command of that host which is being
+/// queued, and a view of the command.
 #[no_mangle]
 unsafe extern "C" fn hv_storvsc_rust_queue(
-    host: *mut ffi::Scsi_Host,
-    cmd: *mut ffi::scsi_cmnd,
+    host_private: *mut c_void,
+    cmd: NonNull<ffi::scsi_cmnd>,
+    view: &View,
 ) -> c_int {
-    let Some(cmd) = NonNull::new(cmd) else {
-        return ffi::DEVICE_BUSY;
-    };
-    let mut view = MaybeUninit::<View>::uninit();
-
-    // SAFETY: Both are valid; the function writes all of the view.
-    let view = unsafe {
-        ffi::hv_storvsc_shim_view(host, cmd.as_ptr(), view.as_mut_ptr());
-        view.assume_init_ref()
-    };
-    // SAFETY: The view names the private part of the host.
-    let private = unsafe { private(view.host_private) };
-    // SAFETY: The command is being queued, and the view was made of it.
+    // SAFETY: By the requirements of this function.
+    let private = unsafe { private(host_private) };
+    // SAFETY: By the requirements of this function.
     let mut command = Some(unsafe { Command::new(cmd, view) });
     let verdict = private
         .published

@@ -15,7 +15,7 @@ use kernel::{
 use storvsc_protocol::{
     outcome::{Outcome, Sent},
     packet::Address,
-    tags::{Answer, Word},
+    tags::{Answer, Word, MAX_SLOTS},
 };
 use vmbus::protocol::requests::BadId;
 
@@ -64,7 +64,7 @@ impl Slot {
     /// # Safety
     ///
     /// The caller owns the command that has this slot's tag, `data` describes it, and `word` is
-    /// [`Word::next`] of the present word, which is free. The caller no longer owns it afterwards.
+    /// the next one of the present word, which is free. The caller no longer owns it afterwards.
     #[inline]
     pub(super) unsafe fn publish(&self, word: Word, data: Data) {
         // SAFETY: The word is free and the caller holds the tag, so `data` is the caller's.
@@ -94,6 +94,9 @@ impl Slots {
     /// Slots for `queues` hardware queues of `depth` commands, whose data is mapped for `dev`.
     pub(crate) fn new(dev: ARef<device::Device>, queues: u32, depth: u32) -> Result<Self> {
         let count = queues.checked_mul(depth).ok_or(EOVERFLOW)?;
+        if count >= MAX_SLOTS {
+            return Err(EINVAL);
+        }
         let mut slots = KVVec::with_capacity(usize::try_from(count)?, GFP_KERNEL)?;
 
         for _ in 0..count {
@@ -148,19 +151,16 @@ impl Slots {
 
     /// Takes the command out of `slot` if its word is `expected`; returns the word otherwise.
     #[inline]
-    fn take_from(&self, slot: &Slot, expected: Word) -> Result<Completed<'_>, Word> {
+    fn take_from<'a>(&'a self, slot: &'a Slot, expected: Word) -> Result<Completed<'a>, Word> {
         // Acquire: the data was written before the word.
         //
         // INVARIANT: `expected` is in flight, so on success the command becomes ours.
         slot.word
             .cmpxchg(expected.0, expected.free().0, Acquire)
             .map_err(Word)?;
-        // SAFETY: By the invariants of `Slot` the data is ours until the command has ended, and
+        // INVARIANT: By the invariants of `Slot` the data is ours until the command has ended, and
         // describes it.
-        let data = unsafe { *slot.data.get() };
-
-        // INVARIANT: As just said.
-        Ok(Completed { data, slots: self })
+        Ok(Completed { slot, slots: self })
     }
 
     /// Takes every command in flight, of one channel or of all, and gives it to `end`. May take
@@ -190,19 +190,25 @@ impl Slots {
 ///
 /// # Invariants
 ///
-/// `data` describes a command that the midlayer waits for and that this object owns, and a mapping
-/// that still exists.
+/// The data in `slot` describes a command that the midlayer waits for and that this object owns, and
+/// a mapping that still exists. Nobody else accesses it before the command has ended.
 #[must_use = "the midlayer waits for the command"]
 pub(crate) struct Completed<'a> {
-    data: Data,
+    slot: &'a Slot,
     slots: &'a Slots,
 }
 
 impl Completed<'_> {
+    #[inline]
+    fn data(&self) -> &Data {
+        // SAFETY: By the type invariant nobody writes it while this object exists.
+        unsafe { &*self.slot.data.get() }
+    }
+
     /// What its result depends on.
     #[inline]
     pub(crate) fn sent(&self) -> Sent {
-        self.data.sent
+        self.data().sent
     }
 
     /// The logical unit that it is for.
@@ -211,7 +217,7 @@ impl Completed<'_> {
 
         // SAFETY: By the type invariant the command is valid; the rest points at our variables.
         unsafe {
-            ffi::hv_storvsc_shim_unit(self.data.cmd, &mut channel, &mut target, &mut lun);
+            ffi::hv_storvsc_shim_unit(self.data().cmd, &mut channel, &mut target, &mut lun);
         };
         Address {
             channel,
@@ -223,7 +229,8 @@ impl Completed<'_> {
     /// Ends it: its data is the midlayer's again. Any context but NMI.
     #[inline]
     pub(crate) fn finish(self, outcome: &Outcome, sense: &[u8]) {
-        let data = &self.data;
+        let data = self.data();
+        let cmd = data.cmd;
 
         if data.sg_count != 0 {
             // SAFETY: By the type invariant this is what was mapped, and it is still mapped.
@@ -234,11 +241,11 @@ impl Completed<'_> {
 
             // SAFETY: The command is valid and ours, so is its sense buffer; the function limits the
             // length to that of the buffer.
-            unsafe { ffi::hv_storvsc_shim_sense(data.cmd, sense.as_ptr(), len) };
+            unsafe { ffi::hv_storvsc_shim_sense(cmd, sense.as_ptr(), len) };
         }
         // SAFETY: By the type invariant the midlayer waits for the command, and it is ended once,
-        // since `self` is consumed.
-        unsafe { ffi::hv_storvsc_shim_done(data.cmd, outcome.result(), outcome.residual) };
+        // since `self` is consumed. Its slot is not looked at any more.
+        unsafe { ffi::hv_storvsc_shim_done(cmd, outcome.result(), outcome.residual) };
     }
 }
 

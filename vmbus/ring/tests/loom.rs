@@ -19,7 +19,7 @@ use loom::{
 };
 use std::sync::Arc;
 use vmbus_protocol::packet::PacketFlags;
-use vmbus_ring::{Field, Outgoing, Reader, RingMemory, SendError, WaitState, Writer};
+use vmbus_ring::{Copies, Field, Outgoing, Reader, RingMemory, SendError, WaitState, Writer};
 
 const LEN: usize = 64;
 
@@ -58,6 +58,8 @@ impl Memory {
 }
 
 impl RingMemory for Memory {
+    type Stretch<'a> = Copies<'a, Memory>;
+
     fn data_len(&self) -> u32 {
         LEN as u32
     }
@@ -89,6 +91,9 @@ impl RingMemory for Memory {
             self.cell(offset, index)
                 .with_mut(|cell| unsafe { (*cell).copy_from_slice(chunk) });
         }
+    }
+    fn stretch(&self, offset: u32, len: u32) -> Self::Stretch<'_> {
+        Copies::new(self, offset, len)
     }
 }
 

@@ -9,9 +9,10 @@ use fake_host::{
     ring::{Consumer, Producer},
 };
 use proptest::prelude::*;
-use std::collections::VecDeque;
+use std::{collections::VecDeque, iter};
 use vmbus_protocol::packet::{GpaDirectHeader, GpaRange, PacketFlags, PacketType, PageBuffer};
 use vmbus_ring::{Field, Outgoing, PagePacket, Reader, SendError, Writer};
+use zerocopy::little_endian::U64;
 use zerocopy::IntoBytes;
 
 fn inband<'a>(id: u64, payload: &'a [&'a [u8]]) -> Outgoing<'a> {
@@ -119,12 +120,14 @@ fn failed_or_dropped_batches_leave_no_trace() {
     assert!(host.pop().is_none());
 }
 
-fn page_packet(len: u32, offset: u32) -> PagePacket<'static> {
+const PAYLOAD: [U64; 8] = [U64::from_bytes([0xab; 8]); 8];
+
+fn page_packet(len: u32, offset: u32) -> PagePacket<'static, 8> {
     PagePacket {
         flags: PacketFlags::COMPLETION_REQUESTED,
         transaction_id: 5,
         range: GpaRange::new(len, offset),
-        payload: &[0xab; 64],
+        payload: &PAYLOAD,
     }
 }
 
@@ -142,9 +145,15 @@ fn page_numbers_go_straight_into_the_ring() {
         (131_072, 4095, 33),
     ] {
         let mut batch = writer.batch();
-        let numbers = (0..pages).map(|page| 0x1234_5678_0000 + page);
+        let first = 0x1234_5678_0000;
+        let numbers = first..first + pages;
+        let runs = [
+            first..first + 1,
+            first + 1..first + 1,
+            first + 1..first + pages,
+        ];
         batch
-            .push_pages(&page_packet(len, offset), numbers.clone())
+            .push_pages(&page_packet(len, offset), runs.into_iter())
             .unwrap();
         let sent = batch.commit();
         assert_eq!(u64::from(sent.bytes), 16 + 8 + 8 + 8 * pages + 64 + 8);
@@ -166,15 +175,15 @@ fn wrong_numbers_of_pages_leave_no_trace() {
     let mut writer = Writer::new(&ring).unwrap();
     let mut batch = writer.batch();
     batch.push(&inband(1, &[])).unwrap();
-    for pages in [0, 1, 3, 1000] {
+    for pages in [0, 1, 3, 1000, u64::MAX] {
         assert_eq!(
-            batch.push_pages(&page_packet(8192, 0), 0..pages),
+            batch.push_pages(&page_packet(8192, 0), iter::once(0..pages)),
             Err(SendError::PageCount { expected: 2 })
         );
     }
     // The largest range that can be expressed is far too large for a packet.
     assert_eq!(
-        batch.push_pages(&page_packet(u32::MAX, u32::MAX), 0..),
+        batch.push_pages(&page_packet(u32::MAX, u32::MAX), iter::repeat(0..9)),
         Err(SendError::TooLarge)
     );
     assert_eq!(batch.commit().bytes, 24);

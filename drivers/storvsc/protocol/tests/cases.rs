@@ -7,7 +7,7 @@ use storvsc_protocol::{
     init::{is_init_id, Init, InitError, State, Step},
     limits::{depth, ring_bytes, transfer, DepthInput, MAX_DEPTH},
     outcome::{outcome, Followup, HostByte, Sent},
-    packet::{Address, Direction, Execute, Operation, Packet, Request, Version, BODY_LEN},
+    packet::{Address, Cdb, Direction, Execute, Operation, Packet, Request, Version, BODY_LEN},
     tags::{Answer, Word},
 };
 use vmbus_protocol::requests::BadId;
@@ -148,14 +148,14 @@ fn s01_unsolicited_packets() {
 #[test]
 fn s01_repeated_and_foreign_ids() {
     let mut word = Word::UNUSED;
-    let (sent, id) = word.next(7, 2).unwrap();
+    let (sent, id) = word.as_free().unwrap().next(7, 2);
     // Not sent yet: nothing is in flight.
     let early = Answer::parse(id, 2).unwrap();
     assert_ne!(word, early.expected);
     assert_eq!(early.refusal(word), BadId::NotPending);
     word = sent;
     // In use: not to be used again.
-    assert_eq!(word.next(7, 2), None);
+    assert_eq!(word.as_free(), None);
     // On another channel, or with another generation.
     assert_ne!(Answer::parse(id, 1).unwrap().expected, word);
     assert_ne!(Answer::parse(id + (1 << 32), 2).unwrap().expected, word);
@@ -166,7 +166,7 @@ fn s01_repeated_and_foreign_ids() {
     // The same answer again, before and after the tag is in use again.
     assert_ne!(answer.expected, word);
     assert_eq!(answer.refusal(word), BadId::NotPending);
-    let (again, other) = word.next(7, 2).unwrap();
+    let (again, other) = word.as_free().unwrap().next(7, 2);
     assert_ne!(id, other);
     assert_ne!(answer.expected, again);
     assert_eq!(answer.refusal(again), BadId::Stale);
@@ -202,6 +202,9 @@ fn s02_depth_of_the_queues() {
 
 #[test]
 fn s04_a_command_without_data() {
+    // Behind its end a command block may hold what was there before.
+    let mut cdb = [0xee; 16];
+    cdb[..6].fill(0);
     let packet = Execute::new(&Request {
         address: Address {
             channel: 3,
@@ -209,7 +212,7 @@ fn s04_a_command_without_data() {
             lun: 254,
         },
         port: 9,
-        cdb: &[0; 6],
+        cdb: Cdb::new(cdb, 6),
         direction: Direction::None,
         data_len: 0,
         tagged: false,
@@ -231,9 +234,10 @@ fn a_tagged_read() {
             lun: 1,
         },
         port: 0,
-        cdb: &[
-            READ_10, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17,
-        ],
+        cdb: Cdb::new(
+            [READ_10, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
+            0xff,
+        ),
         direction: Direction::Read,
         data_len: 4096,
         tagged: true,
