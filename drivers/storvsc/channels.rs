@@ -30,7 +30,7 @@ pub(crate) fn config(shared: &Shared) -> ChannelConfig<'static> {
         recv_bytes: bytes,
         max_packet: MAX_PACKET,
         user_data: &[0; 24],
-        context: Context::Softirq,
+        context: Context::Interrupt,
         mode: ReadMode::Batched,
         max_requests: 0,
     }

@@ -22,7 +22,7 @@ pub(crate) use target::{evacuate, retarget};
 use crate::{
     abstractions::{workqueue, Shown},
     bus::NewDevice,
-    connection::{Connection, Doorbells},
+    connection::{Connection, Doorbells, CONNECTION},
     hv,
     memory::RingMap,
 };
@@ -75,8 +75,8 @@ pub(crate) struct Channel {
     ring_full: Atomic<u64>,
     /// Packets that were dropped because something was wrong with them.
     dropped: Atomic<u64>,
-    /// Handlers run in softirq context instead of a work queue.
-    softirq: Atomic<bool>,
+    /// Where the handler runs: a [`Context`].
+    context: Atomic<u32>,
     /// The host took the channel back, or broke its rings: nothing may be sent any more.
     dead: Atomic<bool>,
     #[pin]
@@ -150,7 +150,7 @@ impl Channel {
                 doorbell_owed: Atomic::new(false),
                 ring_full: Atomic::new(0),
                 dropped: Atomic::new(0),
-                softirq: Atomic::new(false),
+                context: Atomic::new(Context::Process as u32),
                 dead: Atomic::new(false),
                 life <- new_spinlock!(ChannelLife::new()),
                 tx <- new_spinlock_irq!(None),
@@ -232,27 +232,33 @@ impl Channel {
         Ok(ChannelStats { outgoing, incoming })
     }
 
-    /// Queues the handling of an event. Runs in the interrupt of the CPU that the host chose.
+    /// Handles an event, or has it handled. Runs in the interrupt of the CPU that the host chose.
     #[inline]
-    pub(crate) fn on_event(self: &Arc<Self>, connection: &Connection) {
+    pub(crate) fn on_event(self: Arc<Self>, connection: &Connection) {
         self.interrupts.fetch_add(1u64, Relaxed);
-        self.schedule(connection);
+        if self.context.load(Relaxed) == Context::Interrupt as u32 {
+            receive::run_in_interrupt(self);
+        } else {
+            self.schedule(connection);
+        }
     }
 
     /// Queues the work that drains the incoming ring. Any context but NMI.
-    #[inline]
-    fn schedule(self: &Arc<Self>, connection: &Connection) {
+    fn schedule(self: Arc<Self>, connection: &Connection) {
         let cpu = CpuId::current();
 
         // An item that is queued already will see this event too.
-        if self.softirq.load(Relaxed) {
-            let _ = workqueue::system_bh_enqueue_on::<_, EVENT>(cpu, self.clone());
+        if self.context.load(Relaxed) == Context::Process as u32 {
+            let _ = connection.queues.channels.enqueue_on::<_, EVENT>(cpu, self);
         } else {
-            let _ = connection
-                .queues
-                .channels
-                .enqueue_on::<_, EVENT>(cpu, self.clone());
+            let _ = workqueue::system_bh_enqueue_on::<_, EVENT>(cpu, self);
         }
+    }
+
+    /// As [`Self::schedule`], for who does not have the connection at hand.
+    #[cold]
+    fn schedule_again(self: Arc<Self>) {
+        CONNECTION.with(|connection| self.schedule(&connection));
     }
 
     /// Rings the host's doorbell of this channel. Any context.

@@ -148,8 +148,8 @@ impl<'bound> OpenChannel<'bound> {
         })?;
 
         channel
-            .softirq
-            .store(config.context == Context::Softirq, Relaxed);
+            .context
+            .store(config.context.possible() as u32, Relaxed);
         *channel.tx.lock() = Some(transmitter);
         *channel.rx.lock() = Some(receiver);
         *channel.rx_view.lock() = Some(view);

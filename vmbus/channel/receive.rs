@@ -3,7 +3,7 @@
 //! Receiving packets from the host.
 
 use super::{Channel, ChannelConfig, Sender};
-use crate::{abstractions::Shown, connection::CONNECTION, memory::RingMap};
+use crate::{abstractions::Shown, memory::RingMap};
 use kernel::{
     prelude::*,
     sync::{atomic::Relaxed, Arc},
@@ -12,14 +12,31 @@ use vmbus_ring::{Packet, Reader};
 
 /// Packets that one run of the work takes before it lets others run.
 const PACKETS_PER_RUN: usize = 256;
+/// Packets that an interrupt takes; the work goes on from there.
+const PACKETS_PER_INTERRUPT: usize = 64;
 
 /// Where a channel's handler runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Context {
     /// On a work queue: the handler may sleep.
-    Process,
+    Process = 0,
     /// In softirq context: lower latency, must not sleep.
-    Softirq,
+    Softirq = 1,
+    /// In the interrupt itself, and after many packets in softirq context: lowest latency, must be
+    /// short. The handler must not sleep, and takes only locks that disable interrupts. With
+    /// `CONFIG_PREEMPT_RT` such locks may not be taken in interrupts: then as `Softirq`.
+    Interrupt = 2,
+}
+
+impl Context {
+    /// What the kernel allows of it.
+    pub(super) const fn possible(self) -> Self {
+        match self {
+            Self::Interrupt if cfg!(CONFIG_PREEMPT_RT) => Self::Softirq,
+            other => other,
+        }
+    }
 }
 
 /// Whether the host interrupts while packets are being handled.
@@ -93,8 +110,11 @@ pub(super) enum Drained {
 ///
 /// One call through this table for each run of packets; inside of it the handler is known.
 pub(super) trait Drain: Send {
-    /// Takes packets until the ring is empty or it is time to let others run.
-    fn drain(&mut self, sender: &Sender) -> Drained;
+    /// Takes packets until the ring is empty, or `budget` packets.
+    fn drain(&mut self, sender: &Sender, budget: usize) -> Drained;
+
+    /// Whether there are packets, now.
+    fn has_data(&self) -> bool;
 }
 
 pub(super) struct Receiver<H: Handler> {
@@ -148,11 +168,14 @@ impl<H: Handler> Receiver<H> {
 }
 
 impl<H: Handler> Drain for Receiver<H> {
-    fn drain(&mut self, sender: &Sender) -> Drained {
+    fn has_data(&self) -> bool {
+        self.reader.has_data()
+    }
+
+    fn drain(&mut self, sender: &Sender, mut budget: usize) -> Drained {
         if self.reader.is_broken() {
             return Drained::Empty;
         }
-        let mut budget = PACKETS_PER_RUN;
 
         loop {
             if self.mode == ReadMode::Batched {
@@ -189,13 +212,36 @@ pub(super) fn run(channel: Arc<Channel>) {
         return;
     };
     let sender = Sender(channel);
-    let drained = receiver.drain(&sender);
+    let drained = receiver.drain(&sender, PACKETS_PER_RUN);
     let channel = sender.0;
+    // An interrupt that came when the receiver was not there has left its packets to this work.
+    let missed = {
+        let mut rx = channel.rx.lock();
 
-    *channel.rx.lock() = Some(receiver);
+        let receiver = rx.insert(receiver);
+
+        channel.context.load(Relaxed) == Context::Interrupt as u32 && receiver.has_data()
+    };
+
+    if missed || matches!(drained, Drained::More) {
+        channel.schedule_again();
+    }
+}
+
+/// Handles an event of a channel in its interrupt.
+pub(super) fn run_in_interrupt(channel: Arc<Channel>) {
+    let sender = Sender(channel);
+    let drained = {
+        let mut rx = sender.0.rx.lock();
+        // It is not there while the channel is closed, or the work is at it.
+        let Some(receiver) = &mut *rx else {
+            return;
+        };
+
+        receiver.drain(&sender, PACKETS_PER_INTERRUPT)
+    };
+
     if let Drained::More = drained {
-        if let Some(connection) = CONNECTION.get() {
-            channel.schedule(&connection);
-        }
+        sender.0.schedule_again();
     }
 }
