@@ -10,6 +10,7 @@
 #include <linux/dma-mapping.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/scatterlist.h>
 #include <linux/topology.h>
 #include <scsi/scsi.h>
 #include <scsi/scsi_cmnd.h>
@@ -68,8 +69,9 @@ static enum scsi_qc_status queue_command(struct Scsi_Host *host, struct scsi_cmn
 {
 	const struct request *rq = scsi_cmd_to_rq(cmd);
 	const struct scsi_device *sdev = cmd->device;
-	const struct hv_storvsc_shim_view view = {
-		.sgl = scsi_sglist(cmd),
+	struct scatterlist *sgl = scsi_sglist(cmd);
+	struct hv_storvsc_shim_view view = {
+		.sgl = sgl,
 		.cdb = cmd->cmnd,
 		.data_len = scsi_bufflen(cmd),
 		.sg_count = scsi_sg_count(cmd),
@@ -84,6 +86,11 @@ static enum scsi_qc_status queue_command(struct Scsi_Host *host, struct scsi_cmn
 		.last = cmd->flags & SCMD_LAST,
 		.from_eh = cmd->submitter != SUBMITTED_BY_BLOCK_LAYER,
 	};
+
+	if (view.sg_count) {
+		view.first = sg_phys(sgl);
+		view.first_len = sgl->length;
+	}
 
 	/* The command block is read as a whole, whatever the command's length. */
 	BUILD_BUG_ON(sizeof(cmd->cmnd) < HV_STORVSC_SHIM_CDB);

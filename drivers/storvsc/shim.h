@@ -23,7 +23,10 @@ extern int hv_storvsc_shim_low_water;
 /* What queuing a command needs to know of it. */
 struct hv_storvsc_shim_view {
 	struct scatterlist *sgl;
+	/* The first entry of the list: address and bytes. */
+	phys_addr_t first;
 	const u8 *cdb;
+	u32 first_len;
 	u32 data_len;
 	u32 sg_count;
 	u32 tag;

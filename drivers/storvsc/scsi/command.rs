@@ -4,10 +4,11 @@
 
 use super::{
     ffi::{self, View},
-    slots::{unmap, Data, Slot, Slots},
+    mapping::{Mapping, Pieces, Refused, FROM_DEVICE, NO_DATA, TO_DEVICE},
+    slots::{Data, Slot, Slots},
 };
-use core::{marker::PhantomData, ptr::NonNull};
-use kernel::{bindings, ffi::c_int};
+use core::ptr::NonNull;
+use kernel::ffi::c_int;
 use storvsc_protocol::{
     outcome::{Outcome, Sent},
     packet::{Address, Cdb, Direction},
@@ -19,11 +20,6 @@ use storvsc_protocol::{
 #[must_use]
 pub(crate) struct Verdict(pub(super) c_int);
 
-/// Values of `enum dma_data_direction`.
-const TO_DEVICE: u8 = bindings::dma_data_direction::DMA_TO_DEVICE.0 as u8;
-const FROM_DEVICE: u8 = bindings::dma_data_direction::DMA_FROM_DEVICE.0 as u8;
-const NO_DATA: u8 = bindings::dma_data_direction::DMA_NONE.0 as u8;
-
 /// A command that the midlayer gave to the driver.
 ///
 /// # Invariants
@@ -33,15 +29,6 @@ const NO_DATA: u8 = bindings::dma_data_direction::DMA_NONE.0 as u8;
 pub(crate) struct Command<'a> {
     cmd: NonNull<ffi::scsi_cmnd>,
     view: &'a View,
-}
-
-/// Why a command was not mapped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Refused {
-    /// No resources now.
-    Busy,
-    /// It makes no sense.
-    Invalid,
 }
 
 impl<'a> Command<'a> {
@@ -149,46 +136,17 @@ impl<'a> Command<'a> {
         let Some(word) = slot.word().as_free() else {
             return Err((self, Refused::Busy));
         };
-        let mut sgl = view.sgl;
-        let mut mapped = 0;
+        // SAFETY: The device is valid. By the type invariant the command is ours, and it is not ended
+        // while it is mapped.
+        let mapping = match unsafe { Mapping::new(slots.raw_device(), view) } {
+            Ok(mapping) => mapping,
+            Err(why) => return Err((self, why)),
+        };
 
-        if view.sg_count != 0 {
-            if view.direction != TO_DEVICE && view.direction != FROM_DEVICE {
-                return Err((self, Refused::Invalid));
-            }
-            if view.from_eh {
-                // Its list is on the stack of the error handler, which may stop waiting.
-                if view.sg_count != 1 {
-                    return Err((self, Refused::Invalid));
-                }
-                // SAFETY: The slot is free and we hold its tag, so the copy is ours; the list has an
-                // entry.
-                unsafe { *slot.eh_sg() = *sgl };
-                sgl = slot.eh_sg();
-            }
-            // SAFETY: The device is valid; the list has as many entries and stays until the command
-            // has ended, by which time it is no longer mapped.
-            mapped = unsafe {
-                bindings::dma_map_sg_attrs(
-                    slots.raw_device(),
-                    sgl,
-                    view.sg_count as c_int,
-                    bindings::dma_data_direction(view.direction.into()),
-                    0,
-                )
-            };
-            if mapped == 0 {
-                return Err((self, Refused::Busy));
-            }
-        } else if view.data_len != 0 {
-            return Err((self, Refused::Invalid));
-        }
-        // INVARIANT: The slot is that of the command's tag and free; the list was just mapped, or
-        // there is none.
+        // INVARIANT: The slot is that of the command's tag and free; the data was just mapped.
         Ok(Mapped {
             command: self,
-            sgl,
-            mapped,
+            mapping,
             slot,
             word,
             number,
@@ -201,14 +159,12 @@ impl<'a> Command<'a> {
 ///
 /// # Invariants
 ///
-/// `slot` is that of the command's tag in `slots`, and free; `word` is what it holds. `sgl` is mapped for the device of
-/// `slots` with the command's number of entries and direction, and has `mapped` mapped pieces, if the
-/// command has data.
+/// `slot` is that of the command's tag in `slots`, and free; `word` is what it holds. `mapping` is
+/// that of the command's data, for the device of `slots`.
 #[must_use = "the midlayer waits for the command"]
 pub(crate) struct Mapped<'a> {
     command: Command<'a>,
-    sgl: *mut bindings::scatterlist,
-    mapped: u32,
+    mapping: Mapping,
     slot: &'a Slot,
     word: FreeWord,
     number: u32,
@@ -225,7 +181,11 @@ impl<'a> Mapped<'a> {
     /// Where the data starts in its first page, in bytes.
     #[inline]
     pub(crate) fn page_offset(&self) -> u32 {
-        let first = self.pieces().next().map_or(0, |(address, _)| address);
+        let first = self
+            .mapping
+            .pieces()
+            .next()
+            .map_or(0, |(address, _)| address);
 
         (first % u64::from(storvsc_protocol::HV_PAGE_SIZE)) as u32
     }
@@ -233,17 +193,7 @@ impl<'a> Mapped<'a> {
     /// The numbers of its pages.
     #[inline]
     pub(crate) fn pages(&self) -> Pages<Pieces<'_>> {
-        Pages::new(self.pieces(), self.data_len())
-    }
-
-    #[inline]
-    fn pieces(&self) -> Pieces<'_> {
-        // INVARIANT: By the type invariant.
-        Pieces {
-            next: self.sgl,
-            left: self.mapped,
-            _command: PhantomData,
-        }
+        Pages::new(self.mapping.pieces(), self.data_len())
     }
 
     /// The transaction id with which it goes out on `channel`.
@@ -258,12 +208,9 @@ impl<'a> Mapped<'a> {
     #[inline]
     pub(crate) fn publish(self, channel: u16) -> Verdict {
         let (word, _) = self.word.next(self.number, channel);
-        let view = self.command.view;
         let data = Data {
             cmd: self.command.cmd.as_ptr(),
-            sgl: self.sgl,
-            sg_count: if self.mapped == 0 { 0 } else { view.sg_count },
-            direction: view.direction.into(),
+            mapping: self.mapping,
             sent: self.command.sent(),
         };
 
@@ -275,42 +222,8 @@ impl<'a> Mapped<'a> {
 
     /// Takes the data back from the device.
     pub(crate) fn unmap(self) -> Command<'a> {
-        let view = self.command.view;
-
-        if self.mapped != 0 {
-            // SAFETY: By the type invariant the list is mapped with these arguments.
-            unsafe { unmap(self.slots, self.sgl, view.sg_count, view.direction.into()) };
-        }
+        // SAFETY: By the type invariant; `self` is consumed.
+        unsafe { self.mapping.unmap(self.slots.raw_device()) };
         self.command
-    }
-}
-
-/// The mapped pieces of a command's data: bus address and length in bytes.
-///
-/// # Invariants
-///
-/// `next` is a mapped scatter list with at least `left` pieces, if that is not 0.
-pub(crate) struct Pieces<'a> {
-    next: *mut bindings::scatterlist,
-    left: u32,
-    _command: PhantomData<&'a View>,
-}
-
-impl Iterator for Pieces<'_> {
-    type Item = (u64, u32);
-
-    #[inline]
-    fn next(&mut self) -> Option<(u64, u32)> {
-        self.left = self.left.checked_sub(1)?;
-        // SAFETY: By the type invariant there is an entry.
-        let piece = unsafe { ((*self.next).dma_address, (*self.next).dma_length) };
-
-        if self.left != 0 {
-            // INVARIANT: There is another entry.
-            //
-            // SAFETY: `next` is a valid entry.
-            self.next = unsafe { bindings::sg_next(self.next) };
-        }
-        Some(piece)
     }
 }

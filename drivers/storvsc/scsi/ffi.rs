@@ -4,7 +4,7 @@
 //! midlayer, whose headers it does not cover.
 
 use kernel::{
-    bindings::{device, scatterlist},
+    bindings::{device, phys_addr_t, scatterlist},
     ffi::{c_char, c_int, c_uint, c_void},
 };
 use storvsc_protocol::packet::MAX_CDB;
@@ -25,7 +25,9 @@ pub(super) struct scsi_device([u8; 0]);
 #[repr(C)]
 pub(super) struct View {
     pub(super) sgl: *mut scatterlist,
+    pub(super) first: phys_addr_t,
     pub(super) cdb: *const [u8; MAX_CDB],
+    pub(super) first_len: u32,
     pub(super) data_len: u32,
     pub(super) sg_count: u32,
     pub(super) tag: u32,

@@ -23,6 +23,7 @@
 //! find nothing, and so does one that is on its way when the command is taken for another reason.
 //!
 //!  * [`command`]: commands before they are published;
+//!  * [`mapping`]: their data, as the device sees it;
 //!  * [`slots`]: commands in flight, and their end;
 //!  * [`host`]: the host's life, scanning, and its logical units;
 //!  * [`ops`]: the callbacks;
@@ -31,13 +32,15 @@
 mod command;
 mod ffi;
 mod host;
+mod mapping;
 mod ops;
 mod params;
 mod slots;
 
 pub(crate) use self::{
-    command::{Command, Mapped, Refused, Verdict},
+    command::{Command, Mapped, Verdict},
     host::{Host, Limits, Unit},
+    mapping::Refused,
     ops::Operations,
     params::{cpus_online, cpus_present, node_of, Parameters},
     slots::Slots,

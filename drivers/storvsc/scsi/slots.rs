@@ -2,7 +2,7 @@
 
 //! Commands that are with the host.
 
-use super::ffi;
+use super::{ffi, mapping::Mapping};
 use core::{cell::UnsafeCell, ptr};
 use kernel::{
     bindings, device,
@@ -23,12 +23,9 @@ use vmbus::protocol::requests::BadId;
 #[derive(Clone, Copy)]
 pub(super) struct Data {
     pub(super) cmd: *mut ffi::scsi_cmnd,
-    /// The scatter list as it was mapped; not looked up again, since error handling gives a command
-    /// another one for a while.
-    pub(super) sgl: *mut bindings::scatterlist,
-    /// Entries that were mapped; 0 when there is no data.
-    pub(super) sg_count: u32,
-    pub(super) direction: i32,
+    /// As it was mapped; not looked up again, since error handling gives a command another scatter
+    /// list for a while.
+    pub(super) mapping: Mapping,
     pub(super) sent: Sent,
 }
 
@@ -36,15 +33,13 @@ pub(super) struct Data {
 ///
 /// # Invariants
 ///
-/// - `word` is a [`Word`]. While it is free, `data` and `eh_sg` belong to who holds the tag of this
-///   slot, that is the owner of the command; while it is in flight, they belong to nobody and `data`
-///   describes a command that the midlayer waits for.
+/// - `word` is a [`Word`]. While it is free, `data` belongs to who holds the tag of this slot, that is
+///   the owner of the command; while it is in flight, it belongs to nobody and describes a command
+///   that the midlayer waits for.
 /// - Whoever turns the word from in flight to free becomes the owner of that command.
 pub(super) struct Slot {
     word: Atomic<u64>,
     data: UnsafeCell<Data>,
-    /// Copy of a scatter list of error handling, which has its own on a stack.
-    eh_sg: UnsafeCell<bindings::scatterlist>,
 }
 
 impl Slot {
@@ -52,11 +47,6 @@ impl Slot {
     #[inline]
     pub(super) fn word(&self) -> Word {
         Word(self.word.load(Relaxed))
-    }
-
-    /// Where a scatter list can be kept for as long as the command is in flight.
-    pub(super) fn eh_sg(&self) -> *mut bindings::scatterlist {
-        self.eh_sg.get()
     }
 
     /// Hands the command over.
@@ -105,16 +95,13 @@ impl Slots {
                 word: Atomic::new(Word::UNUSED.0),
                 data: UnsafeCell::new(Data {
                     cmd: ptr::null_mut(),
-                    sgl: ptr::null_mut(),
-                    sg_count: 0,
-                    direction: 0,
+                    mapping: Mapping::none(),
                     sent: Sent {
                         opcode: 0,
                         vpd: false,
                         data_len: 0,
                     },
                 }),
-                eh_sg: UnsafeCell::new(bindings::scatterlist::default()),
             };
 
             slots.push(slot, GFP_KERNEL)?;
@@ -232,10 +219,8 @@ impl Completed<'_> {
         let data = self.data();
         let cmd = data.cmd;
 
-        if data.sg_count != 0 {
-            // SAFETY: By the type invariant this is what was mapped, and it is still mapped.
-            unsafe { unmap(self.slots, data.sgl, data.sg_count, data.direction) };
-        }
+        // SAFETY: By the type invariant it is still mapped, for the device of the slots.
+        unsafe { data.mapping.unmap(self.slots.raw_device()) };
         if outcome.sense {
             let len = u32::try_from(sense.len()).unwrap_or(0);
 
@@ -247,28 +232,4 @@ impl Completed<'_> {
         // since `self` is consumed. Its slot is not looked at any more.
         unsafe { ffi::hv_storvsc_shim_done(cmd, outcome.result(), outcome.residual) };
     }
-}
-
-/// Ends the mapping of a scatter list.
-///
-/// # Safety
-///
-/// The list is mapped for the device of `slots` with these arguments, and is valid.
-#[inline]
-pub(super) unsafe fn unmap(
-    slots: &Slots,
-    sgl: *mut bindings::scatterlist,
-    count: u32,
-    direction: i32,
-) {
-    // SAFETY: By the requirements of this function.
-    unsafe {
-        bindings::dma_unmap_sg_attrs(
-            slots.raw_device(),
-            sgl,
-            count as kernel::ffi::c_int,
-            bindings::dma_data_direction(direction),
-            0,
-        );
-    };
 }
