@@ -226,14 +226,22 @@ impl Vm {
         }
     }
 
-    /// The kernel's log.
+    /// The kernel's log: all of it from process 1 on, of the boot only what is about Hyper-V.
     pub(crate) fn dmesg(&self) -> Result<String> {
-        self.exec(&["dmesg"])
+        self.log("dmesg")
     }
 
-    /// The kernel log, with `<level>` in front of each line.
+    /// The same, with `<level>` in front of each line.
     pub(crate) fn raw_dmesg(&self) -> Result<String> {
-        self.exec(&["dmesg", "-r"])
+        self.log("dmesg -r")
+    }
+
+    /// The whole log takes the control port of a nested guest ten seconds.
+    fn log(&self, command: &str) -> Result<String> {
+        const FILTER: &str =
+            "NR == 1 { all = !/Linux version/ } /Run .* as init process/ { all = 1 } \
+                              all || /hv_|Hyper-V/";
+        self.exec(&["sh", "-c", &format!("{command} | busybox awk '{FILTER}'")])
     }
 
     /// A shell on the console, until it ends.
