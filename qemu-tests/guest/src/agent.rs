@@ -6,7 +6,7 @@
 //! however early it says it.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -152,8 +152,14 @@ fn make_files(files: &[NewFile], folder: &Path) -> Result<()> {
     for new in files {
         let path = folder.join(&new.name);
         let mut file = File::create(&path).with_context(|| path.display().to_string())?;
-        file.write_all(new.text.as_bytes())?;
-        file.set_len(new.size.max(new.text.len() as u64))?;
+        let len = if let Some(from) = &new.from {
+            let mut from = File::open(from).with_context(|| from.clone())?;
+            io::copy(&mut from, &mut file)?
+        } else {
+            file.write_all(new.text.as_bytes())?;
+            new.text.len() as u64
+        };
+        file.set_len(new.size.max(len))?;
     }
     Ok(())
 }
@@ -240,4 +246,30 @@ fn watch(child: Arc<Mutex<Child>>, carriers: Vec<JoinHandle<()>>, out: Out) -> J
         };
         let _ = tell(&out, &event);
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_begin_as_texts_or_copies() {
+        let folder = std::env::temp_dir().join(format!("vmbus-agent-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let new = |name: &str, from: Option<String>, size| NewFile {
+            name: name.into(),
+            from,
+            text: "text".into(),
+            size,
+        };
+        let text = folder.join("text").to_string_lossy().into_owned();
+        let files = [new("text", None, 6), new("copy", Some(text), 0)];
+        make_files(&files, &folder).unwrap();
+        for name in ["text", "copy"] {
+            assert_eq!(fs::read(folder.join(name)).unwrap(), b"text\0\0");
+        }
+        let missing = folder.join("missing").to_string_lossy().into_owned();
+        assert!(make_files(&[new("copy", Some(missing), 0)], &folder).is_err());
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

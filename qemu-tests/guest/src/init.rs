@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -18,24 +18,29 @@ use crate::{system, uevent};
 
 const CONTROL: &str = "/dev/ttyS1";
 const CONSOLE: &str = "/dev/ttyS0";
+/// This program on a root disk.
+const INIT: &str = "/sbin/init";
 
-/// Runs until the machine ends.
-pub fn main() -> ! {
-    if let Err(e) = serve() {
+/// Runs until the machine ends. The argument is the number of the request that led here from an
+/// initramfs; the kernel gives none that is a number.
+pub fn main(argument: Option<&str>) -> ! {
+    if let Err(e) = serve(argument.and_then(|a| a.parse().ok())) {
         eprintln!("init: {e:#}");
     }
     system::power_off()
 }
 
-fn serve() -> Result<()> {
-    system::mount_usual("")?;
-    system::mount_at(
-        "debugfs",
-        "/sys/kernel/debug",
-        "debugfs",
-        MsFlags::empty(),
-        "",
-    )?;
+fn serve(unanswered: Option<u64>) -> Result<()> {
+    if unanswered.is_none() {
+        system::mount_usual("")?;
+        system::mount_at(
+            "debugfs",
+            "/sys/kernel/debug",
+            "debugfs",
+            MsFlags::empty(),
+            "",
+        )?;
+    }
     std::env::set_var("PATH", "/bin:/sbin:/usr/bin:/usr/sbin");
     std::env::set_var("HOME", "/");
 
@@ -46,7 +51,7 @@ fn serve() -> Result<()> {
         .context(CONTROL)?;
     system::make_raw(&port)?;
     let replies = Arc::new(Mutex::new(port.try_clone()?));
-    send(&replies, 0, GuestReply::Done)?;
+    send(&replies, unanswered.unwrap_or(0), GuestReply::Done)?;
 
     for line in BufReader::new(port).lines() {
         let line = line?;
@@ -60,7 +65,7 @@ fn serve() -> Result<()> {
         // A request may hang in the kernel; the next one must still be served.
         let replies = Arc::clone(&replies);
         thread::spawn(move || {
-            let reply = perform(ask.body).unwrap_or_else(|e| GuestReply::Error {
+            let reply = perform(ask.id, ask.body).unwrap_or_else(|e| GuestReply::Error {
                 errno: e
                     .downcast_ref::<io::Error>()
                     .and_then(io::Error::raw_os_error),
@@ -84,7 +89,7 @@ fn send(port: &Mutex<File>, id: u64, body: GuestReply) -> Result<()> {
     Ok(())
 }
 
-fn perform(ask: GuestRequest) -> Result<GuestReply> {
+fn perform(id: u64, ask: GuestRequest) -> Result<GuestReply> {
     Ok(match ask {
         GuestRequest::Ping => GuestReply::Done,
         GuestRequest::Exec { argv } => exec(&argv)?,
@@ -116,6 +121,11 @@ fn perform(ask: GuestRequest) -> Result<GuestReply> {
         GuestRequest::Autoload => {
             uevent::autoload()?;
             GuestReply::Done
+        }
+        GuestRequest::EnterRoot { device } => {
+            system::enter_root(&device)?;
+            let error = Command::new(INIT).arg(id.to_string()).exec();
+            return Err(error).context(INIT);
         }
         GuestRequest::Shell => shell()?,
     })

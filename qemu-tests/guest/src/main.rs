@@ -10,7 +10,7 @@ fn main() -> Result<()> {
     let mut args = std::env::args();
     let name = args.next().unwrap_or_default();
     match Path::new(&name).file_name().and_then(|n| n.to_str()) {
-        Some("init") => vmbus_guest::init::main(),
+        Some("init") => vmbus_guest::init::main(args.next().as_deref()),
         Some("level1") => vmbus_guest::level1::main(),
         Some("vmbus_guest") if args.next().as_deref() == Some("agent") => {
             let socket = args.next().unwrap_or_default();

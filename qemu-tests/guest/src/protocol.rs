@@ -46,6 +46,12 @@ pub enum GuestRequest {
     /// Load modules for the devices there are, and from now on for those that
     /// come, as udev does.
     Autoload,
+    /// Make the ext4 file system of a disk the root, and go on with the `/sbin/init` that is on it,
+    /// which gives the answer. The initramfs, and with it [`Self::Autoload`], ends there.
+    EnterRoot {
+        /// The disk's device file.
+        device: String,
+    },
     /// An interactive shell on the console, until it ends.
     Shell,
 }
@@ -116,7 +122,9 @@ pub enum AgentRequest {
 pub struct NewFile {
     /// Its name.
     pub name: String,
-    /// What is in it at the beginning.
+    /// The file whose copy it begins as, if there is one.
+    pub from: Option<String>,
+    /// What is in it at the beginning otherwise.
     pub text: String,
     /// Its size in bytes, if it is longer than that; the rest is a hole.
     pub size: u64,

@@ -44,6 +44,24 @@ pub fn mount_usual(prefix: &str) -> Result<()> {
     Ok(())
 }
 
+/// Make the ext4 file system on this device the root; what [`mount_usual`] has mounted moves along.
+pub fn enter_root(device: &str) -> Result<()> {
+    const NEW: &str = "/new-root";
+    let move_to = |from: &str, to: &str| {
+        mount(Some(from), to, None::<&str>, MsFlags::MS_MOVE, None::<&str>)
+            .with_context(|| format!("move {from} to {to}"))
+    };
+    mount_at(device, NEW, "ext4", MsFlags::empty(), "")?;
+    for folder in ["/proc", "/sys", "/dev", "/tmp", "/run"] {
+        move_to(folder, &format!("{NEW}{folder}"))?;
+    }
+    std::env::set_current_dir(NEW)?;
+    move_to(".", "/")?;
+    nix::unistd::chroot(".").context("chroot")?;
+    std::env::set_current_dir("/")?;
+    Ok(())
+}
+
 /// Load one module file.
 pub fn load_module(path: &Path) -> Result<()> {
     let file = File::open(path).with_context(|| path.display().to_string())?;

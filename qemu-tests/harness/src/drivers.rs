@@ -34,6 +34,14 @@ impl Core {
         }
     }
 
+    /// The modules that a disk takes; the C core is built in.
+    pub(crate) fn storage_drivers(self) -> &'static [&'static str] {
+        match self {
+            Self::C => &["hv_storvsc"],
+            Self::Rust => &["hv_vmbus_rust", "hv_storvsc_rust"],
+        }
+    }
+
     /// What the kernel's command line needs.
     pub(crate) fn kernel_arguments(self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The two initramfs images: the guest under test, and level 1.
+//! The images: initramfs of the guests under test and of level 1, and a root disk.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,11 +11,17 @@ use anyhow::{bail, Context, Result};
 use vmbus_guest::level1::MODULE_LIST;
 
 use crate::cpio::Archive;
+use crate::drivers::Core;
+use crate::machine::Initramfs;
 use crate::paths::Paths;
+use crate::root_disk;
 
-/// Stock modules in the guest: the C drivers for the same devices, so that they
+/// Modules in the guest: ours, and the C drivers for the same devices, so that they
 /// are the reference and autoloading has something to choose from.
-const GUEST_MODULES: [&str; 8] = [
+const GUEST_MODULES: [&str; 11] = [
+    "hv_vmbus_rust",
+    "hv_balloon_rust",
+    "hv_storvsc_rust",
     "hv_balloon",
     "hv_utils",
     "hyperv-keyboard",
@@ -25,6 +31,9 @@ const GUEST_MODULES: [&str; 8] = [
     "sg",
     "ext4",
 ];
+
+/// What a guest needs of them to mount a root, besides the driver under test.
+const ROOT_MODULES: [&str; 2] = ["sd_mod", "ext4"];
 
 /// Programs for guests with disks.
 const DISK_TOOLS: [&str; 6] = [
@@ -43,30 +52,62 @@ const LEVEL1_MODULES: [&str; 3] = ["9pnet_virtio", "9p", "kvm-amd"];
 pub(crate) struct Images {
     /// The kernel of both levels.
     pub(crate) kernel: PathBuf,
-    /// The guest under test.
-    pub(crate) guest: PathBuf,
-    /// The same with programs for disks.
-    pub(crate) disk_guest: PathBuf,
     /// Level 1.
     pub(crate) level1: PathBuf,
+    /// A disk with a Debian root; see [`Self::add`].
+    pub(crate) root_disk: PathBuf,
+    folder: PathBuf,
+    has_root: bool,
 }
 
 impl Images {
-    /// Build both from the cache and the checkout's build folder.
+    /// Build them from the cache and the checkout's build folder.
     pub(crate) fn build(paths: &Paths) -> Result<Self> {
         let stock = Stock::open(paths)?;
-        let images = Self {
-            kernel: paths.kernel.join("vmlinuz"),
-            guest: paths.build.join("guest.cpio"),
-            disk_guest: paths.build.join("disk-guest.cpio"),
-            level1: paths.build.join("level1.cpio"),
-        };
-        let guest = guest(paths, &stock)?;
-        fs::write(&images.guest, &guest)?;
+        let images = Self::in_folder(&paths.build, paths.kernel.join("vmlinuz"));
+        let guest = guest(paths, &stock, &GUEST_MODULES)?;
+        fs::write(images.initramfs(Initramfs::Drivers, Core::C), &guest)?;
         // the kernel unpacks one archive after the other
-        fs::write(&images.disk_guest, [guest, disk_tools()?].concat())?;
+        let with_tools = [guest, disk_tools()?].concat();
+        fs::write(images.initramfs(Initramfs::DiskTools, Core::C), with_tools)?;
         fs::write(&images.level1, level1(paths, &stock)?)?;
         Ok(images)
+    }
+
+    /// Where they are.
+    pub(crate) fn in_folder(folder: &Path, kernel: PathBuf) -> Self {
+        Self {
+            kernel,
+            level1: folder.join("level1.cpio"),
+            root_disk: folder.join("root-disk.img"),
+            folder: folder.to_owned(),
+            has_root: false,
+        }
+    }
+
+    /// Build what only guests of this kind need, if it is not there yet.
+    pub(crate) fn add(&mut self, kind: Initramfs, paths: &Paths) -> Result<()> {
+        if kind != Initramfs::FindRoot || self.has_root {
+            return Ok(());
+        }
+        let stock = Stock::open(paths)?;
+        for core in [Core::C, Core::Rust] {
+            let drivers = [&ROOT_MODULES[..], core.storage_drivers()].concat();
+            fs::write(self.initramfs(kind, core), guest(paths, &stock, &drivers)?)?;
+        }
+        root_disk::build(paths, &self.root_disk)?;
+        self.has_root = true;
+        Ok(())
+    }
+
+    /// What a guest of this kind starts with.
+    pub(crate) fn initramfs(&self, kind: Initramfs, core: Core) -> PathBuf {
+        self.folder.join(match (kind, core) {
+            (Initramfs::Drivers, _) => "guest.cpio",
+            (Initramfs::DiskTools, _) => "disk-guest.cpio",
+            (Initramfs::FindRoot, Core::C) => "root-guest-c.cpio",
+            (Initramfs::FindRoot, Core::Rust) => "root-guest-rust.cpio",
+        })
     }
 }
 
@@ -149,16 +190,21 @@ fn module_name(file: &str) -> String {
 /// A program and the libraries it is linked with.
 fn add_program(archive: &mut Archive, from: &Path, path: &str) -> Result<()> {
     archive.copy(from, path)?;
-    let out = Command::new("ldd").arg(from).output().context("ldd")?;
-    for word in String::from_utf8_lossy(&out.stdout).split_whitespace() {
-        if word.starts_with('/') {
-            archive.copy(&fs::canonicalize(word)?, word)?;
-        }
+    for library in libraries(from)? {
+        archive.copy(&fs::canonicalize(&library)?, &library)?;
     }
     Ok(())
 }
 
-fn guest(paths: &Paths, stock: &Stock) -> Result<Vec<u8>> {
+/// The libraries that a program is linked with.
+pub(crate) fn libraries(program: &Path) -> Result<Vec<String>> {
+    let out = Command::new("ldd").arg(program).output().context("ldd")?;
+    let words = String::from_utf8_lossy(&out.stdout);
+    let paths = words.split_whitespace().filter(|w| w.starts_with('/'));
+    Ok(paths.map(str::to_owned).collect())
+}
+
+fn guest(paths: &Paths, stock: &Stock, modules: &[&str]) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     for folder in ["proc", "sys", "dev", "tmp", "run", "etc/modprobe.d"] {
         archive.folder(folder);
@@ -182,7 +228,7 @@ fn guest(paths: &Paths, stock: &Stock) -> Result<Vec<u8>> {
     for name in ["modprobe", "rmmod", "insmod", "lsmod", "modinfo"] {
         archive.link(&format!("/sbin/{name}"), "/bin/kmod");
     }
-    add_guest_modules(&mut archive, paths, stock)?;
+    add_guest_modules(&mut archive, paths, stock, modules)?;
     Ok(archive.finish())
 }
 
@@ -196,22 +242,32 @@ fn disk_tools() -> Result<Vec<u8>> {
 }
 
 /// The module tree, put together in a folder so that depmod sees it.
-fn add_guest_modules(archive: &mut Archive, paths: &Paths, stock: &Stock) -> Result<()> {
+fn add_guest_modules(
+    archive: &mut Archive,
+    paths: &Paths,
+    stock: &Stock,
+    names: &[&str],
+) -> Result<()> {
     let base = paths.build.join("guest-modules");
     if base.exists() {
         fs::remove_dir_all(&base)?;
     }
     let place = Path::new("lib/modules").join(&stock.release);
-    for file in stock.in_order(&GUEST_MODULES)? {
+    let (ours, theirs): (Vec<&str>, Vec<&str>) =
+        names.iter().partition(|name| name.ends_with("_rust"));
+    for file in stock.in_order(&theirs)? {
         let to = base.join(&place).join(file.trim_end_matches(".xz"));
         fs::create_dir_all(to.parent().context("a module has a folder")?)?;
         fs::write(to, stock.contents(&file)?)?;
     }
     let updates = base.join(&place).join("updates");
     fs::create_dir_all(&updates)?;
-    for entry in fs::read_dir(&paths.modules).into_iter().flatten().flatten() {
-        if entry.path().extension().is_some_and(|e| e == "ko") {
-            fs::copy(entry.path(), updates.join(entry.file_name()))?;
+    for name in ours {
+        let file = format!("{name}.ko");
+        let from = paths.modules.join(&file);
+        // Without, the C drivers can be tested.
+        if from.exists() {
+            fs::copy(from, updates.join(file))?;
         }
     }
     let done = Command::new("depmod")

@@ -4,6 +4,8 @@
 
 use vmbus_guest::protocol::NewFile;
 
+use crate::image::Images;
+
 /// The hv-balloon device's instance, fixed so that lists can be compared.
 pub(crate) const BALLOON_INSTANCE: &str = "6b1d4b58-8d2e-4bd5-9b6e-0d5e8a0c1f11";
 
@@ -19,14 +21,34 @@ pub(crate) enum Qemu {
     Patched,
 }
 
-/// A file that the machine's QEMU uses: a text, or a disk that begins with it.
+/// What the guest starts with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Initramfs {
+    /// Both sets of drivers.
+    Drivers,
+    /// The same, and programs for disks.
+    DiskTools,
+    /// What it takes to find a root on a disk of VMBus, with one set of drivers.
+    FindRoot,
+}
+
+/// What a file is at the beginning.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Contents {
+    /// A text.
+    Text(&'static str),
+    /// A copy of the disk with a Debian root.
+    Root,
+}
+
+/// A file that the machine's QEMU uses: a text, or a disk that begins with something.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct File {
     /// Its name.
     pub(crate) name: &'static str,
-    /// What it says.
-    pub(crate) text: &'static str,
-    /// Its size, if it is a disk.
+    /// What it begins with.
+    pub(crate) contents: Contents,
+    /// Its size, if it is a disk that is longer than that.
     pub(crate) mib: u64,
 }
 
@@ -34,7 +56,7 @@ pub(crate) struct File {
 pub(crate) const fn disk(name: &'static str, mib: u64) -> File {
     File {
         name,
-        text: "",
+        contents: Contents::Text(""),
         mib,
     }
 }
@@ -48,8 +70,8 @@ pub(crate) struct Machine {
     pub(crate) qemu: Qemu,
     /// Its CPUs.
     pub(crate) cpus: u32,
-    /// Whether it has the programs for disks.
-    pub(crate) disk_tools: bool,
+    /// What it starts with.
+    pub(crate) initramfs: Initramfs,
     /// More words for the kernel's command line.
     pub(crate) kernel_arguments: &'static str,
     /// Files for its devices.
@@ -64,7 +86,7 @@ impl Machine {
         name: "balloon",
         qemu: Qemu::Packaged,
         cpus: 2,
-        disk_tools: false,
+        initramfs: Initramfs::Drivers,
         kernel_arguments: "",
         files: &[],
         devices: &[
@@ -83,12 +105,19 @@ impl Machine {
     }
 
     /// Its files, for the agent.
-    pub(crate) fn new_files(&self) -> Vec<NewFile> {
+    pub(crate) fn new_files(&self, images: &Images) -> Vec<NewFile> {
         self.files
             .iter()
             .map(|f| NewFile {
                 name: f.name.into(),
-                text: f.text.into(),
+                from: match f.contents {
+                    Contents::Root => Some(images.root_disk.to_string_lossy().into_owned()),
+                    Contents::Text(_) => None,
+                },
+                text: match f.contents {
+                    Contents::Text(text) => text.into(),
+                    Contents::Root => String::new(),
+                },
                 size: f.mib << 20,
             })
             .collect()
@@ -98,6 +127,18 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::{Machine, BALLOON_INSTANCE};
+    use crate::image::Images;
+    use crate::storage::{CD_TEXT, MACHINE, ROOT};
+
+    #[test]
+    fn files_begin_with_texts_or_the_root_disk() {
+        let images = Images::in_folder("/build".as_ref(), "/vmlinuz".into());
+        let files = MACHINE.new_files(&images);
+        let cd = files.iter().find(|f| f.name == "cd").unwrap();
+        assert_eq!((cd.text.as_str(), &cd.from), (CD_TEXT, &None));
+        let files = ROOT.new_files(&images);
+        assert_eq!(files[0].from.as_deref(), Some("/build/root-disk.img"));
+    }
 
     #[test]
     fn devices_become_words() {

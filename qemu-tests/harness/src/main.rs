@@ -19,6 +19,7 @@ mod machine;
 mod paths;
 mod qemu;
 mod qmp;
+mod root_disk;
 mod runner;
 mod scenarios;
 mod shell;

@@ -50,11 +50,7 @@ pub(crate) fn arguments(
     let cpu = "host,kvm=off,hv-relaxed,hv-vapic,hv-time,hv-vpindex,hv-runtime,hv-synic,hv-stimer,\
                hv-reset,hv-frequencies";
     let kernel = images.kernel.to_string_lossy();
-    let initrd = if machine.disk_tools {
-        &images.disk_guest
-    } else {
-        &images.guest
-    };
+    let initrd = images.initramfs(machine.initramfs, core);
     let initrd = initrd.to_string_lossy();
     let mut argv: Vec<String> = Vec::new();
     let mut add = |words: &[&str]| argv.extend(words.iter().map(|w| (*w).to_owned()));

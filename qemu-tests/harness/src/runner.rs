@@ -156,6 +156,7 @@ impl Runner {
             self.end_guest();
         }
         if self.vm.is_none() {
+            self.images.add(machine.initramfs, &self.paths)?;
             if self.bed.as_ref().is_none_or(|bed| bed.is_gone()) {
                 self.bed = None;
                 self.beds += 1;

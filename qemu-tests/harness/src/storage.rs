@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::devices::BUS;
 use crate::failure::{expect, unmet};
-use crate::machine::{disk, File, Machine, Qemu};
+use crate::machine::{disk, Contents, File, Initramfs, Machine, Qemu};
 use crate::vm::Vm;
 
 /// Instance of the controller with most of the disks.
@@ -47,7 +47,7 @@ pub(crate) const MACHINE: Machine = Machine {
     name: "storage",
     qemu: Qemu::Patched,
     cpus: 4,
-    disk_tools: true,
+    initramfs: Initramfs::DiskTools,
     kernel_arguments: "",
     files: &[
         disk("plain", PLAIN_MIB),
@@ -57,7 +57,7 @@ pub(crate) const MACHINE: Machine = Machine {
         disk("extra", SMALL_MIB),
         File {
             name: "cd",
-            text: CD_TEXT,
+            contents: Contents::Text(CD_TEXT),
             mib: 4,
         },
     ],
@@ -77,6 +77,26 @@ pub(crate) const SMALL_RINGS: Machine = Machine {
     kernel_arguments: "hv_storvsc.storvsc_ringbuffer_size=8192 \
                        hv_storvsc_rust.storvsc_ringbuffer_size=8192",
     ..MACHINE
+};
+
+/// Whose root file system is to be a disk.
+pub(crate) const ROOT: Machine = Machine {
+    name: "root",
+    qemu: Qemu::Patched,
+    cpus: 2,
+    initramfs: Initramfs::FindRoot,
+    kernel_arguments: "",
+    files: &[File {
+        name: "root",
+        contents: Contents::Root,
+        mib: 0,
+    }],
+    devices: &[
+        "-device vmbus-bridge",
+        "-blockdev raw,node-name=root,file.driver=file,file.filename=@/root,cache.no-flush=on",
+        "-device hv-scsi,id=main,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0001",
+        "-device scsi-hd,bus=main.0,drive=root,scsi-id=0,lun=0",
+    ],
 };
 
 const DEVICES: &[&str] = &[

@@ -76,7 +76,7 @@ impl Vm {
         )?);
         let (streams, control, monitor) = streams(&console, &host);
         let argv = qemu::arguments(paths, images, machine, core, &on.folder);
-        on.start_qemu(argv.clone(), machine.new_files(), streams)?;
+        on.start_qemu(argv.clone(), machine.new_files(images), streams)?;
         let vm = Self {
             core,
             machine,
@@ -137,6 +137,15 @@ impl Vm {
             self.exec(&["modprobe", "hv_vmbus_rust"])?;
         }
         Ok(())
+    }
+
+    /// Make the file system on this disk the guest's root.
+    pub(crate) fn enter_root(&self, disk: &str) -> Result<()> {
+        let device = format!("/dev/{disk}");
+        match self.ask(GuestRequest::EnterRoot { device })? {
+            GuestReply::Done => Ok(()),
+            other => Err(refused(other)).with_context(|| format!("a root on {disk}")),
+        }
     }
 
     /// Run a program in the guest; a failing one is an error.

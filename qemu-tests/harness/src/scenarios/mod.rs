@@ -230,6 +230,16 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        machine: &crate::storage::ROOT,
+        guest: Guest::Ends,
+        ..shared(
+            "storage-root",
+            "a Debian root on a disk, from an initramfs to the reboot",
+            480,
+            storage::root::run,
+        )
+    },
+    Scenario {
         machine: &storage::hostile::MACHINE,
         only: Some(Core::Rust),
         ..shared(

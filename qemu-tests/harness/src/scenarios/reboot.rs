@@ -11,11 +11,17 @@ use super::Context;
 use crate::devices;
 use crate::drivers::Core;
 use crate::failure::expect;
+use crate::vm::Vm;
 
 pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
     vm.load_core()?;
     devices::wait_for_balloon(vm, Duration::from_secs(40))?;
+    ends_in_order(vm)
+}
+
+/// A reboot, as the kernel, QEMU and the host see it.
+pub(super) fn ends_in_order(vm: &Vm) -> Result<()> {
     let argv = vec!["reboot".to_owned(), "-f".to_owned()];
     vm.tell(GuestRequest::Exec { argv })?;
     // `-no-reboot` makes the reset QEMU's end

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::failure::expect;
-use crate::machine::{File, Machine, Qemu};
+use crate::machine::{Contents, File, Initramfs, Machine, Qemu};
 use crate::scenarios::Context;
 use crate::storage::{self, script as sh, Job, Verify};
 use crate::vm::Vm;
@@ -63,14 +63,18 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     name: "hostile",
     qemu: Qemu::Patched,
     cpus: 4,
-    disk_tools: true,
+    initramfs: Initramfs::DiskTools,
     kernel_arguments: "",
     files: FILES,
     devices: DEVICES,
 };
 
 const fn script(name: &'static str, text: &'static str) -> File {
-    File { name, text, mib: 0 }
+    File {
+        name,
+        contents: Contents::Text(text),
+        mib: 0,
+    }
 }
 
 const FILES: &[File] = &[

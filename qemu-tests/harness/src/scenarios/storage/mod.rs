@@ -10,5 +10,6 @@ pub(super) mod migrate;
 pub(super) mod probe;
 pub(super) mod reload;
 pub(super) mod reset;
+pub(super) mod root;
 pub(super) mod unplug;
 pub(super) mod verify;
