@@ -45,6 +45,8 @@ struct Outcome {
     seconds: f64,
     /// More than one after a failure of the bed.
     attempts: u32,
+    /// What it counted or measured.
+    figures: Option<String>,
     /// Why it failed.
     detail: Option<String>,
     /// The guest's console.
@@ -175,10 +177,12 @@ impl Runner {
     fn scenario(&mut self, scenario: &'static Scenario, core: Core, notes: &mut Notes) -> Outcome {
         let start = Instant::now();
         let mut attempts = 0;
+        let mut figures = String::new();
         let result = loop {
             attempts += 1;
+            figures.clear();
             let result = self
-                .attempt(scenario, core, notes)
+                .attempt(scenario, core, notes, &mut figures)
                 .map_err(|e| self.blame(e));
             match &result {
                 Err(e) if is_bed(e) && attempts < ATTEMPTS => {
@@ -195,6 +199,10 @@ impl Runner {
             if result.is_ok() { "ok" } else { "FAILED" },
             scenario.about
         );
+        let figures = Some(figures).filter(|f| !f.is_empty());
+        if let Some(figures) = &figures {
+            println!("    {figures}");
+        }
         let log = self
             .vm
             .as_ref()
@@ -212,18 +220,25 @@ impl Runner {
             passed: detail.is_none(),
             seconds,
             attempts,
+            figures,
             detail,
             log,
         }
     }
 
-    fn attempt(&mut self, scenario: &Scenario, core: Core, notes: &mut Notes) -> Result<()> {
+    fn attempt(
+        &mut self,
+        scenario: &Scenario,
+        core: Core,
+        notes: &mut Notes,
+        figures: &mut String,
+    ) -> Result<()> {
         let machine = scenario.machine;
         let fresh = self.vm.as_ref().is_none_or(|vm| !is(vm, machine, core));
         let vm = self.guest(machine, core)?;
         let seen = if fresh { 0 } else { vm.console.len() };
         vm.set_deadline(Instant::now() + scenario.timeout);
-        (scenario.run)(&mut Context { vm, notes })?;
+        (scenario.run)(&mut Context { vm, notes, figures })?;
         let unexpected = vm.console.trouble(seen, scenario.expected_trouble);
         unexpected.map_or(Ok(()), |line| Err(unmet("a quiet kernel log", line)))
     }

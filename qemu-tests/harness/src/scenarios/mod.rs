@@ -37,6 +37,8 @@ pub(crate) struct Context<'a> {
     pub(crate) vm: &'a Vm,
     /// What earlier scenarios noted, to compare the two cores.
     pub(crate) notes: &'a mut Notes,
+    /// What the report shows of it, besides that it passed.
+    pub(crate) figures: &'a mut String,
 }
 
 /// Notes of scenarios: by core and name.
@@ -211,6 +213,15 @@ pub(crate) const ALL: &[Scenario] = &[
         480,
         storage::unplug::run,
     ),
+    Scenario {
+        guest: Guest::Ends,
+        ..with_disks(
+            "storage-soak",
+            "fio compares while a disk and CPUs go and come",
+            480,
+            storage::soak::run,
+        )
+    },
     Scenario {
         machine: &crate::storage::BOUNCING,
         ..shared(

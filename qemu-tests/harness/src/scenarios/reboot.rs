@@ -17,28 +17,24 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
     vm.load_core()?;
     devices::wait_for_balloon(vm, Duration::from_secs(40))?;
-    ends_in_order(vm)
+    ends_in_order(vm, "reboot", "reboot: Restarting system")
 }
 
-/// A reboot, as the kernel, QEMU and the host see it.
-pub(super) fn ends_in_order(vm: &Vm) -> Result<()> {
-    let argv = vec!["reboot".to_owned(), "-f".to_owned()];
+/// An end by this command, as the kernel, which says this, QEMU and the host see it.
+pub(super) fn ends_in_order(vm: &Vm, command: &str, last_words: &str) -> Result<()> {
+    let argv = vec![command.to_owned(), "-f".to_owned()];
     vm.tell(GuestRequest::Exec { argv })?;
     // `-no-reboot` makes the reset QEMU's end
-    let ended = vm.wait_for_end(Duration::from_secs(60), "the guest to reset")?;
+    let ended = vm.wait_for_end(Duration::from_secs(60), "the guest to end")?;
     expect(
         ended.status == Some(0),
         "QEMU to end with status 0",
         format!("{ended:?}"),
     )?;
-    let restarting = vm
-        .console
-        .since(0)
-        .iter()
-        .any(|l| l.contains("reboot: Restarting system"));
+    let said = vm.console.since(0).iter().any(|l| l.contains(last_words));
     expect(
-        restarting,
-        "'reboot: Restarting system' on the console",
+        said,
+        format!("'{last_words}' on the console"),
         "no such line",
     )?;
     // the C core says nothing to the host here

@@ -11,5 +11,6 @@ pub(super) mod probe;
 pub(super) mod reload;
 pub(super) mod reset;
 pub(super) mod root;
+pub(super) mod soak;
 pub(super) mod unplug;
 pub(super) mod verify;

@@ -27,7 +27,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     checksums(vm, &disk)?;
     files_stay(vm)?;
     kernel_log::expect_no_complaint(vm)?;
-    reboot::ends_in_order(vm)
+    reboot::ends_in_order(vm, "reboot", "reboot: Restarting system")
 }
 
 /// The initramfs has no other driver of the bus that could do it.
