@@ -9,12 +9,13 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{bail, Context, Result};
 use nix::mount::MsFlags;
 
 use crate::protocol::{GuestReply, GuestRequest, Numbered};
-use crate::{system, uevent};
+use crate::{io_load, system, uevent};
 
 const CONTROL: &str = "/dev/ttyS1";
 const CONSOLE: &str = "/dev/ttyS0";
@@ -128,6 +129,11 @@ fn perform(id: u64, ask: GuestRequest) -> Result<GuestReply> {
             return Err(error).context(INIT);
         }
         GuestRequest::Shell => shell()?,
+        GuestRequest::Load(load) => GuestReply::Loaded(io_load::run(&load)?),
+        GuestRequest::Spin { cpu, nanoseconds } => {
+            io_load::spin(cpu, Duration::from_nanos(nanoseconds))?;
+            GuestReply::Done
+        }
     })
 }
 

@@ -11,6 +11,7 @@
 
 pub mod agent;
 pub mod init;
+mod io_load;
 pub mod level1;
 pub mod protocol;
 pub mod system;

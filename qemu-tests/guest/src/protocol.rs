@@ -54,6 +54,39 @@ pub enum GuestRequest {
     },
     /// An interactive shell on the console, until it ends.
     Shell,
+    /// Read a disk as a benchmark does.
+    Load(Load),
+    /// Keep a CPU busy in user space, to see what the kernel does meanwhile.
+    Spin {
+        /// The CPU.
+        cpu: usize,
+        /// For how long.
+        nanoseconds: u64,
+    },
+}
+
+/// Random reads of 4 KiB, past the page cache.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// The block device, `/dev/...`.
+    pub disk: String,
+    /// The CPU on which the reading thread stays.
+    pub cpu: usize,
+    /// How many reads are under way at a time.
+    pub depth: usize,
+    /// How many reads in all; with 0 everything is done but the reads.
+    pub reads: usize,
+}
+
+/// How a [`Load`] went, in the guest's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadReport {
+    /// All of it.
+    pub nanoseconds: u64,
+    /// Half of the reads took no longer.
+    pub p50: u64,
+    /// 99 of 100 took no longer.
+    pub p99: u64,
 }
 
 /// What the guest answers.
@@ -79,6 +112,8 @@ pub enum GuestReply {
         /// The names.
         names: Vec<String>,
     },
+    /// The reads are done.
+    Loaded(LoadReport),
     /// Done, nothing to tell.
     Done,
     /// It failed.

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A load for benchmarks: random reads of 4 KiB by the kernel's asynchronous
+//! I/O, one system call to submit and one to reap each, and little else. It
+//! does a number of reads, not seconds, so that two runs do the same work.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, Instant};
+
+use anyhow::{ensure, Context, Result};
+use nix::libc::{self, c_long};
+use nix::sched::{sched_setaffinity, CpuSet};
+use nix::unistd::Pid;
+
+use crate::protocol::{Load, LoadReport};
+
+const BLOCK: usize = 4096;
+
+/// Do the reads on this thread, which stays on that CPU for good.
+pub(crate) fn run(load: &Load) -> Result<LoadReport> {
+    stay_on(load.cpu)?;
+    let mut disk = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(&load.disk)
+        .with_context(|| load.disk.clone())?;
+    let blocks = disk.seek(SeekFrom::End(0))? / BLOCK as u64;
+    ensure!(blocks > 0 && load.depth > 0, "nothing to read");
+    let mut reader = Reader::new(&disk, blocks, load.depth)?;
+    let mut latencies = vec![0; load.reads];
+
+    let start = Instant::now();
+    for slot in 0..load.depth.min(load.reads) {
+        reader.submit(slot)?;
+    }
+    for (done, latency) in latencies.iter_mut().enumerate() {
+        let slot = reader.reap()?;
+        *latency = nanoseconds(reader.begun[slot].elapsed());
+        if done + load.depth < load.reads {
+            reader.submit(slot)?;
+        }
+    }
+    let elapsed = start.elapsed();
+
+    latencies.sort_unstable();
+    Ok(LoadReport {
+        nanoseconds: nanoseconds(elapsed),
+        p50: percentile(&latencies, 50),
+        p99: percentile(&latencies, 99),
+    })
+}
+
+/// Keep this thread's CPU busy.
+pub(crate) fn spin(cpu: usize, time: Duration) -> Result<()> {
+    stay_on(cpu)?;
+    let start = Instant::now();
+    while start.elapsed() < time {
+        std::hint::spin_loop();
+    }
+    Ok(())
+}
+
+fn stay_on(cpu: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    sched_setaffinity(Pid::from_raw(0), &set).context("sched_setaffinity")
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Of sorted values; 0 if there are none.
+fn percentile(sorted: &[u64], percent: usize) -> u64 {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)
+}
+
+#[derive(Clone)]
+#[repr(C, align(4096))]
+struct Buffer([u8; BLOCK]);
+
+/// `struct iocb` of `linux/aio_abi.h`, little-endian.
+#[repr(C)]
+#[derive(Default)]
+struct Request {
+    data: u64,
+    key: u32,
+    rw_flags: i32,
+    opcode: u16,
+    priority: i16,
+    file: u32,
+    buffer: u64,
+    bytes: u64,
+    offset: i64,
+    reserved: u64,
+    flags: u32,
+    event_file: u32,
+}
+
+/// `struct io_event` of `linux/aio_abi.h`.
+#[repr(C)]
+#[derive(Default)]
+struct Event {
+    data: u64,
+    request: u64,
+    result: i64,
+    result2: i64,
+}
+
+/// Reads of one file, each in a slot of its own.
+struct Reader {
+    context: c_long,
+    blocks: u64,
+    requests: Vec<Request>,
+    begun: Vec<Instant>,
+    random: u64,
+    /// The kernel writes to them until [`Drop`] has waited for it.
+    _buffers: Vec<Buffer>,
+}
+
+impl Reader {
+    fn new(file: &File, blocks: u64, depth: usize) -> Result<Self> {
+        let mut buffers = vec![Buffer([0; BLOCK]); depth];
+        let file = u32::try_from(file.as_raw_fd())?;
+        let requests = buffers
+            .iter_mut()
+            .enumerate()
+            .map(|(slot, buffer)| Request {
+                data: slot as u64,
+                opcode: 0, // IOCB_CMD_PREAD
+                file,
+                buffer: buffer.0.as_mut_ptr() as u64,
+                bytes: BLOCK as u64,
+                ..Request::default()
+            });
+        let requests = requests.collect();
+        let mut context: c_long = 0;
+        // SAFETY: the kernel writes the context's number to a variable that is there.
+        check(unsafe { libc::syscall(libc::SYS_io_setup, depth, &raw mut context) })?;
+        Ok(Self {
+            context,
+            blocks,
+            requests,
+            begun: vec![Instant::now(); depth],
+            random: 0x9e37_79b9_7f4a_7c15,
+            _buffers: buffers,
+        })
+    }
+
+    fn submit(&mut self, slot: usize) -> Result<()> {
+        // xorshift: any order will do that no cache foresees
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let block = self.random % self.blocks;
+        let request = &mut self.requests[slot];
+        request.offset = i64::try_from(block * BLOCK as u64)?;
+        let list = [&raw mut *request];
+        self.begun[slot] = Instant::now();
+        // SAFETY: the list has one request, whose buffer has room and lives as long as the context.
+        check(unsafe { libc::syscall(libc::SYS_io_submit, self.context, 1, list.as_ptr()) })
+    }
+
+    /// Wait for a read; gives its slot.
+    fn reap(&mut self) -> Result<usize> {
+        let mut event = Event::default();
+        let forever = std::ptr::null_mut::<libc::timespec>();
+        // SAFETY: there is room for the one event that is asked for.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_io_getevents,
+                self.context,
+                1,
+                1,
+                &raw mut event,
+                forever,
+            )
+        })?;
+        ensure!(event.result == BLOCK as i64, "a read gave {}", event.result);
+        Ok(usize::try_from(event.data)?)
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // SAFETY: the context is ours; the kernel waits here for what is under way.
+        unsafe { libc::syscall(libc::SYS_io_destroy, self.context) };
+    }
+}
+
+fn check(result: c_long) -> Result<()> {
+    if result < 0 {
+        return Err(io::Error::last_os_error()).context("asynchronous I/O");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percentile;
+
+    #[test]
+    fn percentiles_are_values_that_were_seen() {
+        assert_eq!(percentile(&[], 50), 0);
+        assert_eq!(percentile(&[7], 99), 7);
+        let hundred: Vec<u64> = (1..=100).collect();
+        assert_eq!(percentile(&hundred, 50), 50);
+        assert_eq!(percentile(&hundred, 99), 99);
+    }
+}
