@@ -6,7 +6,7 @@
 //! however early it says it.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -71,6 +71,10 @@ pub fn serve(mut from: impl Read, to: Box<dyn Write + Send>, folder: &Path) -> R
                         },
                     )?,
                 }
+            }
+            AgentRequest::Text { name } => {
+                let text = text(&folder.join(name)).ok();
+                tell(&out, &AgentEvent::Text { text })?;
             }
             AgentRequest::Ping => tell(&out, &AgentEvent::Alive)?,
             AgentRequest::Stop => {
@@ -162,6 +166,15 @@ fn make_files(files: &[NewFile], folder: &Path) -> Result<()> {
         file.set_len(new.size.max(len))?;
     }
     Ok(())
+}
+
+fn text(path: &Path) -> Result<String> {
+    let mut text = Vec::new();
+    BufReader::new(File::open(path)?).read_until(0, &mut text)?;
+    if text.last() == Some(&0) {
+        text.pop();
+    }
+    Ok(String::from_utf8(text)?)
 }
 
 fn tell(out: &Out, event: &AgentEvent) -> Result<()> {

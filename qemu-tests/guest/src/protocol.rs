@@ -148,6 +148,11 @@ pub enum AgentRequest {
     },
     /// End the QEMU.
     Stop,
+    /// Give the text at the beginning of a file of the QEMU, up to the first NUL.
+    Text {
+        /// The file's name.
+        name: String,
+    },
     /// Say [`AgentEvent::Alive`], which an agent does whatever its QEMU does.
     Ping,
 }
@@ -176,6 +181,11 @@ pub enum AgentEvent {
     },
     /// The answer to [`AgentRequest::Ping`].
     Alive,
+    /// The answer to [`AgentRequest::Text`].
+    Text {
+        /// The text; none if the file cannot be read.
+        text: Option<String>,
+    },
     /// The QEMU runs; what channels carry from here on is its own.
     Started,
     /// The QEMU could not be started.
