@@ -24,6 +24,9 @@ help:
 	'                       LLVM=1            with clang' \
 	'make check           format, clippy (host and kernel code), unit tests' \
 	'make bench           the ring beside a plain memcpy' \
+	'                       BENCH=storage     what a disk read costs the guest: Rust, C, IDE, AHCI, virtio' \
+	'                       QUICK=1           one boot of each, few reads' \
+	'                       ONLY=rust,c       only these; BOOTS=n: how often each' \
 	'make intree KSRC=folder        put the drivers into a kernel source tree' \
 	'make intree-clean KSRC=folder  take them out again' \
 	'make clean           remove what this checkout built' \
@@ -45,8 +48,13 @@ check:
 	$(SETUP)/check
 
 bench:
+	$(if $(filter-out ring storage,$(BENCH)),$(error BENCH is ring or storage))
+ifeq ($(BENCH),storage)
+	$(HARNESS) bench storage $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(BOOTS),--boots $(BOOTS))
+else
 	$(SETUP)/ensure
 	$(ENTER) cargo bench --locked -p vmbus_bench
+endif
 
 intree intree-clean:
 	$(if $(KSRC),,$(error KSRC=<kernel source folder> is missing))

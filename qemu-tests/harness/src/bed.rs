@@ -20,6 +20,7 @@ use vmbus_guest::level1::{PORT, ROOT_TAG};
 use vmbus_guest::protocol::{read_frame, write_frame, AgentEvent, AgentRequest, Channel, NewFile};
 
 use crate::console::Console;
+use crate::counter::Counter;
 use crate::failure::bed;
 use crate::image::Images;
 use crate::level::Level;
@@ -28,6 +29,7 @@ use crate::qemu;
 
 const AGENT_TIMEOUT: Duration = Duration::from_secs(120);
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+const TEXT_TIMEOUT: Duration = Duration::from_secs(120);
 const PING_TIMEOUT: Duration = Duration::from_secs(30);
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -60,6 +62,34 @@ struct Shared {
     gone: bool,
 }
 
+/// How level 1's time passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// As fast as it can, in step with this machine's clock.
+    Free,
+    /// By its own instructions, 2 ns each, which are counted. It has one CPU; what happens when
+    /// does not depend on what else this machine does.
+    Counted,
+}
+
+impl Pace {
+    fn arguments(self, paths: &Paths, socket: &Path) -> Vec<String> {
+        let words = match self {
+            Self::Free => "-accel tcg,thread=multi,tb-size=1024 -smp 2".to_owned(),
+            Self::Counted => format!(
+                "-accel tcg,thread=single,tb-size=1024 -smp 1 -icount shift=1 \
+                 -plugin {},socket={},profile=on",
+                paths.qemu.join("libicount.so").display(),
+                socket.display()
+            ),
+        };
+        words.split_whitespace().map(str::to_owned).collect()
+    }
+}
+
+/// The name of the counter's socket.
+const COUNTER: &str = "counter";
+
 /// A running agent.
 pub(crate) struct Bed {
     /// How the guest runs.
@@ -75,7 +105,13 @@ pub(crate) struct Bed {
 
 impl Bed {
     /// Start the agent: boot level 1, or run it here. The number is for its logs.
-    pub(crate) fn start(level: Level, number: u32, paths: &Paths, images: &Images) -> Result<Self> {
+    pub(crate) fn start(
+        level: Level,
+        pace: Pace,
+        number: u32,
+        paths: &Paths,
+        images: &Images,
+    ) -> Result<Self> {
         let sockets = PathBuf::from(format!("/run/vmbus-{}", std::process::id()));
         fs::create_dir_all(&sockets)?;
         let socket = sockets.join("agent");
@@ -84,7 +120,11 @@ impl Bed {
         listener.set_nonblocking(true)?;
         let log = |what| paths.logs.join(format!("bed{number:02}-{what}.log"));
         let mut command = match level {
-            Level::Nested => level1_command(paths, images, &socket, &log("console")),
+            Level::Nested => {
+                let mut command = level1_command(paths, images, &socket, &log("console"));
+                command.args(pace.arguments(paths, &sockets.join(COUNTER)));
+                command
+            }
             Level::Direct => agent_command(paths, &socket),
         };
         let log = log("host");
@@ -131,6 +171,11 @@ impl Bed {
         Ok(it)
     }
 
+    /// The counter of a [`Pace::Counted`] level 1.
+    pub(crate) fn counter(&self) -> Result<Counter> {
+        Counter::connect(&self.sockets.join(COUNTER))
+    }
+
     /// Run a QEMU, whose bytes go to these streams.
     pub(crate) fn start_qemu(
         &self,
@@ -162,6 +207,17 @@ impl Bed {
             thread::sleep(Duration::from_millis(20));
         }
         self.lock().streams = None;
+    }
+
+    /// The text at the beginning of one of the QEMU's files.
+    pub(crate) fn text(&self, name: &str) -> Result<String> {
+        self.ask(&AgentRequest::Text { name: name.into() })?;
+        match self.event(TEXT_TIMEOUT)? {
+            AgentEvent::Text { text } => text.with_context(|| format!("no text in '{name}'")),
+            other => Err(bed(format!(
+                "the agent said {other:?} when asked for a text"
+            ))),
+        }
     }
 
     /// Bytes for the QEMU.
@@ -297,9 +353,8 @@ fn level1_command(paths: &Paths, images: &Images, socket: &Path, console: &Path)
     let mut command = Command::new(paths.qemu.join(qemu::PROGRAM));
     command
         .args(qemu::FIRMWARE)
-        .args(["-accel", "tcg,thread=multi,tb-size=1024"])
         .args(["-cpu", "EPYC-Rome-v4,+svm,+npt,+nrip-save"])
-        .args(["-smp", "2", "-m", &format!("{}M", level1_memory())])
+        .args(["-m", &format!("{}M", level1_memory())])
         .args([
             "-nodefaults",
             "-no-user-config",

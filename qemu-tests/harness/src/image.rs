@@ -18,7 +18,7 @@ use crate::root_disk;
 
 /// Modules in the guest: ours, and the C drivers for the same devices, so that they
 /// are the reference and autoloading has something to choose from.
-const GUEST_MODULES: [&str; 11] = [
+const GUEST_MODULES: [&str; 14] = [
     "hv_vmbus_rust",
     "hv_balloon_rust",
     "hv_storvsc_rust",
@@ -26,6 +26,10 @@ const GUEST_MODULES: [&str; 11] = [
     "hv_utils",
     "hyperv-keyboard",
     "hv_storvsc",
+    // what `bench storage` compares with
+    "ata_piix",
+    "ahci",
+    "virtio_scsi",
     "sd_mod",
     "sr_mod",
     "sg",

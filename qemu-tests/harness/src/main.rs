@@ -5,7 +5,9 @@
 
 mod ballooning;
 mod bed;
+mod bench;
 mod console;
+mod counter;
 mod cpio;
 mod demo;
 mod devices;
@@ -31,6 +33,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use bed::Pace;
 use drivers::Core;
 use level::Level;
 use paths::Paths;
@@ -69,6 +72,8 @@ enum What {
         #[arg(long, default_value = "both")]
         core: Cores,
     },
+    /// Measure, and compare with others that do the same.
+    Bench(bench::Options),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -91,10 +96,17 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<bool> {
     let paths = Paths::from_environment()?;
-    let (level, why) = level::choose(arguments.level)?;
+    let (pace, (level, why)) = match arguments.what {
+        What::Bench(_) => (
+            Pace::Counted,
+            (Level::Nested, "only level 1 can count".into()),
+        ),
+        _ => (Pace::Free, level::choose(arguments.level)?),
+    };
     println!("guest: {level} ({why}); logs in {}", paths.logs.display());
-    let mut runner = Runner::new(paths, level)?;
+    let mut runner = Runner::new(paths, level, pace)?;
     match arguments.what {
+        What::Bench(options) => bench::run(&mut runner, &options),
         What::Run { core } => Ok(runner.show(core, demo::run)),
         What::Shell { core } => Ok(runner.show(core, shell::run)),
         What::Test { scenario, core } => {

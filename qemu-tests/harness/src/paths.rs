@@ -20,6 +20,8 @@ pub(crate) struct Paths {
     pub(crate) guest_program: PathBuf,
     /// Where the logs of this run go.
     pub(crate) logs: PathBuf,
+    /// Where the results of benchmarks go.
+    pub(crate) bench: PathBuf,
 }
 
 impl Paths {
@@ -37,6 +39,7 @@ impl Paths {
             modules: get("VMBUS_TEST_MODULES")?,
             guest_program: get("VMBUS_TEST_GUEST")?,
             logs: get("VMBUS_TEST_LOGS")?,
+            bench: get("VMBUS_TEST_BENCH")?,
         })
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, Context as _, Result};
 use serde::Serialize;
 
-use crate::bed::Bed;
+use crate::bed::{Bed, Pace};
 use crate::drivers::Core;
 use crate::failure::{self, is_bed, unmet};
 use crate::image::Images;
@@ -66,6 +66,7 @@ pub(crate) struct Runner {
     paths: Paths,
     images: Images,
     level: Level,
+    pace: Pace,
     bed: Option<Arc<Bed>>,
     vm: Option<Vm>,
     beds: u32,
@@ -74,7 +75,7 @@ pub(crate) struct Runner {
 
 impl Runner {
     /// Make the images; machines start when they are needed.
-    pub(crate) fn new(paths: Paths, level: Level) -> Result<Self> {
+    pub(crate) fn new(paths: Paths, level: Level, pace: Pace) -> Result<Self> {
         // The logs are those of the last run.
         fs::create_dir_all(&paths.logs)?;
         for entry in fs::read_dir(&paths.logs)? {
@@ -85,6 +86,7 @@ impl Runner {
             paths,
             images,
             level,
+            pace,
             bed: None,
             vm: None,
             beds: 0,
@@ -130,6 +132,36 @@ impl Runner {
         Ok(outcomes.iter().all(|o| o.passed))
     }
 
+    /// Do something in a guest that nothing else has run in. If it goes wrong it is tried again,
+    /// visibly.
+    pub(crate) fn in_new_guest<T>(
+        &mut self,
+        machine: &'static Machine,
+        core: Core,
+        mut what: impl FnMut(&Vm) -> Result<T>,
+    ) -> Result<T> {
+        let mut attempts = 1;
+        loop {
+            self.end_guest();
+            let result = self.guest(machine, core).and_then(&mut what);
+            match result.map_err(|e| self.blame(e)) {
+                Err(e) if attempts < ATTEMPTS => {
+                    println!("  {}: {e:#}; trying again", machine.name);
+                    attempts += 1;
+                }
+                result => {
+                    self.end_guest();
+                    return result;
+                }
+            }
+        }
+    }
+
+    /// Where things are.
+    pub(crate) fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
     /// Show something in a guest; gives whether it went well.
     pub(crate) fn show(&mut self, core: Core, what: fn(&Vm) -> Result<()>) -> bool {
         let mut attempts = 1;
@@ -162,7 +194,7 @@ impl Runner {
             if self.bed.as_ref().is_none_or(|bed| bed.is_gone()) {
                 self.bed = None;
                 self.beds += 1;
-                let bed = Bed::start(self.level, self.beds, &self.paths, &self.images)?;
+                let bed = Bed::start(self.level, self.pace, self.beds, &self.paths, &self.images)?;
                 self.bed = Some(Arc::new(bed));
             }
             let bed = self.bed.as_ref().context("just started")?;

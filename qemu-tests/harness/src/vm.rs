@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, Context, Result};
 use serde_json::{json, Value};
-use vmbus_guest::protocol::{Channel, GuestReply, GuestRequest, Numbered};
+use vmbus_guest::protocol::{Channel, GuestReply, GuestRequest, Load, LoadReport, Numbered};
 
 use crate::bed::{Bed, Ended, Streams};
 use crate::console::{is_trouble, Console};
+use crate::counter::Counter;
 use crate::drivers::Core;
 use crate::failure::{bed, unmet};
 use crate::image::Images;
@@ -25,6 +26,8 @@ const BOOT_TIMEOUT: Duration = Duration::from_secs(150);
 /// Longer than the 60 s that the drivers give the host, so that their own words about it are on the
 /// console when a scenario fails.
 const CALL_TIMEOUT: Duration = Duration::from_secs(90);
+/// A benchmark does a number of things, however long they take.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(600);
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_millis(100);
 
@@ -233,6 +236,33 @@ impl Vm {
             GuestReply::Error { .. } => Ok(None),
             other => Err(refused(other)),
         }
+    }
+
+    /// Read a disk as a benchmark does, to its end.
+    pub(crate) fn load(&self, load: &Load) -> Result<LoadReport> {
+        match self.call(GuestRequest::Load(load.clone()), LOAD_TIMEOUT)? {
+            GuestReply::Loaded(report) => Ok(report),
+            other => Err(refused(other)),
+        }
+    }
+
+    /// Keep a CPU of the guest busy in user space, in the guest's time.
+    pub(crate) fn spin(&self, cpu: usize, time: Duration) -> Result<()> {
+        let nanoseconds = u64::try_from(time.as_nanos())?;
+        match self.call(GuestRequest::Spin { cpu, nanoseconds }, LOAD_TIMEOUT)? {
+            GuestReply::Done => Ok(()),
+            other => Err(refused(other)),
+        }
+    }
+
+    /// The text that the guest has written to the beginning of one of its disks.
+    pub(crate) fn text_of_file(&self, name: &str) -> Result<String> {
+        self.bed.text(name)
+    }
+
+    /// The counter of the machine that the guest runs in.
+    pub(crate) fn counter(&self) -> Result<Counter> {
+        self.bed.counter()
     }
 
     /// The kernel's log: all of it from process 1 on, of the boot only what is about Hyper-V.

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `make bench BENCH=storage`: what a read costs the guest, by the Rust and the
+//! C drivers, by emulated IDE, by AHCI and by virtio.
+
+mod measure;
+mod plot;
+mod report;
+mod symbols;
+mod variant;
+
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{bail, Result};
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::runner::Runner;
+use measure::{Known, Sample};
+use report::Report;
+use variant::{Variant, VARIANTS};
+
+/// What to measure, and how long.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Which benchmark.
+    what: Benchmark,
+    /// One boot of each, and few reads: shows that it works.
+    #[arg(long)]
+    quick: bool,
+    /// Only these, separated by commas: rust, c, ide, ahci, virtio.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// How often each is booted.
+    #[arg(long, default_value_t = 2)]
+    boots: usize,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Benchmark {
+    /// Random reads of 4 KiB.
+    Storage,
+}
+
+/// How many reads there are in all rounds, by depth.
+type Reads = [(usize, usize); 2];
+
+const READS: Reads = [(1, 2000), (32, 16_000)];
+const FEW_READS: Reads = [(1, 250), (32, 1000)];
+
+/// Measure, and write the results; gives whether all could be measured.
+pub(crate) fn run(runner: &mut Runner, options: &Options) -> Result<bool> {
+    let Benchmark::Storage = options.what;
+    let chosen = chosen(&options.only)?;
+    let (boots, reads) = if options.quick {
+        (1, FEW_READS)
+    } else {
+        (options.boots.max(1), READS)
+    };
+    let order: Vec<&Variant> = (0..boots).flat_map(|n| forth_or_back(&chosen, n)).collect();
+
+    let folder = runner.paths().bench.join("storage");
+    fs::create_dir_all(&folder)?;
+    let bar = progress_bar(order.len())?;
+    let mut samples = Vec::new();
+    let mut known = Known::default();
+    for (n, variant) in order.iter().enumerate() {
+        let label = format!("boot {} of {}, {}", n + 1, order.len(), variant.name);
+        bar.set_message(format!("{label}: starting"));
+        let start = Instant::now();
+        samples.extend(measured(runner, variant, &reads, &mut known, |what| {
+            bar.set_message(format!("{label}: {what}"));
+        })?);
+        write(&folder, &Report::new(&samples, &reads))?;
+        bar.inc(1);
+        bar.suspend(|| println!("  {label:30} {:6.1} s", start.elapsed().as_secs_f64()));
+    }
+    bar.finish_and_clear();
+    print!("{}", Report::new(&samples, &reads).table());
+    println!(
+        "table.txt, results.json and plot.svg are in {}",
+        folder.display()
+    );
+    Ok(true)
+}
+
+/// What is known so far, so that a run that is interrupted has not been for nothing.
+fn write(folder: &Path, report: &Report<'_>) -> Result<()> {
+    fs::write(folder.join("table.txt"), report.table())?;
+    fs::write(folder.join("results.json"), report.json()?)?;
+    fs::write(folder.join("plot.svg"), plot::svg(report))?;
+    Ok(())
+}
+
+/// One boot, tried again if something went wrong.
+fn measured(
+    runner: &mut Runner,
+    variant: &'static Variant,
+    reads: &Reads,
+    known: &mut Known,
+    progress: impl Fn(&str),
+) -> Result<Vec<Sample>> {
+    runner.in_new_guest(variant.machine, variant.core, |vm| {
+        measure::boot(vm, variant, reads, known, &progress)
+    })
+}
+
+fn chosen(only: &[String]) -> Result<Vec<&'static Variant>> {
+    if let Some(unknown) = only.iter().find(|o| VARIANTS.iter().all(|v| v.name != **o)) {
+        let names: Vec<_> = VARIANTS.iter().map(|v| v.name).collect();
+        bail!("no {unknown} to measure; there are: {}", names.join(", "));
+    }
+    let wanted = |v: &&Variant| only.is_empty() || only.iter().any(|o| o == v.name);
+    Ok(VARIANTS.iter().filter(wanted).collect())
+}
+
+/// A drift of the bed is the same for all if every second round goes back.
+fn forth_or_back(variants: &[&'static Variant], round: usize) -> Vec<&'static Variant> {
+    let mut order = variants.to_vec();
+    if round % 2 == 1 {
+        order.reverse();
+    }
+    order
+}
+
+fn progress_bar(boots: usize) -> Result<ProgressBar> {
+    let bar = ProgressBar::new(boots as u64);
+    bar.set_style(ProgressStyle::with_template("[{bar:20}] {elapsed} {msg}")?);
+    Ok(bar)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{chosen, forth_or_back};
+
+    #[test]
+    fn rounds_go_forth_and_back() {
+        let all = chosen(&["c".into(), "rust".into()]).unwrap();
+        let names = |round| {
+            forth_or_back(&all, round)
+                .iter()
+                .map(|v| v.name)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!([names(0), names(1)].concat(), ["rust", "c", "c", "rust"]);
+        assert!(chosen(&["floppy".into()]).is_err());
+    }
+}

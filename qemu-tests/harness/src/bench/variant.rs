@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is compared: the same two disks, behind different controllers.
+
+use super::symbols::Symbol;
+use crate::drivers::Core;
+use crate::machine::{disk, Initramfs, Machine, Qemu};
+
+/// What is behind a disk. The guest knows its disks by their sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Backend {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// Its size.
+    pub(super) mib: u64,
+}
+
+/// The host answers at once, with zeroes; and a file in the memory of the guest's host.
+pub(super) const BACKENDS: [Backend; 2] = [
+    Backend {
+        name: "null",
+        mib: 1024,
+    },
+    Backend {
+        name: "raw",
+        mib: 512,
+    },
+];
+
+/// How a driver tells its device that there is something to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doorbell {
+    /// A VMBus channel counts it (`events` in sysfs).
+    Channels,
+    /// By this function.
+    Function(&'static str),
+}
+
+/// One way to a disk.
+pub(super) struct Variant {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// Whose VMBus drivers, if there is a VMBus.
+    pub(super) core: Core,
+    /// The machine with its controller.
+    pub(super) machine: &'static Machine,
+    /// The driver to load, if there are no device events for it.
+    pub(super) module: Option<&'static str>,
+    /// Its lines of `/proc/interrupts` have one of these words.
+    pub(super) interrupts: &'static [&'static str],
+    /// How it tells the device.
+    pub(super) doorbell: Doorbell,
+    /// Whether a function is the driver's own, its bus included.
+    pub(super) owns: fn(&Symbol) -> bool,
+}
+
+const VMBUS: Machine = Machine {
+    name: "bench-vmbus",
+    qemu: Qemu::Patched,
+    // level 1 has one as well: two would wait for each other's locks
+    cpus: 1,
+    initramfs: Initramfs::Drivers,
+    // the same code at the same place, so that boots can be compared
+    kernel_arguments: "nokaslr",
+    files: &[disk("raw", BACKENDS[1].mib)],
+    devices: &[
+        NULL_NODE,
+        RAW_NODE,
+        "-device vmbus-bridge",
+        "-device hv-scsi,id=s,num-queues=1",
+        "-device scsi-hd,bus=s.0,drive=null,scsi-id=0,lun=0",
+        "-device scsi-hd,bus=s.0,drive=raw,scsi-id=0,lun=1",
+    ],
+};
+
+const VIRTIO: Machine = Machine {
+    name: "bench-virtio",
+    devices: &[
+        NULL_NODE,
+        RAW_NODE,
+        "-device virtio-scsi-pci,id=s,num_queues=1",
+        "-device scsi-hd,bus=s.0,drive=null,scsi-id=0,lun=0",
+        "-device scsi-hd,bus=s.0,drive=raw,scsi-id=0,lun=1",
+    ],
+    ..VMBUS
+};
+
+const IDE: Machine = Machine {
+    name: "bench-ide",
+    devices: &[
+        NULL_NODE,
+        RAW_NODE,
+        "-device piix3-ide,id=i",
+        "-device ide-hd,bus=i.0,drive=null",
+        "-device ide-hd,bus=i.1,drive=raw",
+    ],
+    ..VMBUS
+};
+
+const AHCI: Machine = Machine {
+    name: "bench-ahci",
+    devices: &[
+        NULL_NODE,
+        RAW_NODE,
+        "-device ide-hd,bus=ide.0,drive=null",
+        "-device ide-hd,bus=ide.1,drive=raw",
+    ],
+    ..VMBUS
+};
+
+const NULL_NODE: &str = "-blockdev null-co,node-name=null,size=1073741824,read-zeroes=on";
+const RAW_NODE: &str = "-blockdev raw,node-name=raw,file.driver=file,file.filename=@/raw";
+
+/// All of them, in the order in which they are booted.
+pub(super) const VARIANTS: [Variant; 5] = [
+    Variant {
+        name: "rust",
+        core: Core::Rust,
+        machine: &VMBUS,
+        module: None,
+        interrupts: &["HYP:"],
+        doorbell: Doorbell::Channels,
+        owns: |s| matches!(&*s.module, "hv_storvsc_rust" | "hv_vmbus_rust"),
+    },
+    Variant {
+        name: "c",
+        core: Core::C,
+        machine: &VMBUS,
+        module: None,
+        interrupts: &["HYP:"],
+        doorbell: Doorbell::Channels,
+        owns: |s| s.module == "hv_storvsc" || (s.module.is_empty() && is_c_vmbus(&s.name)),
+    },
+    Variant {
+        name: "ide",
+        core: Core::C,
+        machine: &IDE,
+        module: Some("ata_piix"),
+        interrupts: &["ata_piix"],
+        doorbell: Doorbell::Function("ata_bmdma_start"),
+        owns: |s| matches!(&*s.module, "ata_piix" | "libata"),
+    },
+    Variant {
+        name: "ahci",
+        core: Core::C,
+        machine: &AHCI,
+        module: Some("ahci"),
+        interrupts: &["ahci"],
+        doorbell: Doorbell::Function("ahci_qc_issue"),
+        owns: |s| matches!(&*s.module, "ahci" | "libahci" | "libata"),
+    },
+    Variant {
+        name: "virtio",
+        core: Core::C,
+        machine: &VIRTIO,
+        module: Some("virtio_scsi"),
+        interrupts: &["virtio"],
+        doorbell: Doorbell::Function("vp_notify"),
+        owns: |s| {
+            s.module == "virtio_scsi"
+                || (s.module.is_empty()
+                    && ["virtqueue_", "vring_", "virtio", "vp_"]
+                        .iter()
+                        .any(|p| s.name.starts_with(p)))
+        },
+    },
+];
+
+/// The C core is a part of the kernel, which does not say where its functions come from.
+fn is_c_vmbus(function: &str) -> bool {
+    [
+        "vmbus_",
+        "hv_ringbuffer_",
+        "hv_pkt_",
+        "__hv_pkt_",
+        "__vmbus_",
+    ]
+    .iter()
+    .any(|p| function.starts_with(p))
+}
