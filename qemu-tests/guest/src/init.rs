@@ -128,6 +128,14 @@ fn perform(id: u64, ask: GuestRequest) -> Result<GuestReply> {
             let error = Command::new(INIT).arg(id.to_string()).exec();
             return Err(error).context(INIT);
         }
+        GuestRequest::LoadCrashKernel {
+            kernel,
+            initramfs,
+            command_line,
+        } => {
+            system::load_crash_kernel(&kernel, &initramfs, &command_line)?;
+            GuestReply::Done
+        }
         GuestRequest::Shell => shell()?,
         GuestRequest::Load(load) => GuestReply::Loaded(io_load::run(&load)?),
         GuestRequest::Spin { cpu, nanoseconds } => {

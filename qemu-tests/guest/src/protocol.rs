@@ -52,6 +52,15 @@ pub enum GuestRequest {
         /// The disk's device file.
         device: String,
     },
+    /// Load the kernel that a panic starts.
+    LoadCrashKernel {
+        /// Its file.
+        kernel: String,
+        /// Its initramfs; process 1 in it begins with reply 0 again.
+        initramfs: String,
+        /// Its command line.
+        command_line: String,
+    },
     /// An interactive shell on the console, until it ends.
     Shell,
     /// Read a disk as a benchmark does.

@@ -4,11 +4,13 @@
 
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::kmod::{finit_module, ModuleInitFlags};
+use nix::libc;
 use nix::mount::{mount, MsFlags};
 use nix::sys::reboot::{reboot, RebootMode};
 use nix::sys::termios::{cfmakeraw, tcgetattr, tcsetattr, SetArg};
@@ -68,6 +70,27 @@ pub fn load_module(path: &Path) -> Result<()> {
     let none = CString::default();
     finit_module(file.as_fd(), &none, ModuleInitFlags::empty())
         .with_context(|| format!("load {}", path.display()))
+}
+
+/// Load what a panic starts into the memory that `crashkernel=` has set aside.
+pub fn load_crash_kernel(kernel: &str, initramfs: &str, command_line: &str) -> Result<()> {
+    const ON_CRASH: libc::c_ulong = 2;
+    let open = |path: &str| File::open(path).with_context(|| path.to_owned());
+    let (kernel, initramfs) = (open(kernel)?, open(initramfs)?);
+    let command_line = CString::new(command_line)?;
+    // SAFETY: Both descriptors are open, and the text has the length that is given, with its end.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_kexec_file_load,
+            kernel.as_raw_fd(),
+            initramfs.as_raw_fd(),
+            command_line.as_bytes_with_nul().len(),
+            command_line.as_ptr(),
+            ON_CRASH,
+        )
+    };
+    Errno::result(result).context("kexec_file_load")?;
+    Ok(())
 }
 
 /// Turn echo, line editing and newline changes of a serial port off.

@@ -52,6 +52,11 @@ const DISK_TOOLS: [&str; 6] = [
 /// Stock modules that level 1 loads, with what they depend on.
 const LEVEL1_MODULES: [&str; 3] = ["9pnet_virtio", "9p", "kvm-amd"];
 
+/// In the initramfs: the crash kernel, and its own initramfs.
+pub(crate) const CRASH_KERNEL: &str = "/crash/kernel";
+/// See [`CRASH_KERNEL`].
+pub(crate) const CRASH_INITRAMFS: &str = "/crash/initramfs";
+
 /// The images of one run.
 pub(crate) struct Images {
     /// The kernel of both levels.
@@ -61,7 +66,7 @@ pub(crate) struct Images {
     /// A disk with a Debian root; see [`Self::add`].
     pub(crate) root_disk: PathBuf,
     folder: PathBuf,
-    has_root: bool,
+    added: Vec<Initramfs>,
 }
 
 impl Images {
@@ -85,22 +90,32 @@ impl Images {
             level1: folder.join("level1.cpio"),
             root_disk: folder.join("root-disk.img"),
             folder: folder.to_owned(),
-            has_root: false,
+            added: Vec::new(),
         }
     }
 
     /// Build what only guests of this kind need, if it is not there yet.
     pub(crate) fn add(&mut self, kind: Initramfs, paths: &Paths) -> Result<()> {
-        if kind != Initramfs::FindRoot || self.has_root {
+        let alone = matches!(kind, Initramfs::FindRoot | Initramfs::CrashKernel);
+        if !alone || self.added.contains(&kind) {
             return Ok(());
         }
         let stock = Stock::open(paths)?;
         for core in [Core::C, Core::Rust] {
             let drivers = [&ROOT_MODULES[..], core.storage_drivers()].concat();
-            fs::write(self.initramfs(kind, core), guest(paths, &stock, &drivers)?)?;
+            let mut guest = guest(paths, &stock, &drivers)?;
+            if kind == Initramfs::CrashKernel {
+                let mut archive = Archive::default();
+                archive.copy(&self.kernel, CRASH_KERNEL)?;
+                archive.file(CRASH_INITRAMFS, 0o644, &guest);
+                guest.extend(archive.finish());
+            }
+            fs::write(self.initramfs(kind, core), guest)?;
         }
-        root_disk::build(paths, &self.root_disk)?;
-        self.has_root = true;
+        if kind == Initramfs::FindRoot {
+            root_disk::build(paths, &self.root_disk)?;
+        }
+        self.added.push(kind);
         Ok(())
     }
 
@@ -111,6 +126,8 @@ impl Images {
             (Initramfs::DiskTools, _) => "disk-guest.cpio",
             (Initramfs::FindRoot, Core::C) => "root-guest-c.cpio",
             (Initramfs::FindRoot, Core::Rust) => "root-guest-rust.cpio",
+            (Initramfs::CrashKernel, Core::C) => "crash-guest-c.cpio",
+            (Initramfs::CrashKernel, Core::Rust) => "crash-guest-rust.cpio",
         })
     }
 }

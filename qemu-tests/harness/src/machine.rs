@@ -30,6 +30,8 @@ pub(crate) enum Initramfs {
     DiskTools,
     /// What it takes to find a root on a disk of VMBus, with one set of drivers.
     FindRoot,
+    /// The same, with a crash kernel whose initramfs is the same too.
+    CrashKernel,
 }
 
 /// What a file is at the beginning.

@@ -99,6 +99,24 @@ pub(crate) const ROOT: Machine = Machine {
     ],
 };
 
+/// Where a crash kernel saves something to a disk.
+pub(crate) const CRASH: Machine = Machine {
+    name: "crash",
+    qemu: Qemu::Patched,
+    cpus: 4,
+    initramfs: Initramfs::CrashKernel,
+    kernel_arguments: "crashkernel=256M",
+    files: &[disk("dump", SMALL_MIB), disk("load", SMALL_MIB)],
+    devices: &[
+        "-device vmbus-bridge",
+        "-blockdev raw,node-name=dump,file.driver=file,file.filename=@/dump,cache.no-flush=on",
+        "-blockdev raw,node-name=load,file.driver=file,file.filename=@/load,cache.no-flush=on",
+        "-device hv-scsi,id=main,num-queues=4,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0001",
+        "-device scsi-hd,bus=main.0,drive=dump,scsi-id=0,lun=0",
+        "-device scsi-hd,bus=main.0,drive=load,scsi-id=0,lun=1",
+    ],
+};
+
 const DEVICES: &[&str] = &[
     "-device vmbus-bridge",
     "-blockdev raw,node-name=plain,file.driver=file,file.filename=@/plain,cache.no-flush=on,discard=unmap",

@@ -2,7 +2,7 @@
 
 //! One guest under test: its boot, and what can be asked of it and of its host.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::console::{is_trouble, Console};
 use crate::counter::Counter;
 use crate::drivers::Core;
 use crate::failure::{bed, unmet};
-use crate::image::Images;
+use crate::image::{Images, CRASH_INITRAMFS, CRASH_KERNEL};
 use crate::level::Level;
 use crate::machine::Machine;
 use crate::paths::Paths;
@@ -28,6 +28,7 @@ const BOOT_TIMEOUT: Duration = Duration::from_secs(150);
 const CALL_TIMEOUT: Duration = Duration::from_secs(90);
 /// A benchmark does a number of things, however long they take.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(600);
+const CRASH_TIMEOUT: Duration = Duration::from_secs(150);
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_millis(100);
 
@@ -59,6 +60,8 @@ pub(crate) struct Vm {
     next: AtomicU64,
     deadline: Mutex<Option<Instant>>,
     core_loaded: AtomicBool,
+    /// From which line of the console on trouble means the end.
+    trouble_from: AtomicUsize,
 }
 
 impl Vm {
@@ -92,6 +95,7 @@ impl Vm {
             next: AtomicU64::new(1),
             deadline: Mutex::new(None),
             core_loaded: AtomicBool::new(false),
+            trouble_from: AtomicUsize::new(0),
         };
         vm.wait_for_user_space()?;
         vm.qmp("qmp_capabilities", &Value::Null)?;
@@ -109,7 +113,7 @@ impl Vm {
                 let last = self.host.tail(1).pop().unwrap_or_default();
                 return Err(bed(format!("QEMU ended before user space ({how}): {last}")));
             }
-            if let Some(line) = self.console.trouble(0, &[]) {
+            if let Some(line) = self.trouble() {
                 return Err(bed(format!("the guest failed before user space: {line}")));
             }
             if self.bed.is_gone() {
@@ -122,6 +126,11 @@ impl Vm {
                 )));
             }
         }
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.console
+            .trouble(self.trouble_from.load(Ordering::Relaxed), &[])
     }
 
     /// Every later wait ends at this time; the scenario's time-out.
@@ -340,13 +349,7 @@ impl Vm {
         })?;
         self.bed.stop_qemu();
 
-        let (streams, control, monitor) = streams(&self.console, &self.host);
-        *self.control.lock().unwrap_or_else(PoisonError::into_inner) = control;
-        *self.monitor.lock().unwrap_or_else(PoisonError::into_inner) = monitor;
-        let incoming = ["-incoming".to_owned(), state];
-        let argv = self.argv.iter().cloned().chain(incoming).collect();
-        // The files stay as they are.
-        self.bed.start_qemu(argv, Vec::new(), streams)?;
+        self.start_again(["-incoming".to_owned(), state])?;
         self.wait_for_monitor()?;
         self.qmp("qmp_capabilities", &Value::Null)?;
         self.wait_until(MIGRATION_TIMEOUT, "the guest going on", || {
@@ -357,6 +360,60 @@ impl Vm {
                 Err(now.to_string())
             })
         })
+    }
+
+    /// Another QEMU with the disks as they are.
+    fn start_again(&self, more: impl IntoIterator<Item = String>) -> Result<()> {
+        let (streams, control, monitor) = streams(&self.console, &self.host);
+        *self.control.lock().unwrap_or_else(PoisonError::into_inner) = control;
+        *self.monitor.lock().unwrap_or_else(PoisonError::into_inner) = monitor;
+        let argv = self.argv.iter().cloned().chain(more).collect();
+        self.bed.start_qemu(argv, Vec::new(), streams)
+    }
+
+    /// Boot once more, after the guest has ended.
+    pub(crate) fn boot_again(&self) -> Result<()> {
+        self.forget();
+        self.start_again([])?;
+        self.wait_for_user_space()?;
+        self.qmp("qmp_capabilities", &Value::Null).map(drop)
+    }
+
+    /// Load the crash kernel that the initramfs has.
+    pub(crate) fn load_crash_kernel(&self, command_line: &str) -> Result<()> {
+        let ask = GuestRequest::LoadCrashKernel {
+            kernel: CRASH_KERNEL.into(),
+            initramfs: CRASH_INITRAMFS.into(),
+            command_line: command_line.into(),
+        };
+        match self.ask(ask)? {
+            GuestReply::Done => Ok(()),
+            other => Err(refused(other)).context("a crash kernel"),
+        }
+    }
+
+    /// Let the kernel panic on a CPU; what answers from then on is process 1 of the crash kernel.
+    pub(crate) fn crash(&self, cpu: usize) -> Result<()> {
+        let panic = format!("taskset -c {cpu} sh -c 'echo c > /proc/sysrq-trigger'");
+        self.trouble_from.store(usize::MAX, Ordering::Relaxed);
+        self.tell(GuestRequest::Exec {
+            argv: ["sh", "-c", &panic].map(str::to_owned).into(),
+        })?;
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let what = "process 1 of the crash kernel";
+        self.receive(&control, CRASH_TIMEOUT, what, |line| {
+            let reply: Numbered<GuestReply> = serde_json::from_str(line).ok()?;
+            (reply.id == 0).then_some(())
+        })?;
+        self.forget();
+        Ok(())
+    }
+
+    /// What was of another kernel is the past.
+    fn forget(&self) {
+        self.trouble_from
+            .store(self.console.len(), Ordering::Relaxed);
+        self.core_loaded.store(false, Ordering::Relaxed);
     }
 
     /// The monitor hears nothing before it has greeted.
@@ -493,11 +550,7 @@ impl Vm {
         if self.bed.is_gone() {
             return Err(bed(format!("the agent died before {waiting_for}")));
         }
-        if let Some(line) = self
-            .console
-            .trouble(0, &[])
-            .filter(|l| l.contains("Kernel panic"))
-        {
+        if let Some(line) = self.trouble().filter(|l| l.contains("Kernel panic")) {
             return Err(unmet(waiting_for, line));
         }
         let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);

@@ -251,6 +251,17 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        machine: &crate::storage::CRASH,
+        guest: Guest::Ends,
+        expected_trouble: &["Kernel panic", "sysrq triggered crash"],
+        ..shared(
+            "storage-crash",
+            "a crash kernel saves memory to a disk",
+            480,
+            storage::crash::run,
+        )
+    },
+    Scenario {
         machine: &storage::hostile::MACHINE,
         only: Some(Core::Rust),
         ..shared(

@@ -3,6 +3,7 @@
 //! Scenarios with disks, on the patched QEMU.
 
 pub(super) mod cpus;
+pub(super) mod crash;
 pub(super) mod filesystem;
 pub(super) mod hostile;
 pub(super) mod hotplug;
