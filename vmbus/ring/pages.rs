@@ -11,10 +11,14 @@ use core::ops::Range;
 use vmbus_protocol::packet::{
     GpaDirectHeader, GpaRange, PacketDescriptor, PacketFlags, PacketType,
 };
-use zerocopy::{little_endian::U64, transmute};
+use zerocopy::{
+    little_endian::{U16, U64},
+    transmute,
+};
 
-/// Bytes of the GPA-direct head and of the range's head.
-const HEADS: usize = 16;
+/// Units of 8 bytes before the page numbers: descriptor, GPA-direct head, head
+/// of the range.
+const HEAD_UNITS: u32 = 4;
 
 /// A GPA-direct packet with one range of guest-physical memory.
 ///
@@ -47,21 +51,21 @@ impl<M: RingMemory> Batch<'_, M> {
         packet: &PagePacket<'_, N>,
         runs: impl Iterator<Item = Range<u64>>,
     ) -> Result<(), SendError> {
+        // Each page number is a unit.
         let count = packet.range.page_count();
-        let header_len = usize::try_from(count)
-            .ok()
-            .and_then(|count| count.checked_mul(8))
-            .and_then(|bytes| bytes.checked_add(HEADS))
-            .ok_or(SendError::TooLarge)?;
-        let descriptor = PacketDescriptor::new(
-            PacketType::DATA_USING_GPA_DIRECT,
-            packet.flags,
-            packet.transaction_id,
-            header_len,
-            size_of::<[U64; N]>(),
-        )
-        .ok_or(SendError::TooLarge)?;
-        // At most 0xffff * 8 + 8.
+        let offset8 = u16::try_from(count.saturating_add(HEAD_UNITS));
+        let payload8 = u16::try_from(N);
+        let (Ok(offset8), Ok(payload8)) = (offset8, payload8) else {
+            return Err(SendError::TooLarge);
+        };
+        let len8 = offset8.checked_add(payload8).ok_or(SendError::TooLarge)?;
+        let descriptor = PacketDescriptor {
+            packet_type: U16::new(PacketType::DATA_USING_GPA_DIRECT.0),
+            offset8: U16::new(offset8),
+            len8: U16::new(len8),
+            flags: U16::new(packet.flags.bits()),
+            transaction_id: U64::new(packet.transaction_id),
+        };
         let needed = descriptor.len_bytes().wrapping_add(TRAILER);
         self.reserve(needed)?;
 
