@@ -13,6 +13,7 @@ mod demo;
 mod devices;
 mod drivers;
 mod failure;
+mod fio;
 mod guest_files;
 mod image;
 mod kernel_log;

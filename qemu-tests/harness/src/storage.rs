@@ -215,54 +215,6 @@ pub(crate) fn unplug(vm: &Vm, id: &str) -> Result<()> {
     vm.qmp("device_del", &json!({ "id": id })).map(drop)
 }
 
-/// A run of fio that checks what it wrote.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Verify {
-    /// `--rw`.
-    pub(crate) pattern: &'static str,
-    /// Block size, `4k`, or a range, `512-1m`.
-    pub(crate) block: &'static str,
-    /// Requests at a time.
-    pub(crate) depth: u32,
-    /// Processes, each with a part of the disk of its own.
-    pub(crate) jobs: u32,
-    /// MiB that each writes and reads.
-    pub(crate) mib: u32,
-}
-
-/// Enough to be at it for some seconds, on several queues.
-pub(crate) const LOAD: Verify = Verify {
-    pattern: "randrw",
-    block: "4k-64k",
-    depth: 32,
-    jobs: 2,
-    mib: 96,
-};
-
-impl Verify {
-    /// The command, on a block device.
-    pub(crate) fn command(&self, disk: &str) -> String {
-        let Self {
-            pattern,
-            block,
-            depth,
-            jobs,
-            mib,
-        } = self;
-        format!(
-            "fio --name=verify --filename=/dev/{disk} --rw={pattern} --bsrange={range} \
-             --ioengine=libaio --direct=1 --iodepth={depth} --numjobs={jobs} --size={mib}m \
-             --offset_increment={mib}m --verify=crc32c --verify_fatal=1 --group_reporting --minimal",
-            range = if block.contains('-') { (*block).to_owned() } else { format!("{block}-{block}") },
-        )
-    }
-
-    /// Run it to its end.
-    pub(crate) fn run(&self, vm: &Vm, disk: &str) -> Result<()> {
-        Job::start(vm, "verify", &self.command(disk))?.expect_success(JOB)
-    }
-}
-
 /// A command that runs in the guest while other things happen.
 pub(crate) struct Job<'a> {
     vm: &'a Vm,

@@ -5,8 +5,9 @@
 use anyhow::{Context as _, Result};
 
 use crate::failure::expect;
+use crate::fio::{Passes, LOAD};
 use crate::scenarios::Context;
-use crate::storage::{self, script, Job, LOAD, MAIN, PLAIN};
+use crate::storage::{self, script, MAIN, PLAIN};
 use crate::vm::Vm;
 
 pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
@@ -18,7 +19,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
         vm.write(&format!("{channel}/cpu"), &cpu.to_string())?;
     }
     at_home(vm, &plain, &channels)?;
-    let job = Job::start(vm, "load", &LOAD.command(&plain))?;
+    let load = Passes::start(vm, &plain, &[LOAD])?;
     for cpu in [1, 2, 3, 0] {
         for channel in &channels {
             vm.write(&format!("{channel}/cpu"), &cpu.to_string())?;
@@ -30,7 +31,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
             &format!("echo 0 > /sys/devices/system/cpu/cpu{cpu}/online"),
         )?;
     }
-    job.expect_running()?;
+    load.expect_running()?;
     script(
         vm,
         "for c in 1 2 3; do echo 1 > /sys/devices/system/cpu/cpu$c/online; done",
@@ -38,7 +39,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     for (cpu, channel) in channels.iter().enumerate() {
         vm.write(&format!("{channel}/cpu"), &cpu.to_string())?;
     }
-    job.expect_success(storage::JOB)
+    load.stop().map(drop)
 }
 
 /// What a CPU sends goes out on the channel that interrupts this CPU.

@@ -9,9 +9,10 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::failure::expect;
+use crate::fio::Verify;
 use crate::machine::{Contents, File, Initramfs, Machine, Qemu};
 use crate::scenarios::Context;
-use crate::storage::{self, script as sh, Job, Verify};
+use crate::storage::{self, script as sh, Job};
 use crate::vm::Vm;
 
 const DISK: storage::Address = (0, 0, 0);

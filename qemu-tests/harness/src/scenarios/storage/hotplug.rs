@@ -9,8 +9,9 @@ use serde_json::json;
 
 use crate::drivers::Core;
 use crate::failure::expect;
+use crate::fio::Verify;
 use crate::scenarios::Context;
-use crate::storage::{self, Address, Verify, MAIN, SPARE};
+use crate::storage::{self, Address, MAIN, SPARE};
 use crate::vm::Vm;
 
 const NEAR: Address = (0, 1, 63);

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::fio::{Passes, LOAD};
 use crate::scenarios::Context;
-use crate::storage::{self, Job, LOAD, MAIN, PLAIN};
+use crate::storage::{self, MAIN, PLAIN};
 
 const ROUNDS: u32 = 2;
 
@@ -15,11 +16,11 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
     storage::load(vm)?;
     let plain = storage::wait_for(vm, MAIN, PLAIN)?;
-    let job = Job::start(vm, "load", &LOAD.command(&plain))?;
+    let load = Passes::start(vm, &plain, &[LOAD])?;
     for _ in 0..ROUNDS {
         std::thread::sleep(Duration::from_secs(1));
-        job.expect_running()?;
+        load.expect_running()?;
         vm.migrate()?;
     }
-    job.expect_success(storage::JOB)
+    load.stop().map(drop)
 }

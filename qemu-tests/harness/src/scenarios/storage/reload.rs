@@ -6,8 +6,9 @@
 use anyhow::Result;
 
 use crate::failure::expect;
+use crate::fio::Verify;
 use crate::scenarios::Context;
-use crate::storage::{self, script, Verify, MAIN, MAIN_QUEUES, PLAIN};
+use crate::storage::{self, script, MAIN, MAIN_QUEUES, PLAIN};
 
 const ROUNDS: u32 = 5;
 

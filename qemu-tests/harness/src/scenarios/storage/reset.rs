@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::fio::{Passes, Verify};
 use crate::scenarios::Context;
-use crate::storage::{self, script, Job, Verify, MAIN, PLAIN};
+use crate::storage::{self, script, MAIN, PLAIN};
 
 const RESETS: u32 = 4;
 
@@ -16,7 +17,7 @@ const LOAD: Verify = Verify {
     block: "4k-64k",
     depth: 32,
     jobs: 1,
-    mib: 128,
+    mib: 16,
 };
 
 pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
@@ -26,12 +27,12 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     script(vm, "modprobe sg")?;
     let node = vm.list(&format!("/sys/block/{plain}/device/scsi_generic"))?;
     let node = node.first().map_or("none", String::as_str).to_owned();
-    let job = Job::start(vm, "load", &LOAD.command(&plain))?;
+    let load = Passes::start(vm, &plain, &[LOAD])?;
     std::thread::sleep(Duration::from_secs(1));
     for _ in 0..RESETS {
-        job.expect_running()?;
+        load.expect_running()?;
         script(vm, &format!("sg_reset -H /dev/{node}"))?;
         std::thread::sleep(Duration::from_millis(500));
     }
-    job.expect_success(storage::JOB)
+    load.stop().map(drop)
 }

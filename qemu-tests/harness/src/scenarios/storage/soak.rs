@@ -10,8 +10,9 @@ use anyhow::{Context as _, Result};
 
 use crate::drivers::Core;
 use crate::failure::expect;
+use crate::fio::{Compared, Passes, Verify};
 use crate::scenarios::{reboot, Context};
-use crate::storage::{self, script, Address, Job, Verify, MAIN, PLAIN};
+use crate::storage::{self, script, Address, MAIN, PLAIN};
 use crate::vm::Vm;
 
 /// How long, in minutes; without it, [`SHORT`].
@@ -48,8 +49,6 @@ const fn pass(block: &'static str, depth: u32, mib: u32) -> Verify {
 
 #[derive(Default)]
 struct Counts {
-    passes: usize,
-    mib: u64,
     replugs: usize,
     cpus: usize,
     channels: usize,
@@ -59,9 +58,8 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} passes of fio compared {} MiB; {} times a disk came and went, {} times a CPU, \
-             {} times a channel was moved",
-            self.passes, self.mib, self.replugs, self.cpus, self.channels
+            "{} times a disk came and went, {} times a CPU, {} times a channel was moved",
+            self.replugs, self.cpus, self.channels
         )
     }
 }
@@ -77,19 +75,17 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let mut counts = Counts::default();
 
     let start = Instant::now();
-    let job = Job::start(vm, "soak", &passes(&disk))?;
+    let load = Passes::start(vm, &disk, &PASSES)?;
     for round in 0.. {
-        job.expect_running()?;
+        load.expect_running()?;
         replug(vm, round, &mut counts)?;
         move_cpus(vm, &channels, round, &mut counts)?;
         if start.elapsed() > duration {
             break;
         }
     }
-    vm.write("/tmp/soak.stop", "")?;
-    job.expect_success(storage::JOB)?;
-    count_passes(vm, &mut counts)?;
-    *cx.figures = counts.to_string();
+    let Compared { passes, mib } = load.stop()?;
+    *cx.figures = format!("{passes} passes of fio compared {mib} MiB; {counts}");
 
     no_trouble(vm, &disk, before)?;
     reboot::ends_in_order(vm, "poweroff", "reboot: Power down")
@@ -100,29 +96,6 @@ fn duration() -> Result<Duration> {
         let minutes: u64 = minutes.parse().context(MINUTES)?;
         Ok(Duration::from_secs(minutes * 60))
     })
-}
-
-/// What makes a pass differ from all others: its order, and the data, which is its number and the
-/// offset. A checksum in each block would hold for what an earlier pass left there, too.
-const OF_ITS_OWN: &str =
-    "--randseed=$pass --verify=pattern --verify_pattern=0x$(printf %016x $pass)%o";
-
-/// Passes until there is a file that says to stop.
-fn passes(disk: &str) -> String {
-    let cases: Vec<_> = (0..)
-        .zip(&PASSES)
-        .map(|(i, pass)| format!("{i}) {} {OF_ITS_OWN} ;;", pass.command(disk)))
-        .collect();
-    format!(
-        "rm -f /tmp/soak.stop
-         pass=0
-         until [ -e /tmp/soak.stop ]; do
-             pass=$((pass + 1))
-             case $((pass % {})) in {} esac || exit 1
-         done",
-        PASSES.len(),
-        cases.concat()
-    )
 }
 
 /// The disk comes with what was written to it the last time, and goes.
@@ -182,16 +155,6 @@ fn move_cpus(vm: &Vm, channels: &[String], round: usize, counts: &mut Counts) ->
 
 fn online(cpu: usize) -> String {
     format!("/sys/devices/system/cpu/cpu{cpu}/online")
-}
-
-/// How often fio has ended, and what it has read to compare: the sixth field of its terse line, in KiB.
-fn count_passes(vm: &Vm, counts: &mut Counts) -> Result<()> {
-    let kib = script(vm, "grep '^3;' /tmp/soak.out | cut -d ';' -f 6")?;
-    for line in kib.lines() {
-        counts.passes += 1;
-        counts.mib += line.parse::<u64>().context("fio's count of KiB")? >> 10;
-    }
-    Ok(())
 }
 
 /// Warnings and errors are on the console; and no request to the disk that stayed was lost or late.

@@ -5,8 +5,9 @@
 use anyhow::Result;
 
 use crate::failure::expect;
+use crate::fio::Verify;
 use crate::scenarios::Context;
-use crate::storage::{self, Verify, BIG_SECTORS, IDE, MAIN, PLAIN};
+use crate::storage::{self, BIG_SECTORS, IDE, MAIN, PLAIN};
 
 const fn verify(
     pattern: &'static str,
