@@ -42,6 +42,8 @@ pub(super) struct Sample {
     pub(super) variant: &'static str,
     pub(super) backend: &'static str,
     pub(super) depth: usize,
+    /// How many there were.
+    pub(super) reads: f64,
     /// Reads in a second of the guest.
     pub(super) iops: f64,
     /// Microseconds of the guest; means of the rounds.
@@ -94,7 +96,7 @@ pub(super) fn boot(
                 disk: format!("/dev/{disk}"),
                 cpu: CPU,
                 depth,
-                reads: count,
+                reads: count / variant.one_in,
             };
             measured.push((backend, Measured::take(vm, variant, load)?));
         }
@@ -268,6 +270,7 @@ impl Measured {
             variant: variant.name,
             backend: backend.name,
             depth: self.load.depth,
+            reads,
             iops: reads * 1e9 / time,
             p50: sum(|(report, _)| report.p50 as f64) / rounds / 1e3,
             p99: sum(|(report, _)| report.p99 as f64) / rounds / 1e3,

@@ -150,6 +150,7 @@ mod tests {
             variant,
             backend: "null",
             depth: 1,
+            reads: 1.0,
             iops: value,
             p50: value,
             p99: value,

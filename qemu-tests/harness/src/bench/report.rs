@@ -101,7 +101,6 @@ pub(super) struct Report<'a> {
     /// What was measured, in order.
     pub(super) cases: Vec<Case<'a>>,
     samples: &'a [Sample],
-    reads: Reads,
 }
 
 impl<'a> Report<'a> {
@@ -123,11 +122,7 @@ impl<'a> Report<'a> {
             }
         }
         cases.retain(|case| !case.samples.is_empty());
-        Self {
-            cases,
-            samples,
-            reads: *reads,
-        }
+        Self { cases, samples }
     }
 
     /// How one variant compares with another in the same place; medians.
@@ -248,13 +243,8 @@ impl<'a> Report<'a> {
                 })
             })
             .collect();
-        let reads: Vec<_> = self
-            .reads
-            .iter()
-            .map(|(depth, reads)| json!({ "depth": depth, "reads": reads }))
-            .collect();
         Ok(serde_json::to_string_pretty(&json!({
-            "reads": reads, "goals": self.goals(), "cases": cases, "samples": self.samples,
+            "goals": self.goals(), "cases": cases, "samples": self.samples,
         }))?)
     }
 }

@@ -48,6 +48,8 @@ pub(super) struct Variant {
     pub(super) module: Option<&'static str>,
     /// Its lines of `/proc/interrupts` have one of these words.
     pub(super) interrupts: &'static [&'static str],
+    /// It does only one in so many reads, since each takes long to emulate.
+    pub(super) one_in: usize,
     /// How it tells the device.
     pub(super) doorbell: Doorbell,
     /// Whether a function is the driver's own, its bus included.
@@ -119,6 +121,7 @@ pub(super) const VARIANTS: [Variant; 5] = [
         machine: &VMBUS,
         module: None,
         interrupts: &["HYP:"],
+        one_in: 1,
         doorbell: Doorbell::Channels,
         owns: |s| matches!(&*s.module, "hv_storvsc_rust" | "hv_vmbus_rust"),
     },
@@ -128,6 +131,7 @@ pub(super) const VARIANTS: [Variant; 5] = [
         machine: &VMBUS,
         module: None,
         interrupts: &["HYP:"],
+        one_in: 1,
         doorbell: Doorbell::Channels,
         owns: |s| s.module == "hv_storvsc" || (s.module.is_empty() && is_c_vmbus(&s.name)),
     },
@@ -137,6 +141,7 @@ pub(super) const VARIANTS: [Variant; 5] = [
         machine: &IDE,
         module: Some("ata_piix"),
         interrupts: &["ata_piix"],
+        one_in: 8,
         doorbell: Doorbell::Function("ata_bmdma_start"),
         owns: |s| matches!(&*s.module, "ata_piix" | "libata"),
     },
@@ -146,6 +151,7 @@ pub(super) const VARIANTS: [Variant; 5] = [
         machine: &AHCI,
         module: Some("ahci"),
         interrupts: &["ahci"],
+        one_in: 4,
         doorbell: Doorbell::Function("ahci_qc_issue"),
         owns: |s| matches!(&*s.module, "ahci" | "libahci" | "libata"),
     },
@@ -155,6 +161,7 @@ pub(super) const VARIANTS: [Variant; 5] = [
         machine: &VIRTIO,
         module: Some("virtio_scsi"),
         interrupts: &["virtio"],
+        one_in: 2,
         doorbell: Doorbell::Function("vp_notify"),
         owns: |s| {
             s.module == "virtio_scsi"
