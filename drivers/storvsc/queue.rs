@@ -199,6 +199,7 @@ fn end(command: Command<'_>, host: HostByte) -> Verdict {
 /// The command is handed over after its packet is written and before it becomes visible: until then
 /// an answer that the host makes up finds nothing, so nobody else touches the command's list of
 /// memory while its pages are read; and from then on nothing can fail.
+// Always: of its two callers one is cold, and a call would carry the command through memory.
 #[inline(always)]
 fn try_send<'a>(
     route: &Route,

@@ -54,6 +54,7 @@ impl Batch<'_> {
 
     /// Adds a packet that names guest memory; `runs` are the numbers of its 4 KiB pages. After an
     /// error the batch is as before.
+    // Always, as what it calls.
     #[inline(always)]
     pub fn push_pages<const N: usize>(
         &mut self,

@@ -45,6 +45,7 @@ impl<M: RingMemory> Batch<'_, M> {
     /// See [`SendError`]; [`SendError::PageCount`] unless `runs` have exactly
     /// as many numbers as the range touches pages. The batch is as before then
     /// and can be committed.
+    // Always: a call would carry the packet and its pages through memory.
     #[inline(always)]
     pub fn push_pages<const N: usize>(
         &mut self,

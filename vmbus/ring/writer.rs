@@ -317,6 +317,7 @@ impl<M: RingMemory> Batch<'_, M> {
 
     /// Makes sure of more than `needed` free bytes and those to be kept: one
     /// byte always stays free, or a full ring would look empty.
+    // Always: every packet comes by here, by one of two ways.
     #[inline(always)]
     pub(crate) fn reserve(&mut self, needed: u32) -> Result<(), SendError> {
         if needed >= self.writer.data_len {

@@ -79,7 +79,7 @@ pub(crate) const SMALL_RINGS: Machine = Machine {
     ..MACHINE
 };
 
-/// Whose root file system is to be a disk.
+/// Whose root file system is to be a disk, of a bus that speaks the oldest protocol.
 pub(crate) const ROOT: Machine = Machine {
     name: "root",
     qemu: Qemu::Patched,
@@ -92,7 +92,7 @@ pub(crate) const ROOT: Machine = Machine {
         mib: 0,
     }],
     devices: &[
-        "-device vmbus-bridge",
+        "-device vmbus-bridge,max-version=4.0",
         "-blockdev raw,node-name=root,file.driver=file,file.filename=@/root,cache.no-flush=on",
         "-device hv-scsi,id=main,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0001",
         "-device scsi-hd,bus=main.0,drive=root,scsi-id=0,lun=0",

@@ -20,6 +20,12 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
     only_needed(vm)?;
     storage::load(vm)?;
+    let version = kernel_log::negotiated_version(&vm.dmesg()?);
+    expect(
+        version.as_deref() == Some("4.0"),
+        "version 4.0 negotiated",
+        format!("{version:?}"),
+    )?;
     let disk = storage::wait_for(vm, MAIN, PLAIN)?;
     vm.enter_root(&disk)?;
     is_root(vm, &disk)?;
