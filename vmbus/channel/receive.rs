@@ -217,7 +217,6 @@ pub(super) fn run(channel: Arc<Channel>) {
     // An interrupt that came when the receiver was not there has left its packets to this work.
     let missed = {
         let mut rx = channel.rx.lock();
-
         let receiver = rx.insert(receiver);
 
         channel.context.load(Relaxed) == Context::Interrupt as u32 && receiver.has_data()

@@ -11,7 +11,7 @@ pub(super) const TO_DEVICE: u8 = bindings::dma_data_direction::DMA_TO_DEVICE.0 a
 pub(super) const FROM_DEVICE: u8 = bindings::dma_data_direction::DMA_FROM_DEVICE.0 as u8;
 pub(super) const NO_DATA: u8 = bindings::dma_data_direction::DMA_NONE.0 as u8;
 
-/// Bits of an address that no device reaches: the mapping failed.
+/// `DMA_MAPPING_ERROR`: what a failed mapping gives for an address.
 const MAPPING_ERROR: u64 = u64::MAX;
 
 /// Why a command was not mapped.

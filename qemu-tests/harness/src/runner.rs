@@ -132,8 +132,8 @@ impl Runner {
         Ok(outcomes.iter().all(|o| o.passed))
     }
 
-    /// Do something in a guest that nothing else has run in. If it goes wrong it is tried again,
-    /// visibly.
+    /// Do something in a guest that nothing else has run in. A failure of the bed is tried again,
+    /// visibly; a driver's is not.
     pub(crate) fn in_new_guest<T>(
         &mut self,
         machine: &'static Machine,
@@ -145,7 +145,7 @@ impl Runner {
             self.end_guest();
             let result = self.guest(machine, core).and_then(&mut what);
             match result.map_err(|e| self.blame(e)) {
-                Err(e) if attempts < ATTEMPTS => {
+                Err(e) if is_bed(&e) && attempts < ATTEMPTS => {
                     println!("  {}: {e:#}; trying again", machine.name);
                     attempts += 1;
                 }
