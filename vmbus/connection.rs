@@ -137,6 +137,8 @@ pub(crate) struct Connection {
     version: Atomic<u32>,
     message_connection: Atomic<u32>,
     next_handle: Atomic<u32>,
+    /// Whether an UNLOAD was answered; for a crash, which cannot use `pending`.
+    unload_answered: Atomic<bool>,
 }
 
 impl Connection {
@@ -192,6 +194,7 @@ impl Connection {
                 version: Atomic::new(0),
                 message_connection: Atomic::new(MESSAGE_CONNECTION_ID),
                 next_handle: Atomic::new(vmbus_protocol::gpadl::FIRST_HANDLE),
+                unload_answered: Atomic::new(false),
             }? Error),
             GFP_KERNEL,
         )
@@ -484,6 +487,8 @@ impl Connection {
         if !self.disconnect() {
             return;
         }
+        // An answer that was there before is not the one to this.
+        self.unload_answered.store(false, Relaxed);
         let connection = self.message_connection.load(Relaxed);
         let posted = Self::post_on(connection, Unload::new().as_bytes(), busy_wait);
 
@@ -491,6 +496,16 @@ impl Connection {
             return;
         }
         crate::messages::poll_for_unload(self, UNLOAD_TIMEOUT_MS, UNLOAD_NOTICE_MS);
+    }
+
+    /// The answer to UNLOAD is in a slot. Any context, any CPU.
+    pub(crate) fn note_unload_response(&self) {
+        self.unload_answered.store(true, Release);
+    }
+
+    /// Whether an answer was noted since [`Self::unload_in_crash`] began.
+    pub(crate) fn has_unload_response(&self) -> bool {
+        self.unload_answered.load(Acquire)
     }
 }
 

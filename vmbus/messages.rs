@@ -93,6 +93,11 @@ fn take_message(connection: &Connection, cpu: CpuId) -> Taken {
         SlotContent::Message(message) => {
             let kind = message.message_type();
 
+            // While it is still in the slot: whoever polls in a crash finds it here or there, even
+            // if this CPU is stopped in between.
+            if is_unload_response(&message) {
+                connection.note_unload_response();
+            }
             (Taken::Message(message), kind)
         }
         SlotContent::Oversized {
@@ -135,22 +140,24 @@ fn dispatch(connection: &Arc<Connection>, message: &Message) {
     }
 }
 
-/// Waits for the answer to UNLOAD in a crash: polls the slots of all CPUs, also of those that are
-/// stopped, because nobody else reads them any more.
+fn is_unload_response(message: &Message) -> bool {
+    let wanted = MessageType::UnloadResponse.raw().to_le_bytes();
+
+    message.message_type() == HVMSG_CHANNEL && message.payload().first_chunk() == Some(&wanted)
+}
+
+/// Waits for the answer to UNLOAD in a crash. Polls the slots of all CPUs, because those that are
+/// stopped do not read theirs any more; one that is not may take the answer before this does.
 pub(crate) fn poll_for_unload(connection: &Connection, timeout_ms: u32, notice_ms: u32) {
     const STEP_MS: u32 = 10;
-    let wanted = MessageType::UnloadResponse.raw().to_le_bytes();
     let mut waited = 0;
 
     while waited < timeout_ms {
-        let mut answered = false;
-
         for cpu in hv::present_cpus() {
-            if let Taken::Message(message) = take_message(connection, cpu) {
-                answered |= message.payload().first_chunk() == Some(&wanted);
-            }
+            // Whatever it is, nobody acts on it any more.
+            let _ = take_message(connection, cpu);
         }
-        if answered {
+        if connection.has_unload_response() {
             return;
         }
         busy_wait(Delta::from_millis(i64::from(STEP_MS)));

@@ -22,6 +22,9 @@ use crate::vm::Vm;
 /// The lines of the console that a failure shows.
 const TAIL: usize = 25;
 
+/// The characters of a failure's text that the last lines of the report repeat.
+const FAILURE: usize = 400;
+
 /// Whether a person's word means this scenario: its name, or the first words of it.
 fn names(word: &str, scenario: &str) -> bool {
     scenario
@@ -226,8 +229,12 @@ impl Runner {
         };
         let seconds = start.elapsed().as_secs_f64();
         let label = format!("{} [{core}]", scenario.name);
+        let again = match attempts {
+            1 => String::new(),
+            n => format!(" (try {n})"),
+        };
         println!(
-            "  {label:30} {:6} {seconds:6.1} s  {}",
+            "  {label:30} {:6} {seconds:6.1} s  {}{again}",
             if result.is_ok() { "ok" } else { "FAILED" },
             scenario.about
         );
@@ -325,7 +332,23 @@ impl Runner {
         let passed = outcomes.iter().filter(|o| o.passed).count();
         let counts = format!("{passed} {} 0\n", outcomes.len() - passed);
         fs::write(self.paths.logs.join("scenario-counts"), counts)?;
+        let failures: String = outcomes.iter().filter_map(Outcome::failure).collect();
+        fs::write(self.paths.logs.join("scenario-failures"), failures)?;
         Ok(())
+    }
+}
+
+impl Outcome {
+    /// One line about a failure, for the end of a long report.
+    fn failure(&self) -> Option<String> {
+        let detail = self.detail.as_ref()?;
+        let detail: String = detail.replace('\n', " | ").chars().take(FAILURE).collect();
+        let log = self.log.as_deref().unwrap_or("no console");
+        let seconds = self.seconds;
+        Some(format!(
+            "{} [{}] after {seconds:.1} s: {detail} ({log})\n",
+            self.scenario, self.core
+        ))
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     expect_unload(vm)
 }
 
-/// The host got an UNLOAD (message 16).
+/// The host got an UNLOAD (message 16), and its answer was seen at once, whichever CPU read it.
 pub(super) fn expect_unload(vm: &Vm) -> Result<()> {
     let messages = vm.host.since(0);
     let unload = messages
@@ -55,5 +55,12 @@ pub(super) fn expect_unload(vm: &Vm) -> Result<()> {
         unload,
         "an UNLOAD in the host's trace",
         last.map_or("no message", |l| l.as_str()),
+    )?;
+    let console = vm.console.since(0);
+    let waits = console.iter().find(|l| l.contains("VMBus UNLOAD"));
+    expect(
+        waits.is_none(),
+        "the answer to UNLOAD within 5 s",
+        waits.map_or("", |l| l.as_str()),
     )
 }
