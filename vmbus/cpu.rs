@@ -7,7 +7,10 @@ use crate::{
     abstractions::{CpuHotplugOps, CpuHotplugState},
     channel,
     connection::{Connection, CONNECTION, CONNECT_CPU},
-    hv::synic::{Synic, EVENT_WORDS},
+    hv::{
+        self,
+        synic::{Synic, EVENT_WORDS},
+    },
 };
 use kernel::{
     cpu::CpuId,
@@ -84,6 +87,7 @@ fn leave(connection: &Connection, cpu: CpuId) -> Result {
 
 /// The callback interrupt: runs on the CPU that the host chose, with interrupts off.
 pub(crate) extern "C" fn interrupt() {
+    hv::interrupt::allow_locks_in_interrupt();
     CONNECTION.with(|connection| {
         let connection: &Connection = &connection;
         let cpu = CpuId::current();

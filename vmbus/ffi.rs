@@ -15,6 +15,7 @@ extern "C" {
     pub(crate) fn vmbus_shim_max_version() -> u32;
     pub(crate) fn vmbus_shim_post_message(input: *const c_void, len: u32) -> u64;
     pub(crate) fn vmbus_shim_signal_event(connection: u32) -> u64;
+    pub(crate) fn vmbus_shim_hardirq_threaded();
     pub(crate) fn vmbus_shim_callback_vector() -> u32;
     pub(crate) fn vmbus_shim_auto_eoi() -> bool;
     pub(crate) fn vmbus_shim_c_core_active() -> bool;

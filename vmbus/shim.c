@@ -63,6 +63,11 @@ u64 vmbus_shim_signal_event(u32 connection)
 						vmbus_shim_nested(), connection));
 }
 
+void vmbus_shim_hardirq_threaded(void)
+{
+	lockdep_hardirq_threaded();
+}
+
 u32 vmbus_shim_callback_vector(void)
 {
 	return HYPERVISOR_CALLBACK_VECTOR;

@@ -64,10 +64,7 @@ macro_rules! device_attributes {
 
             pub(super) static ATTRIBUTE: Static<bindings::device_attribute> =
                 Static(bindings::device_attribute {
-                    attr: bindings::attribute {
-                        name: as_char_ptr_in_const_context($name),
-                        mode: 0o444,
-                    },
+                    attr: attribute($name, 0o444),
                     __bindgen_anon_1: bindings::device_attribute__bindgen_ty_1 {
                         show: Some(show),
                     },
@@ -138,6 +135,20 @@ device_attributes! {
     };
 }
 
+/// A file, and who may do what with it.
+#[allow(clippy::needless_update)]
+pub(super) const fn attribute(name: &'static CStr, mode: u16) -> bindings::attribute {
+    bindings::attribute {
+        name: as_char_ptr_in_const_context(name),
+        mode,
+        // With lockdep there are more: a flag and a pointer, for which zero means "not there", and
+        // the lock's class, of which only the address matters.
+        //
+        // SAFETY: By the above, all of them may be zero.
+        ..unsafe { MaybeUninit::<bindings::attribute>::zeroed().assume_init() }
+    }
+}
+
 /// A group of attributes, in a folder of its own if it has a name.
 pub(super) const fn group(
     name: Option<&'static CStr>,
@@ -169,10 +180,7 @@ extern "C" fn hibernation_show(_bus: *const bindings::bus_type, buf: *mut c_char
 }
 
 static HIBERNATION: Static<bindings::bus_attribute> = Static(bindings::bus_attribute {
-    attr: bindings::attribute {
-        name: as_char_ptr_in_const_context(c"hibernation"),
-        mode: 0o444,
-    },
+    attr: attribute(c"hibernation", 0o444),
     show: Some(hibernation_show),
     store: None,
 });
@@ -194,10 +202,7 @@ macro_rules! counter_attributes {
 
             pub(super) static ATTRIBUTE: Static<bindings::bus_attribute> =
                 Static(bindings::bus_attribute {
-                    attr: bindings::attribute {
-                        name: as_char_ptr_in_const_context($name),
-                        mode: 0o444,
-                    },
+                    attr: attribute($name, 0o444),
                     show: Some(show),
                     store: None,
                 });

@@ -4,7 +4,7 @@
 //! (`Documentation/ABI/stable/sysfs-bus-vmbus`).
 
 use super::{
-    attributes::emit,
+    attributes::{attribute, emit},
     bus_type::Static,
     device::{LiveObject, RawDevice},
 };
@@ -154,10 +154,7 @@ macro_rules! channel_attributes {
 
             pub(super) static ATTRIBUTE: Static<bindings::kobj_attribute> =
                 Static(bindings::kobj_attribute {
-                    attr: bindings::attribute {
-                        name: as_char_ptr_in_const_context($name),
-                        mode: $mode,
-                    },
+                    attr: attribute($name, $mode),
                     __bindgen_anon_1: bindings::kobj_attribute__bindgen_ty_1 { show: Some(show) },
                     __bindgen_anon_2: bindings::kobj_attribute__bindgen_ty_2 { store: $store },
                 });

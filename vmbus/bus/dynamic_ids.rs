@@ -4,13 +4,12 @@
 //! `new_id` and `remove_id` files.
 
 use super::{
+    attributes::attribute,
     bus_type::{raw_driver, Static},
     driver::RawDriver,
 };
 use core::{mem::MaybeUninit, ptr};
-use kernel::{
-    bindings, ffi::c_char, prelude::*, str::as_char_ptr_in_const_context, sync::global_lock,
-};
+use kernel::{bindings, ffi::c_char, prelude::*, sync::global_lock};
 use vmbus_protocol::Guid;
 
 struct DynamicId {
@@ -130,10 +129,7 @@ const fn write_only(
     store: unsafe extern "C" fn(*mut bindings::device_driver, *const c_char, usize) -> isize,
 ) -> Static<bindings::driver_attribute> {
     Static(bindings::driver_attribute {
-        attr: bindings::attribute {
-            name: as_char_ptr_in_const_context(name),
-            mode: 0o200,
-        },
+        attr: attribute(name, 0o200),
         show: None,
         store: Some(store),
     })

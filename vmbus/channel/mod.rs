@@ -32,7 +32,7 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
-        Arc, Mutex, SpinLock, SpinLockIrq,
+        static_lock_class, Arc, Mutex, SpinLock, SpinLockIrq,
     },
     workqueue::{Work, WorkItem},
 };
@@ -136,6 +136,14 @@ impl Channel {
         primary: Option<Arc<Channel>>,
         target_cpu: u32,
     ) -> Result<Arc<Self>> {
+        // The two kinds of channels are added and removed on queues of their own, and the removal
+        // of a primary one waits for those of its sub-channels: not the same thing for lockdep.
+        let (add_class, remove_class) = if primary.is_none() {
+            (static_lock_class!(), static_lock_class!())
+        } else {
+            (static_lock_class!(), static_lock_class!())
+        };
+
         Arc::pin_init(
             pin_init!(Self {
                 offer,
@@ -159,8 +167,8 @@ impl Channel {
                 rx_view <- new_mutex!(None),
                 device <- new_mutex!(None),
                 event <- new_work!("vmbus_event"),
-                add <- new_work!("vmbus_add"),
-                remove <- new_work!("vmbus_remove"),
+                add <- Work::new(c"vmbus_add", add_class),
+                remove <- Work::new(c"vmbus_remove", remove_class),
             }),
             GFP_KERNEL,
         )

@@ -30,6 +30,16 @@ impl Drop for InterruptHandler {
     }
 }
 
+/// Tells lockdep that this interrupt takes locks that sleep with PREEMPT_RT, where it does not take
+/// them. Hard interrupt context only; as `vmbus_isr` of `drivers/hv/vmbus_drv.c`.
+#[inline]
+pub(crate) fn allow_locks_in_interrupt() {
+    if cfg!(all(CONFIG_TRACE_IRQFLAGS, not(CONFIG_PREEMPT_RT))) {
+        // SAFETY: Sets a mark of the current task that the next interrupt clears.
+        unsafe { ffi::vmbus_shim_hardirq_threaded() };
+    }
+}
+
 /// Registration of what runs on kexec and on a crash that boots a crash kernel.
 pub(crate) struct ShutdownHandlers(());
 

@@ -87,7 +87,8 @@ impl Mapping {
             // SAFETY: The device is valid, and the piece is memory of the command.
             let address = unsafe { bindings::dma_map_phys(dev, view.first, len as usize, raw, 0) };
 
-            if address == MAPPING_ERROR {
+            // SAFETY: The device is valid.
+            if unsafe { has_failed(dev, address) } {
                 return Err(Refused::Busy);
             }
             Memory::Piece { address, len }
@@ -148,6 +149,24 @@ impl Mapping {
             },
         }
     }
+}
+
+/// Whether a mapping failed: what `dma_mapping_error()` does, for which there is no binding.
+///
+/// # Safety
+///
+/// The device is valid.
+#[inline]
+unsafe fn has_failed(dev: *mut bindings::device, address: u64) -> bool {
+    // A kernel that checks the use of DMA wants to hear that somebody looked.
+    #[cfg(CONFIG_DMA_API_DEBUG)]
+    // SAFETY: By the requirements of this function.
+    unsafe {
+        bindings::debug_dma_mapping_error(dev, address);
+    }
+    #[cfg(not(CONFIG_DMA_API_DEBUG))]
+    let _ = dev;
+    address == MAPPING_ERROR
 }
 
 /// See [`Mapping::pieces`].
