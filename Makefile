@@ -19,9 +19,10 @@ help:
 	'make test            every test; one line of counts at the end' \
 	'                       SCENARIO=name     only that guest scenario' \
 	'                       CORE=c|rust|both  whose drivers the scenarios run (default: both)' \
+	'                       KERNEL=debug      the scenarios on a kernel that checks locks, DMA and memory' \
 	'make modules         build the modules for the stock Debian kernel, into build/modules' \
 	'                       KDIR=folder       for another kernel (7.3 or newer, CONFIG_RUST)' \
-	'                       LLVM=1            with clang' \
+	'                       LLVM=1            with clang; without KDIR a check only, with debug options' \
 	'make check           format, clippy (host and kernel code), unit tests' \
 	'make bench           the ring beside a plain memcpy' \
 	'                       BENCH=storage     what a disk read costs the guest: Rust, C, IDE, AHCI, virtio' \
@@ -39,7 +40,8 @@ run shell:
 	$(HARNESS) $@ $(if $(LEVEL),--level $(LEVEL))
 
 test:
-	$(SETUP)/test $(if $(LEVEL),--level $(LEVEL)) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(CORE),--core $(CORE))
+	$(SETUP)/test $(if $(LEVEL),--level $(LEVEL)) $(if $(SCENARIO),--scenario $(SCENARIO)) \
+		$(if $(CORE),--core $(CORE)) $(if $(KERNEL),--kernel $(KERNEL))
 
 modules:
 	$(SETUP)/modules $(if $(KDIR),--kdir $(KDIR)) $(if $(LLVM),--llvm)

@@ -33,6 +33,10 @@ KERNEL=$CACHE/kernel-$KERNEL_KEY # a link, made when the folder behind it is com
 QEMU_TREE=$CACHE/qemutree-$(key "$ROOT_KEY" "$SETUP/make-qemu" "$TOP/qemu-tests/qemu/build")
 QEMU=$CACHE/qemu-$(key "$QEMU_TREE" "$TOP"/qemu-tests/qemu/{patches,plugins}/*)
 
+test_kernel() { # name: the folder of a kernel of ../kernels
+	echo "$CACHE/testkernel-$(key "$KERNEL_KEY" "$SETUP/make-test-kernel" "$TOP/qemu-tests/kernels/base.config" "$TOP/qemu-tests/kernels/$1.config")"
+}
+
 # What belongs to this checkout alone.
 BUILD=$CACHE/build-$(key "$TOP")
 LOGS=$BUILD/logs

@@ -363,7 +363,7 @@ fn level1_command(paths: &Paths, images: &Images, socket: &Path, console: &Path)
             "-no-reboot",
         ])
         .arg("-kernel")
-        .arg(&images.kernel)
+        .arg(&images.level1_kernel)
         .arg("-initrd")
         .arg(&images.level1)
         .args(["-append", "console=ttyS0 quiet rdinit=/level1 panic=-1"])

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 
 /// Lines that mean the kernel is in trouble. `rcu:` stalls have text between
 /// their two halves, hence the pairs.
-const TROUBLE: [(&str, &str); 9] = [
+const TROUBLE: [(&str, &str); 11] = [
     ("Kernel panic", ""),
     ("BUG:", ""),
     ("kernel BUG at", ""),
@@ -22,6 +22,8 @@ const TROUBLE: [(&str, &str); 9] = [
     ("rcu:", "stall"),
     ("INFO: task", "blocked for more than"),
     ("Out of memory:", ""),
+    ("INFO: trying to register", "key"),
+    ("UBSAN:", ""),
 ];
 
 /// A text that grows.

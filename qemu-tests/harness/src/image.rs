@@ -49,7 +49,7 @@ const DISK_TOOLS: [&str; 6] = [
     "/usr/bin/sg_raw",
 ];
 
-/// Stock modules that level 1 loads, with what they depend on.
+/// Modules that level 1 loads, with what they depend on.
 const LEVEL1_MODULES: [&str; 3] = ["9pnet_virtio", "9p", "kvm-amd"];
 
 /// In the initramfs: the crash kernel, and its own initramfs.
@@ -59,8 +59,10 @@ pub(crate) const CRASH_INITRAMFS: &str = "/crash/initramfs";
 
 /// The images of one run.
 pub(crate) struct Images {
-    /// The kernel of both levels.
+    /// The guest's kernel.
     pub(crate) kernel: PathBuf,
+    /// Level 1's kernel, always the stock one.
+    pub(crate) level1_kernel: PathBuf,
     /// Level 1.
     pub(crate) level1: PathBuf,
     /// A disk with a Debian root; see [`Self::add`].
@@ -72,21 +74,29 @@ pub(crate) struct Images {
 impl Images {
     /// Build them from the cache and the checkout's build folder.
     pub(crate) fn build(paths: &Paths) -> Result<Self> {
-        let stock = Stock::open(paths)?;
-        let images = Self::in_folder(&paths.build, paths.kernel.join("vmlinuz"));
-        let guest = guest(paths, &stock, &GUEST_MODULES)?;
+        let tested = Kernel::open(&paths.guest_kernel)?;
+        let images = Self::in_folder(
+            &paths.build,
+            tested.image.clone(),
+            paths.kernel.join("vmlinuz"),
+        );
+        let guest = guest(paths, &tested, &GUEST_MODULES)?;
         fs::write(images.initramfs(Initramfs::Drivers, Core::C), &guest)?;
         // the kernel unpacks one archive after the other
         let with_tools = [guest, disk_tools()?].concat();
         fs::write(images.initramfs(Initramfs::DiskTools, Core::C), with_tools)?;
-        fs::write(&images.level1, level1(paths, &stock)?)?;
+        fs::write(
+            &images.level1,
+            level1(paths, &Kernel::open(&paths.kernel)?)?,
+        )?;
         Ok(images)
     }
 
     /// Where they are.
-    pub(crate) fn in_folder(folder: &Path, kernel: PathBuf) -> Self {
+    pub(crate) fn in_folder(folder: &Path, kernel: PathBuf, level1_kernel: PathBuf) -> Self {
         Self {
             kernel,
+            level1_kernel,
             level1: folder.join("level1.cpio"),
             root_disk: folder.join("root-disk.img"),
             folder: folder.to_owned(),
@@ -100,10 +110,10 @@ impl Images {
         if !alone || self.added.contains(&kind) {
             return Ok(());
         }
-        let stock = Stock::open(paths)?;
+        let tested = Kernel::open(&paths.guest_kernel)?;
         for core in [Core::C, Core::Rust] {
             let drivers = [&ROOT_MODULES[..], core.storage_drivers()].concat();
-            let mut guest = guest(paths, &stock, &drivers)?;
+            let mut guest = guest(paths, &tested, &drivers)?;
             if kind == Initramfs::CrashKernel {
                 let mut archive = Archive::default();
                 archive.copy(&self.kernel, CRASH_KERNEL)?;
@@ -132,21 +142,23 @@ impl Images {
     }
 }
 
-/// The stock kernel's modules.
-struct Stock {
+/// A kernel and its modules.
+struct Kernel {
     release: String,
+    image: PathBuf,
+    /// Of its modules.
     folder: PathBuf,
     /// Module name to its file and those it depends on, all relative.
     modules: BTreeMap<String, (String, Vec<String>)>,
 }
 
-impl Stock {
-    fn open(paths: &Paths) -> Result<Self> {
-        let release = fs::read_to_string(paths.kernel.join("release"))
+impl Kernel {
+    fn open(kernel: &Path) -> Result<Self> {
+        let release = fs::read_to_string(kernel.join("release"))
             .context("the kernel in the cache is not complete")?
             .trim()
             .to_owned();
-        let folder = paths.kernel.join("modules/lib/modules").join(&release);
+        let folder = kernel.join("modules/lib/modules").join(&release);
         let dep = fs::read_to_string(folder.join("modules.dep")).context("modules.dep")?;
         let mut modules = BTreeMap::new();
         for line in dep.lines() {
@@ -158,6 +170,7 @@ impl Stock {
         }
         Ok(Self {
             release,
+            image: kernel.join("vmlinuz"),
             folder,
             modules,
         })
@@ -170,7 +183,7 @@ impl Stock {
             let (file, needs) = self
                 .modules
                 .get(*name)
-                .with_context(|| format!("no stock module {name}"))?;
+                .with_context(|| format!("the kernel has no module {name}"))?;
             // modules.dep lists the nearest dependency first
             for f in needs.iter().rev().chain([file]) {
                 if !order.contains(f) {
@@ -225,7 +238,7 @@ pub(crate) fn libraries(program: &Path) -> Result<Vec<String>> {
     Ok(paths.map(str::to_owned).collect())
 }
 
-fn guest(paths: &Paths, stock: &Stock, modules: &[&str]) -> Result<Vec<u8>> {
+fn guest(paths: &Paths, kernel: &Kernel, modules: &[&str]) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     for folder in ["proc", "sys", "dev", "tmp", "run", "etc/modprobe.d"] {
         archive.folder(folder);
@@ -249,7 +262,7 @@ fn guest(paths: &Paths, stock: &Stock, modules: &[&str]) -> Result<Vec<u8>> {
     for name in ["modprobe", "rmmod", "insmod", "lsmod", "modinfo"] {
         archive.link(&format!("/sbin/{name}"), "/bin/kmod");
     }
-    add_guest_modules(&mut archive, paths, stock, modules)?;
+    add_guest_modules(&mut archive, paths, kernel, modules)?;
     Ok(archive.finish())
 }
 
@@ -266,20 +279,20 @@ fn disk_tools() -> Result<Vec<u8>> {
 fn add_guest_modules(
     archive: &mut Archive,
     paths: &Paths,
-    stock: &Stock,
+    kernel: &Kernel,
     names: &[&str],
 ) -> Result<()> {
     let base = paths.build.join("guest-modules");
     if base.exists() {
         fs::remove_dir_all(&base)?;
     }
-    let place = Path::new("lib/modules").join(&stock.release);
+    let place = Path::new("lib/modules").join(&kernel.release);
     let (ours, theirs): (Vec<&str>, Vec<&str>) =
         names.iter().partition(|name| name.ends_with("_rust"));
-    for file in stock.in_order(&theirs)? {
+    for file in kernel.in_order(&theirs)? {
         let to = base.join(&place).join(file.trim_end_matches(".xz"));
         fs::create_dir_all(to.parent().context("a module has a folder")?)?;
-        fs::write(to, stock.contents(&file)?)?;
+        fs::write(to, kernel.contents(&file)?)?;
     }
     let updates = base.join(&place).join("updates");
     fs::create_dir_all(&updates)?;
@@ -294,7 +307,7 @@ fn add_guest_modules(
     let done = Command::new("depmod")
         .arg("-b")
         .arg(&base)
-        .arg(&stock.release)
+        .arg(&kernel.release)
         .output()?;
     if !done.status.success() {
         bail!("depmod: {}", String::from_utf8_lossy(&done.stderr));
@@ -314,16 +327,16 @@ fn add_folder(archive: &mut Archive, base: &Path, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn level1(paths: &Paths, stock: &Stock) -> Result<Vec<u8>> {
+fn level1(paths: &Paths, kernel: &Kernel) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     for folder in ["host", "proc", "sys", "dev"] {
         archive.folder(folder);
     }
     archive.copy(&paths.guest_program, "/level1")?;
     let mut list = String::new();
-    for file in stock.in_order(&LEVEL1_MODULES)? {
+    for file in kernel.in_order(&LEVEL1_MODULES)? {
         let path = format!("/modules/{}.ko", module_name(&file));
-        archive.file(&path, 0o644, &stock.contents(&file)?);
+        archive.file(&path, 0o644, &kernel.contents(&file)?);
         list += &path;
         list.push('\n');
     }

@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn files_begin_with_texts_or_the_root_disk() {
-        let images = Images::in_folder("/build".as_ref(), "/vmlinuz".into());
+        let images = Images::in_folder("/build".as_ref(), "/vmlinuz".into(), "/vmlinuz".into());
         let files = MACHINE.new_files(&images);
         let cd = files.iter().find(|f| f.name == "cd").unwrap();
         assert_eq!((cd.text.as_str(), &cd.from), (CD_TEXT, &None));

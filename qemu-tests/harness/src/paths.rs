@@ -10,6 +10,8 @@ use anyhow::{Context, Result};
 pub(crate) struct Paths {
     /// The prepared stock kernel in the cache.
     pub(crate) kernel: PathBuf,
+    /// The kernel of the guests under test: this one, or one of `qemu-tests/kernels`.
+    pub(crate) guest_kernel: PathBuf,
     /// The folder with the QEMU that has this project's patches; there only when a command needs it.
     pub(crate) qemu: PathBuf,
     /// What belongs to this checkout in the cache.
@@ -34,6 +36,7 @@ impl Paths {
         };
         Ok(Self {
             kernel: std::fs::canonicalize(get("VMBUS_KERNEL")?)?,
+            guest_kernel: std::fs::canonicalize(get("VMBUS_TEST_KERNEL")?)?,
             qemu: get("VMBUS_QEMU")?,
             build: get("VMBUS_BUILD")?,
             modules: get("VMBUS_TEST_MODULES")?,

@@ -289,7 +289,7 @@ fn shares(functions: &[Function<'_>], reads: f64) -> Vec<Share> {
     let mut shares: Vec<Share> = functions
         .iter()
         .map(|f| Share {
-            name: f.symbol.name.clone(),
+            name: format!("{:#}", rustc_demangle::demangle(&f.symbol.name)),
             module: f.symbol.module.clone(),
             instructions: f.instructions as f64 / reads,
             calls: f.calls as f64 / reads,
