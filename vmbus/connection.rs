@@ -99,7 +99,9 @@ pub(crate) struct Doorbells {
 pub(crate) struct Queues {
     /// Reads message slots; bound to the CPU of the slot, never waits for the host.
     pub(crate) messages: Workqueue,
-    /// Adds and removes devices, one after the other in the order of the host's messages.
+    /// Adds and removes devices, one after the other in the order of the host's messages. Not for
+    /// memory reclaim: it runs drivers' `probe` and `unbind`, and what they are built on waits for
+    /// queues that are not (runtime power management does).
     pub(crate) devices: Workqueue,
     /// Announces sub-channels to drivers, and takes them back.
     pub(crate) sub_channels: Workqueue,
@@ -160,7 +162,7 @@ impl Connection {
                 WqFlags::PERCPU | WqFlags::HIGHPRI | reclaim,
                 1,
             )?,
-            devices: Workqueue::new_ordered(c"vmbus_devices", reclaim)?,
+            devices: Workqueue::new_ordered(c"vmbus_devices", WqFlags::empty())?,
             sub_channels: Workqueue::new_ordered(c"vmbus_sub_channels", reclaim)?,
             channels: Workqueue::new(
                 c"vmbus_channels",
