@@ -136,6 +136,25 @@ const DEVICES: &[&str] = &[
     "-device scsi-hd,bus=spare.0,drive=spare,write-cache=off",
 ];
 
+/// Prints to the console where processes, and kernel threads that sleep for I/O, are in the kernel,
+/// and which requests the block layer holds.
+const WHO_WAITS: &str = r#"
+    exec > /dev/console 2>&1
+    echo 'who waits for what:'
+    for p in /proc/[0-9]*; do
+        grep -q '^State:.D' $p/status || [ -n "$(tr -d '\0' < $p/cmdline)" ] || continue
+        for t in $p/task/*; do
+            echo "$(cat $t/comm) ${t##*/}: $(grep ^State: $t/status)"
+            cat $t/stack
+        done
+    done
+    for q in /sys/kernel/debug/block/*; do
+        for f in $q/state $q/requeue_list $q/hctx*/state $q/hctx*/dispatch $q/hctx*/busy; do
+            [ -s $f ] || [ -n "$(cat $f)" ] && echo "${f#/sys/kernel/debug/block/}:" && cat $f
+        done
+    done
+"#;
+
 /// A run of fio takes seconds; this is for a machine that does other things too.
 pub(crate) const JOB: Duration = Duration::from_secs(300);
 
@@ -245,7 +264,12 @@ impl<'a> Job<'a> {
         let what = format!("the end of '{}'", self.name);
         let status = self.vm.wait_until(timeout, &what, || {
             Ok(self.status()?.ok_or_else(|| "it still runs".to_owned()))
-        })?;
+        });
+        if status.is_err() {
+            // The scenario fails anyway, for the reason above.
+            let _ = self.vm.try_exec(&["sh", "-c", WHO_WAITS]);
+        }
+        let status = status?;
         let script = format!("tail -n 5 /tmp/{}.out", self.name);
         let said = self.vm.try_exec(&["sh", "-c", &script])?.stdout;
         Ok((status, said.trim().to_owned()))
