@@ -23,6 +23,7 @@ extern "C" {
     pub(crate) fn vmbus_shim_vp_number(cpu: u32) -> u32;
     pub(crate) fn vmbus_shim_cpu_present(cpu: u32) -> bool;
     pub(crate) fn vmbus_shim_cpu_online(cpu: u32) -> bool;
+    pub(crate) fn vmbus_shim_cpu_housekeeping(cpu: u32) -> bool;
     pub(crate) fn vmbus_shim_cpu_to_node(cpu: u32) -> c_int;
     pub(crate) fn vmbus_shim_virt_to_phys(addr: *const c_void) -> bindings::phys_addr_t;
     pub(crate) fn vmbus_shim_virt_to_page(addr: *const c_void) -> *mut bindings::page;

@@ -15,6 +15,7 @@
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/percpu.h>
+#include <linux/sched/isolation.h>
 #include <linux/topology.h>
 #include <linux/vmalloc.h>
 #include <asm/irq_vectors.h>
@@ -106,6 +107,11 @@ bool vmbus_shim_cpu_present(u32 cpu)
 bool vmbus_shim_cpu_online(u32 cpu)
 {
 	return cpu_online(cpu);
+}
+
+bool vmbus_shim_cpu_housekeeping(u32 cpu)
+{
+	return cpumask_test_cpu(cpu, housekeeping_cpumask(HK_TYPE_MANAGED_IRQ));
 }
 
 int vmbus_shim_cpu_to_node(u32 cpu)

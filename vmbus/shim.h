@@ -21,6 +21,7 @@ bool vmbus_shim_is_root_partition(void);
 u32 vmbus_shim_vp_number(u32 cpu);
 bool vmbus_shim_cpu_present(u32 cpu);
 bool vmbus_shim_cpu_online(u32 cpu);
+bool vmbus_shim_cpu_housekeeping(u32 cpu);
 int vmbus_shim_cpu_to_node(u32 cpu);
 phys_addr_t vmbus_shim_virt_to_phys(const void *addr);
 struct page *vmbus_shim_virt_to_page(const void *addr);

@@ -119,7 +119,7 @@ fn new_channel(
             id
         ));
     }
-    let cpu = target::choose(list, &properties);
+    let cpu = target::choose(list, &offer, &properties, None);
 
     Channel::new(connection, offer, properties, primary, cpu)
 }

@@ -132,10 +132,8 @@ impl ChannelTable {
             .cloned()
     }
 
-    /// How many channels the host interrupts `cpu` for.
-    pub(super) fn load_of(list: &[Arc<Channel>], cpu: u32) -> usize {
-        list.iter()
-            .filter(|channel| channel.target_cpu() == cpu)
-            .count()
+    /// Runs `f` on all channels, under the lock that keeps others from coming. May sleep.
+    pub(super) fn look<R>(&self, f: impl FnOnce(&[Arc<Channel>]) -> R) -> R {
+        f(&self.list.lock())
     }
 }

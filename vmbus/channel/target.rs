@@ -2,7 +2,7 @@
 
 //! The CPU that the host interrupts for a channel: its choice, and its change (MODIFYCHANNEL).
 
-use super::{table::ChannelTable, Channel};
+use super::Channel;
 use crate::{
     connection::{Connection, CONNECT_CPU},
     hv,
@@ -14,31 +14,55 @@ use kernel::{
 };
 use vmbus_protocol::{
     channel::State,
-    message::ModifyChannel,
+    message::{ModifyChannel, Offer},
     offers::Properties,
     pending::{Reply, ReplyKey},
+    placement::{self, Cpu, Placed},
 };
 use zerocopy::IntoBytes;
 
-/// Chooses the CPU of a new channel: slow devices share the connect CPU, fast ones spread over the
-/// CPUs that are online.
+/// Chooses the CPU of a channel, but not `leaving`: slow devices share the connect CPU, fast ones
+/// spread over the CPUs that take device interrupts. `list` are the channels that there are.
 ///
 /// CPU hotplug is held off by the caller.
-pub(super) fn choose(list: &[Arc<Channel>], properties: &Properties) -> u32 {
-    if !properties.class.is_some_and(|class| class.perf_device) {
+pub(super) fn choose(
+    list: &[Arc<Channel>],
+    offer: &Offer,
+    properties: &Properties,
+    leaving: Option<u32>,
+) -> u32 {
+    if !is_fast(properties) {
         return CONNECT_CPU;
     }
-    hv::present_cpus()
-        .filter(|&cpu| hv::cpu_online(cpu))
-        .map(|cpu| cpu.as_u32())
-        .min_by_key(|&cpu| ChannelTable::load_of(list, cpu))
-        .unwrap_or(CONNECT_CPU)
+    let cpus = hv::present_cpus()
+        .filter(|&cpu| Some(cpu.as_u32()) != leaving && hv::takes_device_interrupts(cpu))
+        .map(|cpu| Cpu {
+            number: cpu.as_u32(),
+            node: hv::node_of(cpu),
+        });
+    let placed = list
+        .iter()
+        .filter(|other| is_fast(&other.properties))
+        .map(|other| Placed {
+            at: Cpu {
+                number: other.target_cpu(),
+                node: other.numa_node(),
+            },
+            same_device: other.offer.instance == offer.instance,
+        });
+
+    placement::choose(cpus, placed).unwrap_or(CONNECT_CPU)
+}
+
+fn is_fast(properties: &Properties) -> bool {
+    properties.class.is_some_and(|class| class.perf_device)
 }
 
 /// Has the host interrupt `cpu` for an open channel from now on. May sleep.
 ///
 /// CPU hotplug is held off by the caller. `EIO` when the protocol is older than 4.1, the channel is
-/// not open, or the host refuses; `EINVAL` for a CPU that is not online. Before protocol 5.3 the
+/// not open, or the host refuses; `EINVAL` for a CPU that is not online, or that the administrator
+/// isolated from device interrupts (`isolcpus=managed_irq`). Before protocol 5.3 the
 /// host does not say when it has changed over, and an interrupt may still come to the old CPU,
 /// where it is handled as well.
 pub(crate) fn retarget(connection: &Connection, channel: &Channel, cpu: CpuId) -> Result {
@@ -47,7 +71,7 @@ pub(crate) fn retarget(connection: &Connection, channel: &Channel, cpu: CpuId) -
     if !version.has_modify_channel() || channel.life.lock().state() != State::Open {
         return Err(EIO);
     }
-    if !hv::cpu_online(cpu) {
+    if !hv::takes_device_interrupts(cpu) {
         return Err(EINVAL);
     }
     if channel.target_cpu() == cpu.as_u32() {
@@ -85,9 +109,11 @@ pub(crate) fn evacuate(connection: &Connection, cpu: CpuId) -> Result {
         if !connection.version().has_modify_channel_response() {
             return Err(EBUSY);
         }
-        let other = hv::present_cpus()
-            .find(|&other| other.as_u32() != cpu.as_u32() && hv::cpu_online(other))
-            .ok_or(EBUSY)?;
+        let leaving = Some(cpu.as_u32());
+        let other = connection
+            .channels
+            .look(|list| choose(list, &channel.offer, &channel.properties, leaving));
+        let other = CpuId::from_u32(other).ok_or(EBUSY)?;
 
         // A channel that is not open gets no interrupts; its next open names the new CPU.
         if channel.life.lock().state() == State::Open {

@@ -51,10 +51,13 @@ pub(crate) fn vp_number(cpu: CpuId) -> u32 {
     unsafe { ffi::vmbus_shim_vp_number(cpu.as_u32()) }
 }
 
-/// Whether `cpu` is online now. Stable only while CPU hotplug is held off.
-pub(crate) fn cpu_online(cpu: CpuId) -> bool {
+/// Whether `cpu` is online and takes the interrupts of devices: the administrator can isolate some
+/// from them, with `isolcpus=managed_irq`. Stable only while CPU hotplug is held off.
+pub(crate) fn takes_device_interrupts(cpu: CpuId) -> bool {
     // SAFETY: A `CpuId` is below `nr_cpu_ids`.
-    unsafe { ffi::vmbus_shim_cpu_online(cpu.as_u32()) }
+    unsafe {
+        ffi::vmbus_shim_cpu_housekeeping(cpu.as_u32()) && ffi::vmbus_shim_cpu_online(cpu.as_u32())
+    }
 }
 
 /// Whether `cpu` exists in this machine, online or not.

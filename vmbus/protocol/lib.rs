@@ -22,6 +22,7 @@ pub mod message;
 pub mod offers;
 pub mod packet;
 pub mod pending;
+pub mod placement;
 pub mod requests;
 pub mod synic;
 pub mod version;

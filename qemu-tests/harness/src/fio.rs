@@ -51,6 +51,16 @@ impl Verify {
         )
     }
 
+    /// As [`Self::run`], each job on a CPU of its own.
+    pub(crate) fn run_on_each_cpu(&self, vm: &Vm, disk: &str) -> Result<()> {
+        let last = self.jobs.saturating_sub(1);
+        let command = format!(
+            "{} --cpus_allowed=0-{last} --cpus_allowed_policy=split",
+            self.command(disk)
+        );
+        Job::start(vm, "verify", &command)?.expect_success(JOB)
+    }
+
     /// Run it to its end.
     pub(crate) fn run(&self, vm: &Vm, disk: &str) -> Result<()> {
         Job::start(vm, "verify", &self.command(disk))?.expect_success(JOB)

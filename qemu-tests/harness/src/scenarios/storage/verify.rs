@@ -2,12 +2,15 @@
 
 //! fio writes, reads and compares: many sizes, depths and processes.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 
 use crate::failure::expect;
 use crate::fio::Verify;
 use crate::scenarios::Context;
-use crate::storage::{self, BIG_SECTORS, IDE, MAIN, PLAIN};
+use crate::storage::{self, BIG_SECTORS, IDE, MAIN, MAIN_QUEUES, PLAIN};
+use crate::vm::Vm;
 
 const fn verify(
     pattern: &'static str,
@@ -47,15 +50,36 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let ide = storage::wait_for(vm, IDE, (0, 0, 0))?;
     verify("randwrite", "512-128k", 16, 1, 16).run(vm, &ide)?;
 
-    for channel in storage::channels(vm, MAIN)? {
+    every_channel_works(vm, &plain)
+}
+
+/// I/O from every CPU goes through every channel: each has a CPU of its own.
+fn every_channel_works(vm: &Vm, disk: &str) -> Result<()> {
+    let before = events(vm)?;
+    verify("randrw", "4k", 8, vm.machine.cpus, 1).run_on_each_cpu(vm, disk)?;
+    let after = events(vm)?;
+
+    let idle = before
+        .iter()
+        .filter(|(channel, n)| after.get(*channel) <= Some(n));
+    let idle: Vec<_> = idle.map(|(channel, _)| channel.as_str()).collect();
+    expect(
+        after.len() == MAIN_QUEUES && idle.is_empty(),
+        format!("interrupts of all {MAIN_QUEUES} channels"),
+        format!("{after:?}, no new ones of {idle:?}"),
+    )
+}
+
+/// Interrupts of each channel so far.
+fn events(vm: &Vm) -> Result<BTreeMap<String, u64>> {
+    let count = |channel: String| {
         let events = vm.read(&format!("{channel}/events"))?;
-        expect(
-            events.trim().parse::<u64>().is_ok_and(|n| n > 0),
-            format!("I/O on channel {channel}"),
-            format!("{} events", events.trim()),
-        )?;
-    }
-    Ok(())
+        Ok((channel, events.trim().parse()?))
+    };
+    storage::channels(vm, MAIN)?
+        .into_iter()
+        .map(count)
+        .collect()
 }
 
 /// The same in small, where memory or rings are tight.
