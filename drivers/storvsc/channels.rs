@@ -80,6 +80,11 @@ impl Channels {
             .accept_sub_channels(acceptor)
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.subs.len().saturating_add(self.primary.iter().count())
+    }
+
     /// A number that no channel in use has.
     fn next_number(&mut self) -> u16 {
         loop {
@@ -123,7 +128,7 @@ impl Inbox {
                 command.finish(&result, status.sense());
             }
             Err(error) => {
-                shared.count_refused();
+                shared.counters.refused.add(1);
                 ratelimited!(dev_warn!(
                     shared.dev,
                     "answer with id {:#x} ignored: {}\n",
@@ -162,7 +167,7 @@ impl Handler for Inbox {
             Ok(Inbound::Rescan) => return units::on_change(shared),
             Ok(Inbound::Reset(status)) => {
                 if !reset::on_answer(shared, status) {
-                    shared.count_refused();
+                    shared.counters.refused.add(1);
                     ratelimited!(dev_warn!(shared.dev, "answer to no reset ignored\n"));
                 }
                 return;
@@ -183,7 +188,7 @@ impl Handler for Inbox {
             Err(error) => error,
         };
 
-        shared.count_refused();
+        shared.counters.refused.add(1);
         ratelimited!(dev_warn!(shared.dev, "ignored: {}\n", Shown(&error)));
     }
 
@@ -276,6 +281,7 @@ impl SubChannels for Acceptor {
         shared.slots.take_all(Some(number), |command| {
             let outcome = Outcome::not_done(HostByte::Requeue, command.sent().data_len);
             command.finish(&outcome, &[]);
+            shared.counters.requeued.add(1);
         });
     }
 }

@@ -16,7 +16,8 @@
 //!  * [`channels`]: channels, their packets, and which queue uses which;
 //!  * [`queue`]: commands on their way out;
 //!  * [`units`]: logical units that come, go or change;
-//!  * [`reset`]: the bus reset.
+//!  * [`reset`]: the bus reset;
+//!  * [`status`]: counters, and the file in debugfs.
 //!
 //! # When the device goes away
 //!
@@ -30,7 +31,7 @@
 //! Fibre Channel and hibernation are not served yet.
 
 use core::marker::PhantomData;
-use kernel::{device::Core, prelude::*};
+use kernel::{debugfs, device::Core, prelude::*, sync::Arc};
 use vmbus::{Device, DeviceId, Driver, IdTable};
 
 mod channels;
@@ -39,6 +40,7 @@ mod reset;
 mod scsi;
 mod setup;
 mod shared;
+mod status;
 mod units;
 
 use shared::{Bound, Shared};
@@ -73,7 +75,11 @@ vmbus::module_vmbus_driver! {
 struct Storvsc;
 
 /// What belongs to a bound device: dropping `bound` ends it.
+#[pin_data]
 struct Data<'bound> {
+    #[pin]
+    _status: debugfs::File<Arc<Shared>>,
+    _directory: debugfs::Dir,
     _bound: Bound,
     _device: PhantomData<&'bound ()>,
 }
@@ -102,10 +108,14 @@ impl Driver for Storvsc {
 
             setup::connect(&shared, dev)?;
             setup::register(&shared, dev)?;
-            Ok(Ok(Data {
+            let directory = status::directory(dev.as_ref())?;
+
+            Ok(try_pin_init!(Data {
                 _bound: bound,
+                _status <- status::file(&directory, shared),
+                _directory: directory,
                 _device: PhantomData,
-            }))
+            }? Error))
         })
     }
 }

@@ -62,6 +62,7 @@ impl Operations for Storvsc {
     fn timed_out(routes: ArcBorrow<'_, Routes>) {
         let shared = &routes.shared;
 
+        shared.counters.late.add(1);
         if shared.logs(LogLevel::Error) {
             ratelimited!(dev_warn!(
                 shared.dev,

@@ -29,6 +29,7 @@ pub(crate) fn run(shared: &Arc<Shared>, sender: &Sender) -> bool {
     if shared.is_dead() {
         return false;
     }
+    shared.counters.resets.add(1);
     let ok = ask(shared, sender) && drain(shared);
 
     if !ok {

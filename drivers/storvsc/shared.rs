@@ -6,6 +6,7 @@ use crate::{
     channels::Channels,
     queue::Storvsc,
     scsi::{self, Host, Parameters, Slots},
+    status::Counters,
     Kind,
 };
 use kernel::{
@@ -13,7 +14,7 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
-        atomic::{Acquire, Atomic, Relaxed, Release},
+        atomic::{Acquire, Atomic, Release},
         Arc, Mutex, SpinLockIrq,
     },
     workqueue::{new_delayed_work, new_work, DelayedWork, Work, WorkItem},
@@ -62,8 +63,7 @@ pub(crate) struct Shared {
     dead: Atomic<bool>,
     /// The midlayer knows the host.
     added: Atomic<bool>,
-    /// Answers that were refused.
-    pub(crate) refused: Atomic<u64>,
+    pub(crate) counters: Counters,
     #[pin]
     pub(crate) init: SpinLockIrq<Init>,
     /// The initialisation went a step further, or the device died.
@@ -144,7 +144,7 @@ impl Shared {
                 host,
                 dead: Atomic::new(false),
                 added: Atomic::new(false),
-                refused: Atomic::new(0),
+                counters: Counters::new(),
                 init <- new_spinlock_irq!(Init::new()),
                 step <- Completion::new(),
                 reset <- new_mutex!(()),
@@ -215,6 +215,7 @@ impl Shared {
             let outcome = Outcome::not_done(HostByte::NoConnect, command.sent().data_len);
             command.finish(&outcome, &[]);
         });
+        self.counters.abandoned.add(count.into());
         if count != 0 {
             dev_warn!(
                 self.dev,
@@ -222,11 +223,6 @@ impl Shared {
                 count
             );
         }
-    }
-
-    /// Counts an answer that changed nothing.
-    pub(crate) fn count_refused(&self) {
-        self.refused.fetch_add(1u64, Relaxed);
     }
 }
 

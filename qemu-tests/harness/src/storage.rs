@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use crate::devices::BUS;
@@ -148,6 +148,7 @@ const WHO_WAITS: &str = r#"
             cat $t/stack
         done
     done
+    grep . /sys/kernel/debug/hv-storvsc-rust-*/status
     for q in /sys/kernel/debug/block/*; do
         for f in $q/state $q/requeue_list $q/hctx*/state $q/hctx*/dispatch $q/hctx*/busy; do
             [ -s $f ] || [ -n "$(cat $f)" ] && echo "${f#/sys/kernel/debug/block/}:" && cat $f
@@ -218,6 +219,17 @@ pub(crate) fn channels(vm: &Vm, instance: &str) -> Result<Vec<String>> {
     let folder = format!("/sys/bus/vmbus/devices/{instance}/channels");
     let names = vm.list(&folder)?;
     Ok(names.into_iter().map(|n| format!("{folder}/{n}")).collect())
+}
+
+/// A number that the Rust driver shows for a controller.
+pub(crate) fn status(vm: &Vm, instance: &str, name: &str) -> Result<u64> {
+    let path = format!("/sys/kernel/debug/hv-storvsc-rust-{instance}/status");
+    let text = vm.read(&path)?;
+    let value = text.lines().find_map(|line| {
+        let (key, value) = line.split_once(": ")?;
+        (key == name).then(|| value.parse().ok())?
+    });
+    value.with_context(|| format!("no number '{name}' in {path}: {text}"))
 }
 
 /// Give the host's SCSI bus a disk, by the monitor.

@@ -197,6 +197,8 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
             read(vm, &disk)?;
         }
     }
+    let refused = storage::status(vm, WORKS[0].1, "packets_refused")?;
+    expect(refused > 0, "answers that were refused", refused)?;
     for (_, instance) in GONE {
         storage::wait_unplugged(vm, instance)?;
     }
@@ -246,6 +248,8 @@ fn lost(vm: &Vm) -> Result<()> {
     let job = Job::start(vm, "reader", &read)?;
     std::thread::sleep(Duration::from_secs(4));
     job.expect_running()?;
+    let waiting = storage::status(vm, instance, "commands_in_flight")?;
+    expect(waiting == 1, "one command without an answer", waiting)?;
     storage::unplug(vm, name)?;
     let (status, said) = job.wait(Duration::from_secs(40))?;
     expect(status != "0", "an error for the reader", said)?;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::drivers::Core;
+use crate::failure::expect;
 use crate::fio::{Passes, Verify};
 use crate::scenarios::Context;
 use crate::storage::{self, script, MAIN, PLAIN};
@@ -34,5 +36,14 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
         script(vm, &format!("sg_reset -H /dev/{node}"))?;
         std::thread::sleep(Duration::from_millis(500));
     }
-    load.stop().map(drop)
+    load.stop()?;
+    if vm.core == Core::Rust {
+        let resets = storage::status(vm, MAIN, "bus_resets")?;
+        expect(
+            resets == u64::from(RESETS),
+            format!("{RESETS} bus resets"),
+            resets,
+        )?;
+    }
+    Ok(())
 }

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Counters, and the file that shows them: `hv-storvsc-rust-<device>/status` in debugfs.
+//!
+//! Its lines are `name: value`. Nothing that belongs to an ordinary command is counted: the state of
+//! those is in their slots, and counters that CPUs share would cost every command time.
+
+use crate::shared::Shared;
+use kernel::{
+    debugfs, device, fmt,
+    prelude::*,
+    str::CString,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc,
+    },
+};
+
+/// A number that only grows.
+pub(crate) struct Counter(Atomic<u64>);
+
+impl Counter {
+    const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    /// Counts `more`. Any context.
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Relaxed);
+    }
+}
+
+/// What went wrong, or was unusual, since the device was bound.
+pub(crate) struct Counters {
+    /// Packets of the host that had no effect because of what is in them.
+    pub(crate) refused: Counter,
+    /// Commands that were sent again because their channel went away.
+    pub(crate) requeued: Counter,
+    /// Commands that ended without an answer of the host.
+    pub(crate) abandoned: Counter,
+    /// Times that a command was late.
+    pub(crate) late: Counter,
+    /// Bus resets.
+    pub(crate) resets: Counter,
+}
+
+impl Counters {
+    pub(crate) const fn new() -> Self {
+        Self {
+            refused: Counter::new(),
+            requeued: Counter::new(),
+            abandoned: Counter::new(),
+            late: Counter::new(),
+            resets: Counter::new(),
+        }
+    }
+}
+
+/// Creates the folder of a device. It goes away when it is dropped.
+pub(crate) fn directory(dev: &device::Device) -> Result<debugfs::Dir> {
+    let name = CString::try_from_fmt(fmt!("hv-storvsc-rust-{}", dev.name()))?;
+
+    Ok(debugfs::Dir::new(&name))
+}
+
+/// Creates the file. It goes away when it is dropped.
+pub(crate) fn file<'a>(
+    directory: &'a debugfs::Dir,
+    shared: Arc<Shared>,
+) -> impl PinInit<debugfs::File<Arc<Shared>>> + 'a {
+    directory.read_callback_file(c"status", shared, &show)
+}
+
+fn show(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let (version, host) = {
+        let init = shared.init.lock();
+
+        (init.version(), init.host())
+    };
+    let settings = &shared.settings;
+    let counters = &shared.counters;
+    let state = if shared.is_dead() { "gone" } else { "in use" };
+
+    writeln!(f, "state: {}", state)?;
+    writeln!(f, "protocol: {}.{}", version.major(), version.minor())?;
+    writeln!(f, "max_transfer_bytes: {}", host.max_transfer_bytes)?;
+    writeln!(f, "channels: {}", shared.channels.lock().count())?;
+    writeln!(f, "hardware_queues: {}", settings.queues)?;
+    writeln!(f, "queue_depth: {}", settings.depth)?;
+    writeln!(f, "commands_in_flight: {}", shared.slots.in_flight())?;
+    line(f, "commands_late", &counters.late)?;
+    line(f, "commands_requeued", &counters.requeued)?;
+    line(f, "commands_abandoned", &counters.abandoned)?;
+    line(f, "bus_resets", &counters.resets)?;
+    line(f, "packets_refused", &counters.refused)
+}
+
+fn line(f: &mut fmt::Formatter<'_>, name: &str, counter: &Counter) -> fmt::Result {
+    writeln!(f, "{}: {}", name, counter.0.load(Relaxed))
+}
