@@ -163,9 +163,8 @@ impl fmt::Display for OfferError {
 /// Decides about an offer. `live` yields every channel that is not yet
 /// released, in any order.
 ///
-/// A refused offer must not be answered with RELID_RELEASED when its relid is
-/// out of range or belongs to a live channel: see
-/// [`OfferError::may_release_relid`].
+/// A refused offer is not answered with RELID_RELEASED: its relid may belong to
+/// a live channel.
 pub fn admit<I>(offer: &Offer, live: I, limits: &Limits) -> Admission
 where
     I: IntoIterator<Item = LiveChannel>,
@@ -199,18 +198,6 @@ where
         Admission::Resumed(properties)
     } else {
         Admission::Primary(properties)
-    }
-}
-
-impl OfferError {
-    /// The offer's relid is nobody else's, so it may be handed back to the
-    /// host with RELID_RELEASED.
-    #[must_use]
-    pub const fn may_release_relid(&self) -> bool {
-        !matches!(
-            self,
-            OfferError::RelidOutOfRange { .. } | OfferError::DuplicateRelid { .. }
-        )
     }
 }
 

@@ -154,13 +154,6 @@ fn confidential_flags_have_to_be_negotiated() {
 }
 
 #[test]
-fn relids_of_others_are_not_handed_back() {
-    assert!(!OfferError::DuplicateRelid { relid: 1 }.may_release_relid());
-    assert!(!OfferError::RelidOutOfRange { relid: 0 }.may_release_relid());
-    assert!(OfferError::NotAllowedInIsolation.may_release_relid());
-}
-
-#[test]
 fn pending_requests_are_told_apart() {
     let mut pending: Pending<&str, 3> = Pending::new();
     let key = ReplyKey::Open {

@@ -271,4 +271,14 @@ pub(crate) const ALL: &[Scenario] = &[
             storage::hostile::run,
         )
     },
+    Scenario {
+        machine: &storage::hostile_bus::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-hostile-bus",
+            "a bus whose messages break the rules",
+            480,
+            storage::hostile_bus::run,
+        )
+    },
 ];

@@ -6,6 +6,7 @@ pub(super) mod cpus;
 pub(super) mod crash;
 pub(super) mod filesystem;
 pub(super) mod hostile;
+pub(super) mod hostile_bus;
 pub(super) mod hotplug;
 pub(super) mod migrate;
 pub(super) mod probe;

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A bus whose messages break the rules: repeated, malformed, unasked for, about channels that do
+//! not exist, and refusals. What can work does; the rest is counted and can be tried again.
+
+use anyhow::Result;
+
+use crate::devices::BUS;
+use crate::failure::{expect, unmet};
+use crate::fio::Verify;
+use crate::machine::{Contents, File, Initramfs, Machine, Qemu};
+use crate::scenarios::Context;
+use crate::storage::{self, script, Address};
+use crate::vm::Vm;
+
+/// With relid 1, since it is the first device. The host says that it cannot be opened, and then, since
+/// that was a lie, refuses to open it again.
+const OPEN_REFUSED: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0200";
+/// With relid 2. The host refuses its first GPADL.
+const GPADL_REFUSED: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0201";
+/// Its offer names a monitor that does not exist.
+const ODD_MONITOR: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0202";
+/// Nothing of its own is wrong. It has sub-channels.
+const GOOD: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0203";
+/// Offers that no guest can take: of a relid too high, of relid 0, of a sub-channel of nothing.
+const REFUSED: [&str; 3] = [
+    "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0204",
+    "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0205",
+    "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0206",
+];
+/// An offer of a class that nobody knows: a device without a driver.
+const UNKNOWN: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0207";
+
+const DISK: Address = (0, 0, 0);
+
+/// Messages start with their number; an offer then has class and instance, each of 16 bytes, and
+/// ends with the index of the sub-channel (180), relid (184), monitor (188) and whether it is used.
+const SCRIPT: &str = "\
+on message op=1 u16@38=0x0202 do u8 188 0xfe ; u8 189 1
+on message op=1 u16@38=0x0402 do u32 184 5000
+on message op=1 u16@38=0x0502 do u32 184 0
+on message op=1 u16@38=0x0602 do u16 180 7
+on message op=1 u16@38=0x0702 do u32 8 0xdeadbeef
+on message op=1 u16@38=0x0302 do dup
+on message op=2 do dup
+on message op=4 do dup
+on message op=6 u32@8=1 nth=1 do u32 16 0xc0000001
+on message op=6 do dup 2
+on message op=10 u32@8=2 nth=1 do u32 16 0xc0000001
+on message op=10 do dup
+on message op=12 do dup
+on message op=15 do dup
+on message op=4 do inject 0 0 6300000000000000
+on message op=4 do inject 0 0 0100000000000000ffffffff
+on message op=4 do inject 0 0 02000000
+on message op=4 do inject 0 0 0200000000000000ffffffff00000000
+on message op=4 do inject 0 0 0200000000000000d007000000000000
+on message op=4 do inject 0 0 0600000000000000d0070000010000000000000000000000
+on message op=4 do inject 0 0 0a00000000000000d0070000010000000000000000000000
+on message op=4 do inject 0 0 0c00000000000000ffffffff00000000
+on message op=4 do inject 0 0 1800000000000000010000000000000000000000
+on message op=4 do inject 0 0 0500000000000000
+";
+
+/// A guest of that host.
+pub(in crate::scenarios) const MACHINE: Machine = Machine {
+    name: "hostile-bus",
+    qemu: Qemu::Patched,
+    cpus: 4,
+    initramfs: Initramfs::DiskTools,
+    kernel_arguments: "",
+    files: &[
+        crate::machine::disk("good", 64),
+        File {
+            name: "bus",
+            contents: Contents::Text(SCRIPT),
+            mib: 0,
+        },
+    ],
+    devices: &[
+        "-device vmbus-bridge,fault-script=@/bus",
+        "-device hv-scsi,id=open-refused,num-queues=1,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0200",
+        "-blockdev null-co,node-name=d0,size=16777216,read-zeroes=on",
+        "-device scsi-hd,bus=open-refused.0,drive=d0",
+        "-device hv-scsi,id=gpadl-refused,num-queues=1,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0201",
+        "-blockdev null-co,node-name=d1,size=16777216,read-zeroes=on",
+        "-device scsi-hd,bus=gpadl-refused.0,drive=d1",
+        "-device hv-scsi,id=odd-monitor,num-queues=1,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0202",
+        "-blockdev null-co,node-name=d2,size=16777216,read-zeroes=on",
+        "-device scsi-hd,bus=odd-monitor.0,drive=d2",
+        "-device hv-scsi,id=good,num-queues=4,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0203",
+        "-blockdev raw,node-name=d3,file.driver=file,file.filename=@/good,cache.no-flush=on",
+        "-device scsi-hd,bus=good.0,drive=d3",
+        "-device hv-scsi,id=high-relid,num-queues=1,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0204",
+        "-device hv-scsi,id=relid-0,num-queues=1,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0205",
+        "-device hv-scsi,id=orphan,num-queues=1,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0206",
+        "-device hv-scsi,id=unknown,num-queues=1,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0207",
+    ],
+};
+
+const CHECK: Verify = Verify {
+    pattern: "randrw",
+    block: "4k-64k",
+    depth: 16,
+    jobs: 4,
+    mib: 4,
+};
+
+pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
+    let vm = cx.vm;
+    vm.load_core()?;
+    let good = storage::wait_for(vm, GOOD, DISK)?;
+    CHECK.run_on_each_cpu(vm, &good)?;
+    storage::wait_for(vm, ODD_MONITOR, DISK)?;
+    refused_once(vm)?;
+    devices(vm)?;
+
+    storage::unplug(vm, "odd-monitor")?;
+    storage::wait_unplugged(vm, ODD_MONITOR)?;
+    counted(vm)?;
+    // All can be put away and comes again, on the same bus.
+    let modules = vm.core.storage_drivers();
+    let [core, driver] = modules else {
+        return Err(unmet("two modules", format!("{modules:?}")));
+    };
+    script(
+        vm,
+        &format!("rmmod {driver} {core} && modprobe {core} && modprobe {driver}"),
+    )?;
+    storage::wait_for(vm, OPEN_REFUSED, DISK)?;
+    let good = storage::wait_for(vm, GOOD, DISK)?;
+    CHECK.run(vm, &good)
+}
+
+/// The driver is not bound to what the host refused, and can be when the host thinks better of it.
+fn refused_once(vm: &Vm) -> Result<()> {
+    let driver = format!("{BUS}/drivers/{}", vm.core.storage_module());
+    for instance in [OPEN_REFUSED, GPADL_REFUSED] {
+        let bound = vm.list(&driver)?.iter().any(|name| name == instance);
+        expect(!bound, format!("{instance} not bound"), "it is")?;
+    }
+    let again = vm.try_write(&format!("{driver}/bind"), OPEN_REFUSED)?;
+    expect(again.is_some(), "another refusal", "none")?;
+    vm.write(&format!("{driver}/bind"), GPADL_REFUSED)?;
+    storage::wait_for(vm, GPADL_REFUSED, DISK).map(drop)
+}
+
+fn devices(vm: &Vm) -> Result<()> {
+    let devices = vm.list(&format!("{BUS}/devices"))?;
+    let there = |instance: &str| devices.iter().any(|name| name == instance);
+    let of_refused: Vec<_> = REFUSED.into_iter().filter(|i| there(i)).collect();
+    expect(
+        there(UNKNOWN) && of_refused.is_empty(),
+        "the device of an unknown class, and none of a refused offer",
+        devices.join(" "),
+    )
+}
+
+fn counted(vm: &Vm) -> Result<()> {
+    let count = |name: &str| -> Result<u64> {
+        Ok(vm.read(&format!("{BUS}/counters/{name}"))?.trim().parse()?)
+    };
+    for name in [
+        "bad_messages",
+        "stray_replies",
+        "refused_offers",
+        "bad_rescinds",
+    ] {
+        expect(count(name)? > 0, format!("{name} counted"), 0)?;
+    }
+    for name in ["timeouts", "leaked_pages"] {
+        let found = count(name)?;
+        expect(found == 0, format!("no {name}"), found)?;
+    }
+    Ok(())
+}
