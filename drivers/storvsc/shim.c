@@ -165,6 +165,8 @@ static const struct scsi_host_template template = {
 	.virt_boundary_mask = HV_PAGE_MASK,
 	.no_write_same = 1,
 	.track_queue_depth = 1,
+	/* All commands are back when the reset handler returns, and nothing has to spin up. */
+	.skip_settle_delay = 1,
 };
 
 struct Scsi_Host *hv_storvsc_shim_host_alloc(u32 private_bytes)
