@@ -33,6 +33,11 @@ KERNEL=$CACHE/kernel-$KERNEL_KEY # a link, made when the folder behind it is com
 QEMU_TREE=$CACHE/qemutree-$(key "$ROOT_KEY" "$SETUP/make-qemu" "$TOP/qemu-tests/qemu/build")
 QEMU=$CACHE/qemu-$(key "$QEMU_TREE" "$TOP"/qemu-tests/qemu/{patches,plugins}/*)
 
+entries() { # tests and actions of find: the cache's folders with a key; VMBUS_CACHE may hold others
+	find "$CACHE" -mindepth 1 -maxdepth 1 -type d -regextype posix-extended \
+		-regex '.*/((root|stock|testkernel|qemutree|qemu|build)-[0-9a-f]{12}(\..*)?|crates-bitflags-.*)' "$@"
+}
+
 test_kernel() { # name: the folder of a kernel of ../kernels
 	echo "$CACHE/testkernel-$(key "$KERNEL_KEY" "$SETUP/make-test-kernel" "$TOP/qemu-tests/kernels/base.config" "$TOP/qemu-tests/kernels/$1.config")"
 }
