@@ -5,7 +5,7 @@
 use crate::{
     channels::{Route, Routes},
     reset,
-    scsi::{Command, Mapped, Operations, Refused, Unit, Verdict},
+    scsi::{Command, Late, Mapped, Operations, Parameters, Refused, Unit, Verdict},
 };
 use kernel::{
     prelude::*,
@@ -59,15 +59,20 @@ impl Operations for Storvsc {
             .is_some_and(|primary| reset::run(&routes.shared, &primary.sender))
     }
 
-    fn timed_out(routes: ArcBorrow<'_, Routes>) {
+    fn timed_out(routes: ArcBorrow<'_, Routes>, age_secs: u32) -> Late {
         let shared = &routes.shared;
 
         shared.counters.late.add(1);
         if shared.logs(LogLevel::Error) {
             ratelimited!(dev_warn!(
                 shared.dev,
-                "a command is late; its time starts again\n"
+                "a command is without an answer for {} s\n",
+                age_secs
             ));
+        }
+        match Parameters::answer_secs() {
+            Some(limit) if age_secs >= limit.get() => Late::Reset,
+            _ => Late::Wait,
         }
     }
 
@@ -79,7 +84,7 @@ impl Operations for Storvsc {
         unit.configure(
             of_host && version == Version::WIN8_1,
             !(of_host && version >= Version::WIN10),
-            TIMEOUT_SECS,
+            Parameters::answer_secs().map_or(TIMEOUT_SECS, |limit| limit.get().min(TIMEOUT_SECS)),
         );
     }
 }

@@ -2,7 +2,7 @@
 
 //! The bus reset.
 
-use crate::shared::Shared;
+use crate::{scsi::Parameters, shared::Shared};
 use kernel::{
     prelude::*,
     sync::{
@@ -15,11 +15,14 @@ use storvsc_protocol::{inbound::RESET_ID, packet::Packet, ANSWER_TIMEOUT_MS};
 use vmbus::{Outgoing, Sender};
 use vmbus_protocol::packet::PacketFlags;
 
+/// Time that a host always has, whatever the administrator said.
+const PATIENCE_MIN_MS: u32 = 2_000;
+
 /// How often to look whether all commands came back.
 const LOOK_EVERY_MS: i64 = 10;
 
 /// Resets the bus, and returns whether all commands came back. May sleep, for twice
-/// [`ANSWER_TIMEOUT_MS`] at most.
+/// [`patience_ms`] at most.
 ///
 /// The midlayer reuses the commands' memory afterwards, whatever is returned. So if the host does not
 /// answer, or does not finish all commands, the device is ended: then it cannot write there any more.
@@ -38,6 +41,17 @@ pub(crate) fn run(shared: &Arc<Shared>, sender: &Sender) -> bool {
         shared.end();
     }
     ok
+}
+
+/// How long the host may take to answer a reset, and then to get done with all commands, in
+/// milliseconds.
+fn patience_ms() -> u32 {
+    Parameters::answer_secs().map_or(ANSWER_TIMEOUT_MS, |limit| {
+        limit
+            .get()
+            .saturating_mul(1000)
+            .clamp(PATIENCE_MIN_MS, ANSWER_TIMEOUT_MS)
+    })
 }
 
 /// The host answered the reset. Any context but NMI.
@@ -61,7 +75,7 @@ fn ask(shared: &Shared, sender: &Sender) -> bool {
         RESET_ID,
         &[packet.bytes()],
     ));
-    let answered = sent.is_ok() && shared.reset_done.wait_timeout(ANSWER_TIMEOUT_MS);
+    let answered = sent.is_ok() && shared.reset_done.wait_timeout(patience_ms());
     // An answer that comes now is too late.
     let unanswered = shared.resetting.xchg(false, Full);
     let status = shared.reset_status.load(Relaxed);
@@ -77,10 +91,11 @@ fn ask(shared: &Shared, sender: &Sender) -> bool {
 }
 
 fn drain(shared: &Shared) -> bool {
+    let limit = i64::from(patience_ms());
     let start = Instant::<Monotonic>::now();
 
     while shared.slots.in_flight() != 0 {
-        if shared.is_dead() || start.elapsed().as_millis() >= i64::from(ANSWER_TIMEOUT_MS) {
+        if shared.is_dead() || start.elapsed().as_millis() >= limit {
             return false;
         }
         fsleep(Delta::from_millis(LOOK_EVERY_MS));

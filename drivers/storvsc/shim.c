@@ -46,6 +46,11 @@ module_param_named(ring_avail_percent_lowater, hv_storvsc_shim_low_water, int, 0
 MODULE_PARM_DESC(ring_avail_percent_lowater,
 		 "Prefer channels with more of the ring free than this, in percent");
 
+int hv_storvsc_shim_answer_secs;
+module_param_named(storvsc_answer_secs, hv_storvsc_shim_answer_secs, int, 0644);
+MODULE_PARM_DESC(storvsc_answer_secs,
+		 "Seconds in which the host must answer a command, or else is reset, and must get done with a reset, or else is given up (default: 0, no limit)");
+
 void hv_storvsc_shim_done(struct scsi_cmnd *cmd, int result, u32 resid)
 {
 	cmd->result = result;
@@ -105,8 +110,10 @@ static int host_reset(struct scsi_cmnd *cmd)
 
 static enum scsi_timeout_action timed_out(struct scsi_cmnd *cmd)
 {
-	hv_storvsc_rust_timed_out(cmd->device->host);
-	return SCSI_EH_RESET_TIMER;
+	u32 age = jiffies_to_msecs(jiffies - cmd->jiffies_at_alloc) / MSEC_PER_SEC;
+
+	return hv_storvsc_rust_timed_out(cmd->device->host, age) ? SCSI_EH_NOT_HANDLED :
+								   SCSI_EH_RESET_TIMER;
 }
 
 static int sdev_init(struct scsi_device *sdev)

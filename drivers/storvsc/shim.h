@@ -16,6 +16,7 @@ extern int hv_storvsc_shim_ring_size;
 extern unsigned int hv_storvsc_shim_max_hw_queues;
 extern int hv_storvsc_shim_vcpus_per_sub_channel;
 extern int hv_storvsc_shim_low_water;
+extern int hv_storvsc_shim_answer_secs;
 
 /* Bytes of a command block that are read. */
 #define HV_STORVSC_SHIM_CDB 16
@@ -75,7 +76,7 @@ int hv_storvsc_rust_queue(void *host_private, struct scsi_cmnd *cmd,
 			  const struct hv_storvsc_shim_view *view);
 void hv_storvsc_rust_commit(struct Scsi_Host *host, u16 queue);
 bool hv_storvsc_rust_reset(struct Scsi_Host *host);
-void hv_storvsc_rust_timed_out(struct Scsi_Host *host);
+bool hv_storvsc_rust_timed_out(struct Scsi_Host *host, u32 age_secs);
 void hv_storvsc_rust_configure(struct scsi_device *sdev);
 void hv_storvsc_rust_geometry(u64 capacity, int *info);
 

@@ -69,6 +69,7 @@ extern "C" {
     pub(super) static hv_storvsc_shim_max_hw_queues: c_uint;
     pub(super) static hv_storvsc_shim_vcpus_per_sub_channel: c_int;
     pub(super) static hv_storvsc_shim_low_water: c_int;
+    pub(super) static hv_storvsc_shim_answer_secs: c_int;
 
     pub(super) fn hv_storvsc_shim_done(cmd: *mut scsi_cmnd, result: c_int, resid: u32);
     pub(super) fn hv_storvsc_shim_sense(cmd: *mut scsi_cmnd, sense: *const u8, len: u32);

@@ -41,7 +41,7 @@ pub(crate) use self::{
     command::{Command, Mapped, Verdict},
     host::{Host, Limits, Unit},
     mapping::Refused,
-    ops::Operations,
+    ops::{Late, Operations},
     params::{cpus_online, cpus_present, node_of, Parameters},
     slots::Slots,
 };

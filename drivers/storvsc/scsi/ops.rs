@@ -16,9 +16,9 @@ use storvsc_protocol::{limits, HostByte, Outcome};
 
 /// A driver of SCSI hosts.
 ///
-/// Late time-outs are not up to the driver: a command that was published belongs to the device until
-/// it answers, so the midlayer is always told to go on waiting. Otherwise it would reuse memory that
-/// the device may write.
+/// A command that was published belongs to the device until it answers: the midlayer can go on
+/// waiting or reset the host, but never just end the command, since it would reuse memory that the
+/// device may write.
 pub(crate) trait Operations: Sized + 'static {
     /// What the callbacks work with; see [`super::Host::publish`].
     type Data: Send + Sync + 'static;
@@ -33,11 +33,20 @@ pub(crate) trait Operations: Sized + 'static {
     /// sleep.
     fn reset(data: Arc<Self::Data>) -> bool;
 
-    /// A command takes long. Atomic context.
-    fn timed_out(data: ArcBorrow<'_, Self::Data>);
+    /// A command takes long; the midlayer had it `age_secs` seconds ago. Atomic context.
+    fn timed_out(data: ArcBorrow<'_, Self::Data>, age_secs: u32) -> Late;
 
     /// Sets a new logical unit up. May sleep.
     fn configure(data: Arc<Self::Data>, unit: &Unit);
+}
+
+/// What is done about a command that takes long.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Late {
+    /// Its time starts again.
+    Wait,
+    /// The host is reset when it has answered all commands that are not late.
+    Reset,
 }
 
 /// The driver whose callbacks these are.
@@ -110,11 +119,14 @@ unsafe extern "C" fn hv_storvsc_rust_reset(host: *mut ffi::Scsi_Host) -> bool {
 ///
 /// The midlayer calls this with a host of ours.
 #[no_mangle]
-unsafe extern "C" fn hv_storvsc_rust_timed_out(host: *mut ffi::Scsi_Host) {
+unsafe extern "C" fn hv_storvsc_rust_timed_out(host: *mut ffi::Scsi_Host, age_secs: u32) -> bool {
     // SAFETY: The host is ours and valid.
     let private = unsafe { private(ffi::hv_storvsc_shim_host_private(host)) };
 
-    private.published.with(Driver::timed_out);
+    private
+        .published
+        .with(|data| Driver::timed_out(data, age_secs))
+        == Some(Late::Reset)
 }
 
 /// # Safety

@@ -3,6 +3,7 @@
 //! Module parameters, and the machine's CPUs.
 
 use super::ffi;
+use core::num::NonZeroU32;
 use kernel::ffi::c_int;
 
 /// The module parameters, as they were read.
@@ -40,6 +41,13 @@ impl Parameters {
                 low_water_percent: read(&raw const ffi::hv_storvsc_shim_low_water),
             }
         }
+    }
+
+    /// The parameter `storvsc_answer_secs`, which may change at any time: within how many seconds the
+    /// host has to answer. `None` for no limit.
+    pub(crate) fn answer_secs() -> Option<NonZeroU32> {
+        // SAFETY: It is a parameter.
+        NonZeroU32::new(unsafe { read(&raw const ffi::hv_storvsc_shim_answer_secs) })
     }
 
     /// The parameter `logging_level`, which may change at any time.

@@ -266,7 +266,7 @@ pub(crate) const ALL: &[Scenario] = &[
         only: Some(Core::Rust),
         ..shared(
             "storage-hostile",
-            "17 controllers that break the rules",
+            "18 controllers that break the rules",
             480,
             storage::hostile::run,
         )

@@ -33,6 +33,9 @@ const WORKS: [Controller; 6] = [
 /// An answer never comes.
 const LOST: Controller = ("lost", "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0105");
 
+/// Another, and it does not come after a reset either.
+const LOST_FOR_GOOD: Controller = ("lost-for-good", "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0111");
+
 /// Some commands fail.
 const FAILS: Controller = ("no-sense", "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0106");
 
@@ -107,6 +110,10 @@ on send reqop=3 req.u8@28=0x2a every=19 do inject 11 0 01000000
     ),
     script("lost", "on send reqop=3 req.u8@28=0x28 nth=60 do drop\n"),
     script(
+        "lost-for-good",
+        "on send reqop=3 req.u8@28=0x28 nth=60 do drop\n",
+    ),
+    script(
         "no-sense",
         "on send reqop=3 req.u8@28=0x28 every=4 do u8 14 0x04 ; u8 15 2\n",
     ),
@@ -146,6 +153,9 @@ const DEVICES: &[&str] = &[
     "-device hv-scsi,id=lost,num-queues=2,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0105,fault-script=@/lost",
     "-blockdev null-co,node-name=d-lost,size=16777216,read-zeroes=on",
     "-device scsi-hd,bus=lost.0,drive=d-lost",
+    "-device hv-scsi,id=lost-for-good,num-queues=2,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0111,fault-script=@/lost-for-good",
+    "-blockdev null-co,node-name=d-lost-for-good,size=16777216,read-zeroes=on",
+    "-device scsi-hd,bus=lost-for-good.0,drive=d-lost-for-good",
     "-device hv-scsi,id=no-sense,num-queues=2,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0106,fault-script=@/no-sense",
     "-blockdev null-co,node-name=d-no-sense,size=16777216,read-zeroes=on",
     "-device scsi-hd,bus=no-sense.0,drive=d-no-sense",
@@ -204,6 +214,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     }
     failing(vm)?;
     lost(vm)?;
+    lost_for_good(vm)?;
     for (name, instance) in DEAD {
         let disk = storage::find(vm, instance, DISK)?;
         expect(
@@ -253,5 +264,30 @@ fn lost(vm: &Vm) -> Result<()> {
     storage::unplug(vm, name)?;
     let (status, said) = job.wait(Duration::from_secs(40))?;
     expect(status != "0", "an error for the reader", said)?;
+    storage::wait_unplugged(vm, instance)
+}
+
+/// With a limit set, nobody waits for ever even if the controller stays: it is reset, and given up.
+fn lost_for_good(vm: &Vm) -> Result<()> {
+    const LIMIT: &str = "/sys/module/hv_storvsc_rust/parameters/storvsc_answer_secs";
+    let (name, instance) = LOST_FOR_GOOD;
+    let disk = storage::wait_for(vm, instance, DISK)?;
+    vm.write(LIMIT, "4")?;
+    // Set when the disk came, when there was no limit.
+    vm.write(&format!("/sys/block/{disk}/device/timeout"), "2")?;
+    let read = format!("dd if=/dev/{disk} of=/dev/null bs=4k count=100 iflag=direct");
+    let job = Job::start(vm, "reader", &read)?;
+    let (status, said) = job.wait(Duration::from_secs(60))?;
+    vm.write(LIMIT, "0")?;
+    expect(status != "0", "an error for the reader", said)?;
+    for (counter, wanted) in [
+        ("bus_resets", 1),
+        ("commands_abandoned", 1),
+        ("commands_in_flight", 0),
+    ] {
+        let found = storage::status(vm, instance, counter)?;
+        expect(found == wanted, format!("{counter}: {wanted}"), found)?;
+    }
+    storage::unplug(vm, name)?;
     storage::wait_unplugged(vm, instance)
 }
