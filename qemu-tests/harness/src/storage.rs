@@ -64,10 +64,13 @@ pub(crate) const MACHINE: Machine = Machine {
     devices: DEVICES,
 };
 
-/// Where every request is copied by the DMA layer.
+/// Of [`BOUNCING`].
+pub(crate) const ISOLATED_CPU: &str = "3";
+
+/// Where every request is copied by the DMA layer, and a CPU is kept from device interrupts.
 pub(crate) const BOUNCING: Machine = Machine {
     name: "swiotlb",
-    kernel_arguments: "swiotlb=force",
+    kernel_arguments: "swiotlb=force isolcpus=managed_irq,3",
     ..MACHINE
 };
 
@@ -184,12 +187,13 @@ pub(crate) fn wait_for(vm: &Vm, instance: &str, address: Address) -> Result<Stri
         let Some(name) = name else {
             return Ok(Err("no such disk".into()));
         };
-        // the size comes last
-        let size = vm.read(&format!("/sys/block/{name}/size"))?;
-        Ok(if size.trim() == "0" {
-            Err(format!("{name} with size 0"))
-        } else {
-            Ok(name)
+        // The size comes last. That the disk goes again meanwhile, or is not in this folder yet, is
+        // no failure.
+        let size = format!("cat /sys/block/{name}/size 2>/dev/null");
+        let size = vm.try_exec(&["sh", "-c", &size])?.stdout;
+        Ok(match size.trim() {
+            "" | "0" => Err(format!("{name} without a size")),
+            _ => Ok(name),
         })
     })
 }

@@ -232,6 +232,15 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        machine: &crate::storage::BOUNCING,
+        ..shared(
+            "storage-isolated-cpu",
+            "a CPU without device interrupts gets no channel",
+            240,
+            storage::isolated::run,
+        )
+    },
+    Scenario {
         machine: &crate::storage::SMALL_RINGS,
         ..shared(
             "storage-small-rings",

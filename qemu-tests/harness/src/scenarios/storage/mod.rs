@@ -8,6 +8,7 @@ pub(super) mod filesystem;
 pub(super) mod hostile;
 pub(super) mod hostile_bus;
 pub(super) mod hotplug;
+pub(super) mod isolated;
 pub(super) mod migrate;
 pub(super) mod probe;
 pub(super) mod reload;
