@@ -118,3 +118,79 @@ impl Completion {
         unsafe { (&raw mut (*self.as_raw()).done).write(0) };
     }
 }
+
+#[kunit_tests(vmbus_completion)]
+mod tests {
+    use super::*;
+    use crate::abstractions::workqueue;
+    use kernel::{
+        impl_has_work, new_work,
+        sync::Arc,
+        workqueue::{Work, WorkItem},
+    };
+
+    #[test]
+    fn signals_are_counted() -> Result {
+        let done = KBox::pin_init(Completion::new(), GFP_KERNEL)?;
+
+        assert!(!done.is_done());
+        assert!(!done.try_wait());
+        assert!(!done.wait_timeout(1));
+        done.complete();
+        done.complete();
+        assert!(done.is_done());
+        assert!(done.try_wait());
+        assert!(done.wait_timeout(1));
+        assert!(!done.try_wait());
+        Ok(())
+    }
+
+    #[test]
+    fn all_pass_until_it_starts_again() -> Result {
+        let mut done = KBox::pin_init(Completion::new(), GFP_KERNEL)?;
+
+        done.complete_all();
+        assert!(done.wait_timeout(1));
+        assert!(done.try_wait());
+        assert!(done.is_done());
+        done.as_mut().reset();
+        assert!(!done.is_done());
+        Ok(())
+    }
+
+    #[pin_data]
+    struct Signal {
+        #[pin]
+        done: Completion,
+        #[pin]
+        work: Work<Signal>,
+    }
+
+    impl_has_work! {
+        impl HasWork<Self> for Signal { self.work }
+    }
+
+    impl WorkItem for Signal {
+        type Pointer = Arc<Signal>;
+
+        fn run(this: Arc<Signal>) {
+            this.done.complete();
+        }
+    }
+
+    #[test]
+    fn a_waiter_is_woken() -> Result {
+        let signal = Arc::pin_init(
+            pin_init!(Signal {
+                done <- Completion::new(),
+                work <- new_work!("vmbus_kunit"),
+            }),
+            GFP_KERNEL,
+        )?;
+
+        assert!(workqueue::system_dfl().enqueue(signal.clone()).is_ok());
+        assert!(signal.done.wait_timeout(10_000));
+        workqueue::disable_sync::<Signal, 0>(&signal);
+        Ok(())
+    }
+}

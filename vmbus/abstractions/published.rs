@@ -91,3 +91,47 @@ impl<T: Send + Sync + 'static> Published<T> {
         Some(unsafe { Arc::from_raw(raw.cast_const()) })
     }
 }
+
+#[kunit_tests(vmbus_published)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_has_nothing() {
+        let slot = Published::<u32>::empty();
+
+        assert!(slot.get().is_none());
+        assert!(slot.with(|_| ()).is_none());
+        assert!(slot.unpublish().is_none());
+    }
+
+    #[test]
+    fn one_value_at_a_time() -> Result {
+        let slot = Published::empty();
+
+        slot.publish(Arc::new(1u32, GFP_KERNEL)?)?;
+        assert_eq!(slot.publish(Arc::new(2u32, GFP_KERNEL)?), Err(EBUSY));
+        assert_eq!(slot.get().map(|value| *value), Some(1));
+        assert_eq!(slot.unpublish().map(|value| *value), Some(1));
+        slot.publish(Arc::new(3u32, GFP_KERNEL)?)?;
+        assert_eq!(slot.unpublish().map(|value| *value), Some(3));
+        Ok(())
+    }
+
+    #[test]
+    fn references_balance() -> Result {
+        let slot = Published::empty();
+        let first = Arc::new(1u32, GFP_KERNEL)?;
+
+        slot.publish(first.clone())?;
+        let seen = slot.get();
+        let old = slot.replace(Arc::new(2u32, GFP_KERNEL)?);
+
+        assert!(old.is_some_and(|old| Arc::ptr_eq(&old, &first)));
+        drop(seen);
+        // The slot gave its reference up: this is the last one.
+        assert!(Arc::into_unique_or_drop(first).is_some());
+        assert_eq!(slot.unpublish().map(|value| *value), Some(2));
+        Ok(())
+    }
+}

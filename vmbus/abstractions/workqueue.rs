@@ -338,3 +338,120 @@ where
         })
     }
 }
+
+#[kunit_tests(vmbus_workqueue)]
+mod tests {
+    use super::*;
+    use kernel::{
+        impl_has_work, new_work,
+        sync::{
+            atomic::{Atomic, Relaxed},
+            Arc,
+        },
+        workqueue::{Work, WorkItem},
+    };
+
+    #[pin_data]
+    struct Counted {
+        runs: Atomic<u32>,
+        cpu: Atomic<u32>,
+        #[pin]
+        work: Work<Counted>,
+    }
+
+    impl_has_work! {
+        impl HasWork<Self> for Counted { self.work }
+    }
+
+    impl WorkItem for Counted {
+        type Pointer = Arc<Counted>;
+
+        fn run(this: Arc<Counted>) {
+            this.cpu.store(CpuId::current().as_u32(), Relaxed);
+            this.runs.fetch_add(1u32, Relaxed);
+        }
+    }
+
+    impl Counted {
+        fn new() -> Result<Arc<Self>> {
+            Arc::pin_init(
+                pin_init!(Self {
+                    runs: Atomic::new(0),
+                    cpu: Atomic::new(u32::MAX),
+                    work <- new_work!("vmbus_kunit"),
+                }),
+                GFP_KERNEL,
+            )
+        }
+
+        fn runs(&self) -> u32 {
+            self.runs.load(Relaxed)
+        }
+    }
+
+    #[test]
+    fn flags_that_do_not_go_together() {
+        let both = WqFlags::PERCPU | WqFlags::UNBOUND;
+        let bh_unbound = WqFlags::BH | WqFlags::UNBOUND;
+        let refused = |flags, max_active| {
+            Workqueue::new(c"vmbus_kunit", flags, max_active).err() == Some(EINVAL)
+        };
+
+        assert!(refused(WqFlags::empty(), 0));
+        assert!(refused(both, 0));
+        assert!(refused(bh_unbound, 0));
+        assert!(refused(WqFlags::BH | WqFlags::PERCPU, 1));
+        assert!(refused(WqFlags::UNBOUND, u32::MAX));
+        let ordered = Workqueue::new_ordered(c"vmbus_kunit", WqFlags::PERCPU);
+        assert!(ordered.err() == Some(EINVAL));
+    }
+
+    #[test]
+    fn work_runs_where_it_was_sent() -> Result {
+        let queue = Workqueue::new(c"vmbus_kunit", WqFlags::PERCPU, 0)?;
+        let item = Counted::new()?;
+
+        for cpu in 0..kernel::cpu::nr_cpu_ids() {
+            let Some(cpu) = CpuId::from_u32(cpu) else {
+                continue;
+            };
+            if !crate::hv::takes_device_interrupts(cpu) {
+                continue;
+            }
+            assert!(queue.enqueue_on(cpu, item.clone()).is_ok());
+            queue.flush();
+            assert_eq!(item.cpu.load(Relaxed), cpu.as_u32());
+        }
+        assert!(item.runs() > 0);
+        Ok(())
+    }
+
+    #[test]
+    fn dropping_a_queue_runs_what_is_pending() -> Result {
+        let queue = Workqueue::new_ordered(c"vmbus_kunit", WqFlags::empty())?;
+        let items = [Counted::new()?, Counted::new()?, Counted::new()?];
+
+        for item in &items {
+            assert!(queue.enqueue(item.clone()).is_ok());
+        }
+        drop(queue);
+        assert!(items.iter().all(|item| item.runs() == 1));
+        Ok(())
+    }
+
+    #[test]
+    fn disabled_work_does_not_run() -> Result {
+        let queue = Workqueue::new(c"vmbus_kunit", WqFlags::UNBOUND, 0)?;
+        let item = Counted::new()?;
+
+        disable_sync::<Counted, 0>(&item);
+        assert!(queue.enqueue(item.clone()).is_err());
+        queue.flush();
+        assert_eq!(item.runs(), 0);
+        enable::<Counted, 0>(&item);
+        assert!(queue.enqueue(item.clone()).is_ok());
+        queue.flush();
+        assert_eq!(item.runs(), 1);
+        Ok(())
+    }
+}

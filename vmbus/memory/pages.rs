@@ -186,3 +186,51 @@ impl FlagPage {
         word.xchg(0, Full)
     }
 }
+
+#[kunit_tests(vmbus_pages)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_make_no_sense() {
+        assert!(SharedPages::new(0).err() == Some(EINVAL));
+        assert!(SharedPages::new(usize::MAX).err() == Some(EOVERFLOW));
+    }
+
+    #[test]
+    fn pages_are_zeroed_and_in_a_row() -> Result {
+        let pages = SharedPages::new(3)?;
+        let mut pfns = pages.pfns();
+        let first = pfns.next().ok_or(EINVAL)?;
+
+        assert_eq!(first * PAGE_BYTES as u64, pages.phys());
+        assert_eq!(pfns.next(), Some(first + 1));
+        assert_eq!(pfns.next(), Some(first + 2));
+        assert_eq!(pfns.next(), None);
+        assert!(pages.page(2).is_some());
+        assert!(pages.page(3).is_none());
+        for offset in 0..3 * PAGE_BYTES {
+            // SAFETY: The offset is inside the pages, which nobody else has.
+            assert_eq!(unsafe { pages.as_ptr().add(offset).read() }, 0);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn flags() -> Result {
+        let page = FlagPage::new()?;
+
+        page.set(0, 0);
+        page.set(0, 65);
+        page.set(FlagPage::SEND_OFFSET, 3);
+        // Beyond the page: ignored.
+        page.set(FlagPage::SEND_OFFSET, PAGE_BYTES * 8);
+        assert!(page.is_set(0, 0));
+        assert_eq!(page.take(0, 0), 1);
+        assert_eq!(page.take(0, 0), 0);
+        assert_eq!(page.take(0, 1), 2);
+        assert_eq!(page.take(FlagPage::SEND_OFFSET, 0), 8);
+        assert_eq!(page.take(0, PAGE_BYTES), 0);
+        Ok(())
+    }
+}

@@ -99,7 +99,10 @@ impl Runner {
 
     /// Run the selection; gives whether all passed.
     pub(crate) fn run(&mut self, selection: &Selection) -> Result<bool> {
-        let chosen: Vec<&Scenario> = ALL
+        let kernel = self.paths.guest_kernel.join("build/.config");
+        let kernel = fs::read_to_string(&kernel)
+            .with_context(|| format!("cannot read {}", kernel.display()))?;
+        let named: Vec<&Scenario> = ALL
             .iter()
             .filter(|s| {
                 selection
@@ -108,6 +111,17 @@ impl Runner {
                     .is_none_or(|name| names(name, s.name))
             })
             .collect();
+        let (chosen, unfit): (Vec<_>, Vec<_>) = named.into_iter().partition(|s| {
+            s.kernel_has
+                .is_none_or(|needed| kernel.lines().any(|l| l == needed))
+        });
+        if let ([], [first, ..]) = (&chosen[..], &unfit[..]) {
+            bail!(
+                "'{}' needs a kernel with {}; 'make test KERNEL=debug' has one",
+                first.name,
+                first.kernel_has.unwrap_or_default()
+            );
+        }
         if chosen.is_empty() {
             let names: Vec<_> = ALL.iter().map(|s| s.name).collect();
             bail!("no such scenario; there are: {}", names.join(", "));

@@ -16,6 +16,7 @@ mod bind;
 mod boot;
 mod cpu_hotplug;
 mod device_list;
+mod kunit;
 mod panic;
 mod reboot;
 mod reload;
@@ -56,6 +57,8 @@ pub(crate) struct Scenario {
     pub(crate) machine: &'static Machine,
     /// Whose drivers it is for; those of C do not survive everything.
     pub(crate) only: Option<Core>,
+    /// A line of the configuration that the guest's kernel must have.
+    pub(crate) kernel_has: Option<&'static str>,
     /// And in which state.
     pub(crate) guest: Guest,
     /// Signs of trouble on the console that belong to it.
@@ -76,6 +79,7 @@ const fn shared(
         timeout: Duration::from_secs(seconds),
         machine: &Machine::BALLOON,
         only: None,
+        kernel_has: None,
         guest: Guest::Shared,
         expected_trouble: &[],
         run,
@@ -104,6 +108,16 @@ pub(crate) const ALL: &[Scenario] = &[
         90,
         boot::run,
     ),
+    Scenario {
+        only: Some(Core::Rust),
+        kernel_has: Some("CONFIG_KUNIT=y"),
+        ..shared(
+            "kunit",
+            "the core's tests of itself inside the kernel",
+            60,
+            kunit::run,
+        )
+    },
     shared(
         "device-list",
         "sysfs shows the host's devices as the C core does",
