@@ -20,6 +20,7 @@ help:
 	'                       SCENARIO=name     only that guest scenario' \
 	'                       CORE=c|rust|both  whose drivers the scenarios run (default: both)' \
 	'                       KERNEL=debug      the scenarios on a kernel that checks locks, DMA and memory' \
+	'                       KERNEL=rt         the scenarios on a kernel with PREEMPT_RT' \
 	'make modules         build the modules for the stock Debian kernel, into build/modules' \
 	'                       KDIR=folder       for another kernel (7.3 or newer, CONFIG_RUST)' \
 	'                       LLVM=1            with clang; without KDIR a check only, with debug options' \

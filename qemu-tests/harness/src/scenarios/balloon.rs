@@ -14,6 +14,10 @@ use crate::devices;
 use crate::failure::expect;
 use crate::qemu::MEMORY;
 
+/// What a guest can still use at the floor. The floor is a part of all memory; a kernel that checks
+/// locks takes more of it for itself: with PREEMPT_RT and lockdep 52 MiB are left with C.
+const LEFT: u64 = 32 * MIB;
+
 pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
     vm.load_core()?;
@@ -40,8 +44,8 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     )?;
     let at_floor = expect_agreement(vm, before)?;
     expect(
-        at_floor.available > 64 * MIB,
-        "more than 64 MiB available at the floor",
+        at_floor.available > LEFT,
+        format!("more than {} MiB available at the floor", LEFT / MIB),
         format!("{} MiB", at_floor.available / MIB),
     )?;
     expect_no_oom(vm)?;
