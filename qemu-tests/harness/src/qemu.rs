@@ -36,8 +36,10 @@ pub(crate) fn arguments(
     core: Core,
     folder: &str,
 ) -> Vec<String> {
+    // KUnit, where there is it, is for one scenario: a module that runs its tests when it is loaded
+    // waits for every disk that is found meanwhile.
     let kernel_arguments = format!(
-        "console=ttyS0 loglevel=5 panic=1 rcupdate.rcu_cpu_stall_timeout=60 {} {}",
+        "console=ttyS0 loglevel=5 panic=1 rcupdate.rcu_cpu_stall_timeout=60 kunit.autorun=0 {} {}",
         core.kernel_arguments(),
         machine.kernel_arguments,
     );

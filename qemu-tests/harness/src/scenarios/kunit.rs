@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the core tests of itself inside the kernel, where that has KUnit: it runs when the module is
-//! loaded, and leaves its results in debugfs.
+//! What the core tests of itself inside the kernel, where that has KUnit.
 
 use anyhow::Result;
 
@@ -22,7 +21,9 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     vm.load_core()?;
     let mut tests = 0;
     for suite in SUITES {
-        let results = vm.read(&format!("/sys/kernel/debug/kunit/{suite}/results"))?;
+        let folder = format!("/sys/kernel/debug/kunit/{suite}");
+        vm.write(&format!("{folder}/run"), "1")?;
+        let results = vm.read(&format!("{folder}/results"))?;
         let of_tests = results.lines().filter(|line| line.starts_with(' '));
         let (passed, other): (Vec<_>, Vec<_>) = of_tests
             .map(str::trim)
