@@ -2,29 +2,7 @@
 
 //! Counters of what went wrong, readable under `/sys/bus/vmbus/counters/`.
 
-use crate::memory;
-use kernel::sync::atomic::{Atomic, Relaxed};
-
-/// A number that only grows.
-pub(crate) struct Counter(Atomic<u64>);
-
-impl Counter {
-    /// Nothing counted yet.
-    pub(crate) const fn new() -> Self {
-        Self(Atomic::new(0))
-    }
-
-    /// Counts one more. Any context.
-    #[inline]
-    pub(crate) fn count(&self) {
-        self.0.fetch_add(1u64, Relaxed);
-    }
-
-    /// The number so far.
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
+use crate::{abstractions::Counter, memory};
 
 /// Messages that were dropped because they were malformed or of an unknown type.
 pub(crate) static BAD_MESSAGES: Counter = Counter::new();

@@ -128,7 +128,7 @@ impl Inbox {
                 command.finish(&result, status.sense());
             }
             Err(error) => {
-                shared.counters.refused.add(1);
+                shared.counters.refused.count();
                 ratelimited!(dev_warn!(
                     shared.dev,
                     "answer with id {:#x} ignored: {}\n",
@@ -167,7 +167,7 @@ impl Handler for Inbox {
             Ok(Inbound::Rescan) => return units::on_change(shared),
             Ok(Inbound::Reset(status)) => {
                 if !reset::on_answer(shared, status) {
-                    shared.counters.refused.add(1);
+                    shared.counters.refused.count();
                     ratelimited!(dev_warn!(shared.dev, "answer to no reset ignored\n"));
                 }
                 return;
@@ -188,7 +188,7 @@ impl Handler for Inbox {
             Err(error) => error,
         };
 
-        shared.counters.refused.add(1);
+        shared.counters.refused.count();
         ratelimited!(dev_warn!(shared.dev, "ignored: {}\n", Shown(&error)));
     }
 
@@ -281,7 +281,7 @@ impl SubChannels for Acceptor {
         shared.slots.take_all(Some(number), |command| {
             let outcome = Outcome::not_done(HostByte::Requeue, command.sent().data_len);
             command.finish(&outcome, &[]);
-            shared.counters.requeued.add(1);
+            shared.counters.requeued.count();
         });
     }
 }

@@ -62,7 +62,7 @@ impl Operations for Storvsc {
     fn timed_out(routes: ArcBorrow<'_, Routes>, age_secs: u32) -> Late {
         let shared = &routes.shared;
 
-        shared.counters.late.add(1);
+        shared.counters.late.count();
         if shared.logs(LogLevel::Error) {
             ratelimited!(dev_warn!(
                 shared.dev,

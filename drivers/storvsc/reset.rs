@@ -32,7 +32,7 @@ pub(crate) fn run(shared: &Arc<Shared>, sender: &Sender) -> bool {
     if shared.is_dead() {
         return false;
     }
-    shared.counters.resets.add(1);
+    shared.counters.resets.count();
     let ok = ask(shared, sender) && drain(shared);
 
     if !ok {

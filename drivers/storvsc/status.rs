@@ -6,29 +6,8 @@
 //! those is in their slots, and counters that CPUs share would cost every command time.
 
 use crate::shared::Shared;
-use kernel::{
-    debugfs, device, fmt,
-    prelude::*,
-    str::CString,
-    sync::{
-        atomic::{Atomic, Relaxed},
-        Arc,
-    },
-};
-
-/// A number that only grows.
-pub(crate) struct Counter(Atomic<u64>);
-
-impl Counter {
-    const fn new() -> Self {
-        Self(Atomic::new(0))
-    }
-
-    /// Counts `more`. Any context.
-    pub(crate) fn add(&self, more: u64) {
-        self.0.fetch_add(more, Relaxed);
-    }
-}
+use kernel::{debugfs, device, fmt, prelude::*, str::CString, sync::Arc};
+use vmbus::abstractions::Counter;
 
 /// What went wrong, or was unusual, since the device was bound.
 pub(crate) struct Counters {
@@ -96,5 +75,5 @@ fn show(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 fn line(f: &mut fmt::Formatter<'_>, name: &str, counter: &Counter) -> fmt::Result {
-    writeln!(f, "{}: {}", name, counter.0.load(Relaxed))
+    writeln!(f, "{}: {}", name, counter.get())
 }

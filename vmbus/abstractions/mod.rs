@@ -13,6 +13,7 @@
 //! `rust/kernel/`.
 
 pub mod completion;
+pub mod counter;
 pub mod cpuhp;
 pub mod panic_notifier;
 pub mod published;
@@ -22,6 +23,7 @@ pub mod workqueue;
 
 pub use self::{
     completion::Completion,
+    counter::Counter,
     cpuhp::{CpuHotplug, CpuHotplugOps, CpuHotplugState},
     panic_notifier::PanicNotifier,
     published::Published,
