@@ -17,10 +17,11 @@ help:
 	'make run             boot a stock Debian kernel under QEMU with the Rust modules, show what they do' \
 	'make shell           the same guest, with an interactive shell' \
 	'make test            every test; one line of counts at the end' \
-	'                       SCENARIO=name     only that guest scenario' \
+	'                       SCENARIO="name name"  only these guest scenarios, or groups of them (storage)' \
 	'                       CORE=c|rust|both  whose drivers the scenarios run (default: both)' \
 	'                       KERNEL=debug      the scenarios on a kernel that checks locks, DMA and memory' \
 	'                       KERNEL=rt         the scenarios on a kernel with PREEMPT_RT' \
+	'                       GUESTS=n          how many guests run at a time' \
 	'make modules         build the modules for the stock Debian kernel, into build/modules' \
 	'                       KDIR=folder       for another kernel (7.3 or newer, CONFIG_RUST)' \
 	'                       LLVM=1            with clang; without KDIR a check only, with debug options' \
@@ -34,15 +35,16 @@ help:
 	'make clean           remove what this checkout built' \
 	'make distclean       remove the cache too (Debian root, kernel)' \
 	'' \
-	'LEVEL=direct|nested  use KVM directly, or a nested guest (default: what works here)' \
+	'LEVEL=direct|emulated|nested  how guests get Hyper-V: by KVM, by emulation, by KVM in an emulated' \
+	'                     machine (default: direct where /dev/kvm can, else emulated)' \
 	'VMBUS_CACHE=folder   where the set-up keeps its files'
 
 run shell:
 	$(HARNESS) $@ $(if $(LEVEL),--level $(LEVEL))
 
 test:
-	$(SETUP)/test $(if $(LEVEL),--level $(LEVEL)) $(if $(SCENARIO),--scenario $(SCENARIO)) \
-		$(if $(CORE),--core $(CORE)) $(if $(KERNEL),--kernel $(KERNEL))
+	$(SETUP)/test $(if $(LEVEL),--level $(LEVEL)) $(addprefix --scenario ,$(SCENARIO)) \
+		$(if $(CORE),--core $(CORE)) $(if $(KERNEL),--kernel $(KERNEL)) $(if $(GUESTS),--guests $(GUESTS))
 
 modules:
 	$(SETUP)/modules $(if $(KDIR),--kdir $(KDIR)) $(if $(LLVM),--llvm)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The bed: an agent that can run QEMU with KVM and Hyper-V enlightenments, in
-//! level 1 or on this machine, and the line to it.
+//! The bed: an agent that can run QEMU with Hyper-V enlightenments, in level 1 or
+//! on this machine, and the line to it.
 
 use std::collections::HashMap;
 use std::fs;
@@ -73,6 +73,7 @@ pub(crate) enum Pace {
 }
 
 impl Pace {
+    /// Arguments for level 1's QEMU.
     fn arguments(self, paths: &Paths, socket: &Path) -> Vec<String> {
         let words = match self {
             Self::Free => "-accel tcg,thread=multi,tb-size=1024 -smp 2".to_owned(),
@@ -94,6 +95,8 @@ const COUNTER: &str = "counter";
 pub(crate) struct Bed {
     /// How the guest runs.
     pub(crate) level: Level,
+    /// How its time passes.
+    pub(crate) pace: Pace,
     /// The agent's folder with the sockets for QEMU.
     pub(crate) folder: String,
     process: Child,
@@ -112,7 +115,7 @@ impl Bed {
         paths: &Paths,
         images: &Images,
     ) -> Result<Self> {
-        let sockets = PathBuf::from(format!("/run/vmbus-{}", std::process::id()));
+        let sockets = PathBuf::from(format!("/run/vmbus-{}-{number}", std::process::id()));
         fs::create_dir_all(&sockets)?;
         let socket = sockets.join("agent");
         let _ = fs::remove_file(&socket);
@@ -125,7 +128,7 @@ impl Bed {
                 command.args(pace.arguments(paths, &sockets.join(COUNTER)));
                 command
             }
-            Level::Direct => agent_command(paths, &socket),
+            Level::Direct | Level::Emulated => agent_command(paths, &socket),
         };
         let log = log("host");
         command
@@ -157,6 +160,7 @@ impl Bed {
         thread::spawn(move || receive(reader, &send, &for_reader));
         let mut it = Self {
             level,
+            pace,
             folder: String::new(),
             process,
             line: Mutex::new(stream),
@@ -171,9 +175,14 @@ impl Bed {
         Ok(it)
     }
 
-    /// The counter of a [`Pace::Counted`] level 1.
+    /// The counter of a [`Pace::Counted`] machine.
     pub(crate) fn counter(&self) -> Result<Counter> {
-        Counter::connect(&self.sockets.join(COUNTER))
+        Counter::connect(&self.counter_socket())
+    }
+
+    /// Where that counter listens.
+    pub(crate) fn counter_socket(&self) -> PathBuf {
+        self.sockets.join(COUNTER)
     }
 
     /// Run a QEMU, whose bytes go to these streams.

@@ -13,6 +13,8 @@ use clap::ValueEnum;
 pub(crate) enum Level {
     /// By this machine's KVM.
     Direct,
+    /// By QEMU's emulator, which presents Hyper-V itself.
+    Emulated,
     /// By the KVM of an emulated machine in between (level 1).
     Nested,
 }
@@ -21,6 +23,7 @@ impl std::fmt::Display for Level {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Direct => "direct",
+            Self::Emulated => "emulated",
             Self::Nested => "nested",
         })
     }
@@ -62,10 +65,10 @@ pub(crate) fn choose(forced: Option<Level>) -> Result<(Level, String)> {
     let obstacle = direct_obstacle();
     match (forced, obstacle) {
         (Some(Level::Direct), Some(why)) => {
-            bail!("LEVEL=direct is not possible here: {why}; LEVEL=nested works without it")
+            bail!("LEVEL=direct is not possible here: {why}; LEVEL=emulated works without it")
         }
         (Some(level), _) => Ok((level, "as asked".into())),
-        (None, Some(why)) => Ok((Level::Nested, why)),
+        (None, Some(why)) => Ok((Level::Emulated, why)),
         (None, None) => Ok((Level::Direct, "/dev/kvm has Hyper-V support".into())),
     }
 }

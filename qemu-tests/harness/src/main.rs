@@ -17,6 +17,7 @@ mod fio;
 mod guest_files;
 mod image;
 mod kernel_log;
+mod lane;
 mod level;
 mod machine;
 mod paths;
@@ -25,6 +26,7 @@ mod qmp;
 mod root_disk;
 mod runner;
 mod scenarios;
+mod schedule;
 mod shell;
 mod storage;
 mod vm;
@@ -36,16 +38,17 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use bed::Pace;
 use drivers::Core;
+use lane::Lane;
 use level::Level;
 use paths::Paths;
-use runner::{Runner, Selection};
+use runner::Selection;
 
 /// Tests of the VMBus drivers in guests under QEMU.
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
     what: What,
-    /// Use KVM directly or a nested guest, instead of what works here.
+    /// How guests get Hyper-V, instead of what works best here.
     #[arg(long, global = true)]
     level: Option<Level>,
 }
@@ -66,9 +69,12 @@ enum What {
     },
     /// Run the scenarios.
     Test {
-        /// Only this one.
+        /// Only these, by their names or the first words of them, separated by commas.
+        #[arg(long, value_delimiter = ',')]
+        scenario: Vec<String>,
+        /// How many guests at a time, instead of as many as there is room for.
         #[arg(long)]
-        scenario: Option<String>,
+        guests: Option<usize>,
         /// Whose drivers.
         #[arg(long, default_value = "both")]
         core: Cores,
@@ -100,23 +106,32 @@ fn run(arguments: Arguments) -> Result<bool> {
     let (pace, (level, why)) = match arguments.what {
         What::Bench(_) => (
             Pace::Counted,
-            (Level::Nested, "only level 1 can count".into()),
+            (Level::Emulated, "there, instructions can be counted".into()),
         ),
         _ => (Pace::Free, level::choose(arguments.level)?),
     };
     println!("guest: {level} ({why}); logs in {}", paths.logs.display());
-    let mut runner = Runner::new(paths, level, pace)?;
+    let common = runner::prepare(paths, level, pace)?;
     match arguments.what {
-        What::Bench(options) => bench::run(&mut runner, &options),
-        What::Run { core } => Ok(runner.show(core, demo::run)),
-        What::Shell { core } => Ok(runner.show(core, shell::run)),
-        What::Test { scenario, core } => {
+        What::Bench(options) => bench::run(&mut Lane::new(&common), &options),
+        What::Run { core } => Ok(Lane::new(&common).show(core, demo::run)),
+        What::Shell { core } => Ok(Lane::new(&common).show(core, shell::run)),
+        What::Test {
+            scenario,
+            guests,
+            core,
+        } => {
             let cores = match core {
                 Cores::C => vec![Core::C],
                 Cores::Rust => vec![Core::Rust],
                 Cores::Both => vec![Core::C, Core::Rust],
             };
-            runner.run(&Selection { scenario, cores })
+            let selection = Selection {
+                scenarios: scenario,
+                cores,
+                guests,
+            };
+            runner::run(&common, &selection)
         }
     }
 }

@@ -2,8 +2,10 @@
 
 //! The QEMU that is the guest's Hyper-V host.
 
+use crate::bed::{Bed, Pace};
 use crate::drivers::Core;
 use crate::image::Images;
+use crate::level::Level;
 use crate::machine::{Machine, Qemu};
 use crate::paths::Paths;
 
@@ -27,15 +29,47 @@ const TRACE: [&str; 4] = [
 /// What the patched host's trace shows besides.
 const PATCHED_TRACE: [&str; 1] = ["vmbus_fault"];
 
-/// The command line for a guest with these drivers; `folder` has the agent's sockets and the
+/// The enlightenments, the same on every level.
+const HYPER_V: &str = "hv-relaxed,hv-vapic,hv-time,hv-vpindex,hv-runtime,hv-synic,hv-stimer,\
+                       hv-reset,hv-frequencies";
+
+/// On the emulated level the patched hv-balloon need not wait 50 s for its first request.
+const BALLOON_DELAY: &str = "hv-balloon.post-init-wait-ms=2000";
+
+/// How the guest's CPUs come about.
+///
+/// Emulated CPUs lack ERMS and FSRM: with them the kernel copies and zeroes memory by REP MOVSB,
+/// which the emulator does byte by byte.
+fn cpus(bed: &Bed, paths: &Paths) -> Vec<String> {
+    let cpu = match bed.level {
+        Level::Direct | Level::Nested => "host,kvm=off",
+        Level::Emulated => "max,-erms,-fsrm",
+    };
+    let accelerator = match (bed.level, bed.pace) {
+        (Level::Direct | Level::Nested, _) => "-accel kvm".to_owned(),
+        (Level::Emulated, Pace::Free) => "-accel tcg,thread=multi".to_owned(),
+        (Level::Emulated, Pace::Counted) => format!(
+            "-accel tcg,thread=single -icount shift=1,sleep=off -seed 1 \
+             -rtc base=2026-01-01,clock=vm -plugin {},socket={},profile=on",
+            paths.qemu.join("libicount.so").display(),
+            bed.counter_socket().display(),
+        ),
+    };
+    let mut words: Vec<String> = accelerator.split_whitespace().map(str::to_owned).collect();
+    words.extend(["-cpu".to_owned(), format!("{cpu},{HYPER_V}")]);
+    words
+}
+
+/// The command line for a guest with these drivers; the bed's folder has the agent's sockets and the
 /// machine's files. S4 is off, or the C balloon driver would not answer requests.
 pub(crate) fn arguments(
     paths: &Paths,
     images: &Images,
     machine: &Machine,
     core: Core,
-    folder: &str,
+    bed: &Bed,
 ) -> Vec<String> {
+    let folder = &bed.folder;
     // KUnit, where there is it, is for one scenario: a module that runs its tests when it is loaded
     // waits for every disk that is found meanwhile.
     let kernel_arguments = format!(
@@ -43,22 +77,32 @@ pub(crate) fn arguments(
         core.kernel_arguments(),
         machine.kernel_arguments,
     );
-    let patched = machine.qemu == Qemu::Patched;
+    // Only the patched one can emulate a host; what a scenario wants of the packaged one, its old
+    // protocol, it can do.
+    let emulated = bed.level == Level::Emulated;
+    let patched = emulated || machine.qemu == Qemu::Patched;
     let program = if patched {
         paths.qemu.join(PROGRAM)
     } else {
         PROGRAM.into()
     };
-    let cpu = "host,kvm=off,hv-relaxed,hv-vapic,hv-time,hv-vpindex,hv-runtime,hv-synic,hv-stimer,\
-               hv-reset,hv-frequencies";
     let kernel = images.kernel.to_string_lossy();
     let initrd = images.initramfs(machine.initramfs, core);
     let initrd = initrd.to_string_lossy();
     let mut argv: Vec<String> = Vec::new();
     let mut add = |words: &[&str]| argv.extend(words.iter().map(|w| (*w).to_owned()));
-    add(&[&program.to_string_lossy(), "-accel", "kvm", "-cpu", cpu]);
+    add(&[&program.to_string_lossy()]);
+    for word in cpus(bed, paths) {
+        add(&[&word]);
+    }
     if patched {
         add(&FIRMWARE);
+    }
+    if emulated {
+        add(&["-global", BALLOON_DELAY]);
+        if machine.qemu == Qemu::Packaged {
+            add(&["-global", "vmbus-bridge.max-version=4.0"]);
+        }
     }
     add(&["-machine", "q35", "-global", "ICH9-LPC.disable_s4=1"]);
     add(&["-smp", &machine.cpus.to_string()]);

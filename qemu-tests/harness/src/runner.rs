@@ -1,380 +1,199 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs scenarios in guests, and reports.
+//! Runs scenarios, several guests at a time where there is room for them.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicU32;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
 
 use anyhow::{bail, Context as _, Result};
-use serde::Serialize;
 
-use crate::bed::{Bed, Pace};
+use crate::bed::Pace;
 use crate::drivers::Core;
-use crate::failure::{self, is_bed, unmet};
 use crate::image::Images;
+use crate::lane::{Common, Lane, Outcome};
 use crate::level::Level;
-use crate::machine::Machine;
 use crate::paths::Paths;
-use crate::scenarios::{Context, Guest, Notes, Scenario, ALL};
-use crate::vm::Vm;
+use crate::scenarios::{Notes, Scenario, ALL};
+use crate::schedule::Schedule;
 
-/// The lines of the console that a failure shows.
-const TAIL: usize = 25;
+/// More guests than this at a time are not tried.
+const MOST_GUESTS: usize = 4;
 
-/// The characters of a failure's text that the last lines of the report repeat.
-const FAILURE: usize = 400;
+/// What a person chose.
+pub(crate) struct Selection {
+    /// Names of scenarios or their first words; none means all.
+    pub(crate) scenarios: Vec<String>,
+    /// Whose drivers.
+    pub(crate) cores: Vec<Core>,
+    /// How many guests at a time; `None`: as many as there is room for.
+    pub(crate) guests: Option<usize>,
+}
+
+/// Make the images, for all guests of this run; their logs are those of the last run.
+pub(crate) fn prepare(paths: Paths, level: Level, pace: Pace) -> Result<Common> {
+    fs::create_dir_all(&paths.logs)?;
+    for entry in fs::read_dir(&paths.logs)? {
+        fs::remove_file(entry?.path())?;
+    }
+    Ok(Common {
+        images: Mutex::new(Images::build(&paths)?),
+        paths,
+        level,
+        pace,
+        notes: Mutex::new(Notes::new()),
+        beds: AtomicU32::new(0),
+        boots: AtomicU32::new(0),
+    })
+}
+
+/// Run the selection; gives whether all passed.
+pub(crate) fn run(common: &Common, selection: &Selection) -> Result<bool> {
+    let chosen = fit(common, named(&selection.scenarios)?)?;
+    if selection.cores.contains(&Core::Rust)
+        && !common.paths.modules.join("hv_vmbus_rust.ko").exists()
+    {
+        bail!(
+            "no modules in {}: 'make modules' builds them",
+            common.paths.modules.display()
+        );
+    }
+    let schedule = Schedule::new(&selection.cores, &chosen);
+    let lanes = match selection.guests {
+        Some(guests) => guests.max(1),
+        None => room(common.level),
+    };
+    println!("guests at a time: {lanes}");
+    let start = Instant::now();
+    let outcomes = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..lanes {
+            scope.spawn(|| {
+                let mut lane = Lane::new(common);
+                while let Some(unit) = schedule.next() {
+                    for scenario in &unit.scenarios {
+                        let outcome = lane.scenario(scenario, unit.core);
+                        let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+                        outcomes.push(outcome);
+                    }
+                    lane.end_guest();
+                    schedule.done(&unit);
+                }
+            });
+        }
+    });
+    let outcomes = outcomes
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    print!("{}", groups(&outcomes));
+    println!("scenarios: {} s", start.elapsed().as_secs());
+    write_results(&common.paths, &outcomes)?;
+    Ok(outcomes.iter().all(|o| o.passed))
+}
 
 /// Whether a person's word means this scenario: its name, or the first words of it.
-fn names(word: &str, scenario: &str) -> bool {
+fn means(word: &str, scenario: &str) -> bool {
     scenario
         .strip_prefix(word)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
-/// How often a scenario is tried while the bed fails it.
-const ATTEMPTS: u32 = 3;
-
-fn is(vm: &Vm, machine: &Machine, core: Core) -> bool {
-    vm.core == core && vm.machine == machine
-}
-
-/// How one scenario went, for `results.json`.
-#[derive(Serialize)]
-struct Outcome {
-    scenario: &'static str,
-    core: Core,
-    passed: bool,
-    seconds: f64,
-    /// More than one after a failure of the bed.
-    attempts: u32,
-    /// What it counted or measured.
-    figures: Option<String>,
-    /// Why it failed.
-    detail: Option<String>,
-    /// The guest's console.
-    log: Option<String>,
-}
-
-/// What a person chose.
-pub(crate) struct Selection {
-    /// One scenario, or those that begin with a word, or all.
-    pub(crate) scenario: Option<String>,
-    /// Whose drivers.
-    pub(crate) cores: Vec<Core>,
-}
-
-/// The machines, and what is known so far.
-pub(crate) struct Runner {
-    paths: Paths,
-    images: Images,
-    level: Level,
-    pace: Pace,
-    bed: Option<Arc<Bed>>,
-    vm: Option<Vm>,
-    beds: u32,
-    boots: u32,
-}
-
-impl Runner {
-    /// Make the images; machines start when they are needed.
-    pub(crate) fn new(paths: Paths, level: Level, pace: Pace) -> Result<Self> {
-        // The logs are those of the last run.
-        fs::create_dir_all(&paths.logs)?;
-        for entry in fs::read_dir(&paths.logs)? {
-            fs::remove_file(entry?.path())?;
-        }
-        let images = Images::build(&paths)?;
-        Ok(Self {
-            paths,
-            images,
-            level,
-            pace,
-            bed: None,
-            vm: None,
-            beds: 0,
-            boots: 0,
-        })
-    }
-
-    /// Run the selection; gives whether all passed.
-    pub(crate) fn run(&mut self, selection: &Selection) -> Result<bool> {
-        let kernel = self.paths.guest_kernel.join("build/.config");
-        let kernel = fs::read_to_string(&kernel)
-            .with_context(|| format!("cannot read {}", kernel.display()))?;
-        let named: Vec<&Scenario> = ALL
-            .iter()
-            .filter(|s| {
-                selection
-                    .scenario
-                    .as_deref()
-                    .is_none_or(|name| names(name, s.name))
-            })
-            .collect();
-        let (chosen, unfit): (Vec<_>, Vec<_>) = named.into_iter().partition(|s| {
-            s.kernel_has
-                .is_none_or(|needed| kernel.lines().any(|l| l == needed))
-        });
-        if let ([], [first, ..]) = (&chosen[..], &unfit[..]) {
-            bail!(
-                "'{}' needs a kernel with {}; 'make test KERNEL=debug' has one",
-                first.name,
-                first.kernel_has.unwrap_or_default()
-            );
-        }
-        if chosen.is_empty() {
+/// The scenarios that are meant, in the table's order; each word must mean some.
+fn named(words: &[String]) -> Result<Vec<&'static Scenario>> {
+    for word in words {
+        if !ALL.iter().any(|s| means(word, s.name)) {
             let names: Vec<_> = ALL.iter().map(|s| s.name).collect();
-            bail!("no such scenario; there are: {}", names.join(", "));
-        }
-        let mut outcomes = Vec::new();
-        let mut notes = Notes::new();
-        for core in &selection.cores {
-            if *core == Core::Rust && !self.paths.modules.join("hv_vmbus_rust.ko").exists() {
-                bail!(
-                    "no modules in {}: 'make modules' builds them",
-                    self.paths.modules.display()
-                );
-            }
-            for scenario in chosen
-                .iter()
-                .filter(|s| s.only.is_none_or(|only| only == *core))
-            {
-                let outcome = self.scenario(scenario, *core, &mut notes);
-                outcomes.push(outcome);
-            }
-            self.end_guest();
-        }
-        self.bed = None;
-        self.write_results(&outcomes)?;
-        Ok(outcomes.iter().all(|o| o.passed))
-    }
-
-    /// Do something in a guest that nothing else has run in. A failure of the bed is tried again,
-    /// visibly; a driver's is not.
-    pub(crate) fn in_new_guest<T>(
-        &mut self,
-        machine: &'static Machine,
-        core: Core,
-        mut what: impl FnMut(&Vm) -> Result<T>,
-    ) -> Result<T> {
-        let mut attempts = 1;
-        loop {
-            self.end_guest();
-            let result = self.guest(machine, core).and_then(&mut what);
-            match result.map_err(|e| self.blame(e)) {
-                Err(e) if is_bed(&e) && attempts < ATTEMPTS => {
-                    println!("  {}: {e:#}; trying again", machine.name);
-                    attempts += 1;
-                }
-                result => {
-                    self.end_guest();
-                    return result;
-                }
-            }
+            bail!("no scenario '{word}'; there are: {}", names.join(", "));
         }
     }
+    Ok(ALL
+        .iter()
+        .filter(|s| words.is_empty() || words.iter().any(|w| means(w, s.name)))
+        .collect())
+}
 
-    /// Where things are.
-    pub(crate) fn paths(&self) -> &Paths {
-        &self.paths
-    }
-
-    /// Show something in a guest; gives whether it went well.
-    pub(crate) fn show(&mut self, core: Core, what: fn(&Vm) -> Result<()>) -> bool {
-        let mut attempts = 1;
-        let result = loop {
-            let result = self.guest(&Machine::BALLOON, core).and_then(what);
-            match &result {
-                Err(e) if is_bed(e) && attempts < ATTEMPTS => {
-                    println!("{e:#}; trying again");
-                    self.end_guest();
-                    attempts += 1;
-                }
-                _ => break result,
-            }
-        };
-        if let Err(e) = &result {
-            println!("FAILED");
-            self.explain(&format!("{e:#}"));
-        }
-        self.end_guest();
-        result.is_ok()
-    }
-
-    /// A guest of this kind, booted if there is none.
-    fn guest(&mut self, machine: &'static Machine, core: Core) -> Result<&Vm> {
-        if self.vm.as_ref().is_some_and(|vm| !is(vm, machine, core)) {
-            self.end_guest();
-        }
-        if self.vm.is_none() {
-            self.images.add(machine.initramfs, &self.paths)?;
-            if self.bed.as_ref().is_none_or(|bed| bed.is_gone()) {
-                self.bed = None;
-                self.beds += 1;
-                let bed = Bed::start(self.level, self.pace, self.beds, &self.paths, &self.images)?;
-                self.bed = Some(Arc::new(bed));
-            }
-            let bed = self.bed.as_ref().context("just started")?;
-            self.boots += 1;
-            let name = format!("guest{:02}-{core}-{}", self.boots, machine.name).to_lowercase();
-            let vm = Vm::boot(bed, &self.paths, &self.images, machine, core, &name)?;
-            self.vm = Some(vm);
-        }
-        self.vm.as_ref().context("just booted")
-    }
-
-    fn scenario(&mut self, scenario: &'static Scenario, core: Core, notes: &mut Notes) -> Outcome {
-        let start = Instant::now();
-        let mut attempts = 0;
-        let mut figures = String::new();
-        let result = loop {
-            attempts += 1;
-            figures.clear();
-            let result = self
-                .attempt(scenario, core, notes, &mut figures)
-                .map_err(|e| self.blame(e));
-            match &result {
-                Err(e) if is_bed(e) && attempts < ATTEMPTS => {
-                    println!("  {} [{core}]: {e:#}; trying again", scenario.name);
-                    self.end_guest();
-                }
-                _ => break result,
-            }
-        };
-        let seconds = start.elapsed().as_secs_f64();
-        let label = format!("{} [{core}]", scenario.name);
-        let again = match attempts {
-            1 => String::new(),
-            n => format!(" (try {n})"),
-        };
-        println!(
-            "  {label:30} {:6} {seconds:6.1} s  {}{again}",
-            if result.is_ok() { "ok" } else { "FAILED" },
-            scenario.about
+/// Those that the guest's kernel can run.
+fn fit(common: &Common, named: Vec<&'static Scenario>) -> Result<Vec<&'static Scenario>> {
+    let config = common.paths.guest_kernel.join("build/.config");
+    let config =
+        fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
+    let (fit, unfit): (Vec<_>, Vec<_>) = named.into_iter().partition(|s| {
+        s.kernel_has
+            .is_none_or(|needed| config.lines().any(|l| l == needed))
+    });
+    if let ([], [first, ..]) = (&fit[..], &unfit[..]) {
+        bail!(
+            "'{}' needs a kernel with {}; 'make test KERNEL=debug' has one",
+            first.name,
+            first.kernel_has.unwrap_or_default()
         );
-        let figures = Some(figures).filter(|f| !f.is_empty());
-        if let Some(figures) = &figures {
-            println!("    {figures}");
-        }
-        let log = self
-            .vm
-            .as_ref()
-            .map(|vm| vm.console.path().display().to_string());
-        let detail = result.err().map(|e| format!("{e:#}"));
-        if let Some(detail) = &detail {
-            self.explain(detail);
-        }
-        if detail.is_some() || scenario.guest == Guest::Ends {
-            self.end_guest();
-        }
-        Outcome {
-            scenario: scenario.name,
-            core,
-            passed: detail.is_none(),
-            seconds,
-            attempts,
-            figures,
-            detail,
-            log,
-        }
     }
+    Ok(fit)
+}
 
-    fn attempt(
-        &mut self,
-        scenario: &Scenario,
-        core: Core,
-        notes: &mut Notes,
-        figures: &mut String,
-    ) -> Result<()> {
-        let machine = scenario.machine;
-        let fresh = self.vm.as_ref().is_none_or(|vm| !is(vm, machine, core));
-        let vm = self.guest(machine, core)?;
-        let seen = if fresh { 0 } else { vm.console.len() };
-        vm.set_deadline(Instant::now() + scenario.timeout);
-        (scenario.run)(&mut Context { vm, notes, figures })?;
-        let unexpected = vm.console.trouble(seen, scenario.expected_trouble);
-        unexpected.map_or(Ok(()), |line| Err(unmet("a quiet kernel log", line)))
-    }
-
-    /// Tells a failure of the guest from one of the bed: a guest is silent too when level 1 is stuck,
-    /// and then the next one needs a new level 1.
-    fn blame(&self, error: anyhow::Error) -> anyhow::Error {
-        match &self.bed {
-            Some(bed) if !bed.answers() => {
-                failure::bed(format!("level 1 is stuck or gone; before that: {error:#}"))
-            }
-            _ => error,
+/// How many guests there is room for: level 1 takes all of a machine.
+fn room(level: Level) -> usize {
+    match level {
+        Level::Nested => 1,
+        Level::Direct | Level::Emulated => {
+            thread::available_parallelism().map_or(1, |n| n.get().min(MOST_GUESTS))
         }
-    }
-
-    /// What a person needs to see of a failure.
-    fn explain(&self, detail: &str) {
-        println!("    {detail}");
-        let Some(vm) = &self.vm else {
-            println!("    logs: {}", self.paths.logs.display());
-            return;
-        };
-        println!("    console: {}", vm.console.path().display());
-        println!("    host:    {}", vm.host.path().display());
-        let tail = vm.console.tail(TAIL);
-        if !tail.is_empty() {
-            println!("    last lines of the console:");
-        }
-        for line in tail {
-            println!("      {line}");
-        }
-    }
-
-    /// Put the guest away, keeping its kernel log.
-    fn end_guest(&mut self) {
-        let Some(vm) = self.vm.take() else { return };
-        vm.set_deadline(Instant::now() + Duration::from_secs(10));
-        if let Ok(log) = vm.dmesg() {
-            let path = vm
-                .console
-                .path()
-                .to_string_lossy()
-                .replace("-console.log", "-dmesg.log");
-            // A help for people only.
-            let _ = fs::write(path, log);
-        }
-    }
-
-    fn write_results(&self, outcomes: &[Outcome]) -> Result<()> {
-        let path = self.paths.logs.join("results.json");
-        fs::write(&path, serde_json::to_string_pretty(outcomes)?)?;
-        let passed = outcomes.iter().filter(|o| o.passed).count();
-        let counts = format!("{passed} {} 0\n", outcomes.len() - passed);
-        fs::write(self.paths.logs.join("scenario-counts"), counts)?;
-        let failures: String = outcomes.iter().filter_map(Outcome::failure).collect();
-        fs::write(self.paths.logs.join("scenario-failures"), failures)?;
-        Ok(())
     }
 }
 
-impl Outcome {
-    /// One line about a failure, for the end of a long report.
-    fn failure(&self) -> Option<String> {
-        let detail = self.detail.as_ref()?;
-        let detail: String = detail.replace('\n', " | ").chars().take(FAILURE).collect();
-        let log = self.log.as_deref().unwrap_or("no console");
-        let seconds = self.seconds;
-        Some(format!(
-            "{} [{}] after {seconds:.1} s: {detail} ({log})\n",
-            self.scenario, self.core
-        ))
+/// How long each group of scenarios took, by the first word of their names.
+fn groups(outcomes: &[Outcome]) -> String {
+    let mut groups: BTreeMap<(Core, &str), (usize, f64)> = BTreeMap::new();
+    for outcome in outcomes {
+        let word = outcome.scenario.split('-').next().unwrap_or_default();
+        let word = if ALL.iter().filter(|s| means(word, s.name)).count() > 1 {
+            word
+        } else {
+            "core"
+        };
+        let group = groups.entry((outcome.core, word)).or_default();
+        group.0 += 1;
+        group.1 += outcome.seconds;
     }
+    let mut text = String::new();
+    for ((core, word), (count, seconds)) in groups {
+        let label = format!("{word} [{core}]");
+        let _ = writeln!(text, "  {label:30} {count:3} scenarios, {seconds:.0} s");
+    }
+    text
+}
+
+fn write_results(paths: &Paths, outcomes: &[Outcome]) -> Result<()> {
+    let path = paths.logs.join("results.json");
+    fs::write(&path, serde_json::to_string_pretty(outcomes)?)?;
+    let passed = outcomes.iter().filter(|o| o.passed).count();
+    let counts = format!("{passed} {} 0\n", outcomes.len() - passed);
+    fs::write(paths.logs.join("scenario-counts"), counts)?;
+    let failures: String = outcomes.iter().filter_map(Outcome::failure).collect();
+    fs::write(paths.logs.join("scenario-failures"), failures)?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::names;
+    use super::{means, named};
 
     #[test]
     fn a_first_word_names_a_group() {
-        assert!(names("balloon", "balloon"));
-        assert!(names("storage", "storage-probe"));
-        assert!(!names("stor", "storage-probe"));
-        assert!(!names("storage-probe", "storage"));
+        assert!(means("balloon", "balloon"));
+        assert!(means("storage", "storage-probe"));
+        assert!(!means("stor", "storage-probe"));
+        assert!(!means("storage-probe", "storage"));
+    }
+
+    #[test]
+    fn each_word_must_mean_something() {
+        let words = |list: &[&str]| list.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+        assert_eq!(named(&words(&["balloon", "reload"])).unwrap().len(), 2);
+        assert!(named(&words(&["balloon", "baloon"])).is_err());
     }
 }

@@ -163,6 +163,7 @@ const WHO_WAITS: &str = r#"
 pub(crate) const JOB: Duration = Duration::from_secs(300);
 
 const APPEAR: Duration = Duration::from_secs(40);
+const PLUGGED: Duration = Duration::from_secs(20);
 const UNPLUGGED: Duration = Duration::from_secs(60);
 
 /// Load the drivers; the first disk is there afterwards.
@@ -242,7 +243,14 @@ pub(crate) fn plug(vm: &Vm, bus: &str, node: &str, (channel, id, lun): Address) 
         "driver": "scsi-hd", "bus": format!("{bus}.0"), "drive": node, "id": format!("{node}-disk"),
         "channel": channel, "scsi-id": id, "lun": lun,
     });
-    vm.qmp("device_add", &device).map(drop)
+    // Another device that has just gone may hold the node for a moment: QEMU lets go of it by RCU.
+    vm.wait_until(PLUGGED, &format!("room for {node}"), || {
+        Ok(match vm.try_qmp("device_add", &device)? {
+            Ok(_) => Ok(()),
+            Err(refusal) if refusal.desc.contains("Permission conflict") => Err(refusal.desc),
+            Err(refusal) => return Err(unmet(format!("{node} plugged"), refusal.desc)),
+        })
+    })
 }
 
 /// Take away what [`plug`] gave, or a device by its id.

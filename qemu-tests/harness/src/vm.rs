@@ -9,18 +9,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, Context, Result};
 use serde_json::{json, Value};
-use vmbus_guest::protocol::{Channel, GuestReply, GuestRequest, Load, LoadReport, Numbered};
+use vmbus_guest::protocol::{
+    Channel, GuestReply, GuestRequest, Load, LoadReport, NewFile, Numbered,
+};
 
 use crate::bed::{Bed, Ended, Streams};
 use crate::console::{is_trouble, Console};
 use crate::counter::Counter;
 use crate::drivers::Core;
 use crate::failure::{bed, unmet};
-use crate::image::{Images, CRASH_INITRAMFS, CRASH_KERNEL};
+use crate::image::{CRASH_INITRAMFS, CRASH_KERNEL};
 use crate::level::Level;
 use crate::machine::Machine;
 use crate::paths::Paths;
-use crate::{qemu, qmp};
+use crate::qmp;
 
 const BOOT_TIMEOUT: Duration = Duration::from_secs(150);
 /// Longer than the 60 s that the drivers give the host, so that their own words about it are on the
@@ -69,7 +71,8 @@ impl Vm {
     pub(crate) fn boot(
         on: &Arc<Bed>,
         paths: &Paths,
-        images: &Images,
+        argv: Vec<String>,
+        files: Vec<NewFile>,
         machine: &'static Machine,
         core: Core,
         name: &str,
@@ -81,8 +84,7 @@ impl Vm {
             &paths.logs.join(format!("{name}-host.log")),
         )?);
         let (streams, control, monitor) = streams(&console, &host);
-        let argv = qemu::arguments(paths, images, machine, core, &on.folder);
-        on.start_qemu(argv.clone(), machine.new_files(images), streams)?;
+        on.start_qemu(argv.clone(), files, streams)?;
         let vm = Self {
             core,
             machine,

@@ -17,7 +17,7 @@ use anyhow::{bail, Result};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::runner::Runner;
+use crate::lane::Lane;
 use measure::{Known, Sample};
 use report::Report;
 use variant::{Variant, VARIANTS};
@@ -51,7 +51,7 @@ const READS: Reads = [(1, 2000), (32, 16_000)];
 const FEW_READS: Reads = [(1, 250), (32, 1000)];
 
 /// Measure, and write the results; gives whether all could be measured.
-pub(crate) fn run(runner: &mut Runner, options: &Options) -> Result<bool> {
+pub(crate) fn run(lane: &mut Lane<'_>, options: &Options) -> Result<bool> {
     let Benchmark::Storage = options.what;
     let chosen = chosen(&options.only)?;
     let (boots, reads) = if options.quick {
@@ -61,7 +61,7 @@ pub(crate) fn run(runner: &mut Runner, options: &Options) -> Result<bool> {
     };
     let order: Vec<&Variant> = (0..boots).flat_map(|n| forth_or_back(&chosen, n)).collect();
 
-    let folder = runner.paths().bench.join("storage");
+    let folder = lane.paths().bench.join("storage");
     fs::create_dir_all(&folder)?;
     let bar = progress_bar(order.len())?;
     let mut samples = Vec::new();
@@ -70,7 +70,7 @@ pub(crate) fn run(runner: &mut Runner, options: &Options) -> Result<bool> {
         let label = format!("boot {} of {}, {}", n + 1, order.len(), variant.name);
         bar.set_message(format!("{label}: starting"));
         let start = Instant::now();
-        samples.extend(measured(runner, variant, &reads, &mut known, |what| {
+        samples.extend(measured(lane, variant, &reads, &mut known, |what| {
             bar.set_message(format!("{label}: {what}"));
         })?);
         write(&folder, &Report::new(&samples, &reads))?;
@@ -96,13 +96,13 @@ fn write(folder: &Path, report: &Report<'_>) -> Result<()> {
 
 /// One boot, tried again if something went wrong.
 fn measured(
-    runner: &mut Runner,
+    lane: &mut Lane<'_>,
     variant: &'static Variant,
     reads: &Reads,
     known: &mut Known,
     progress: impl Fn(&str),
 ) -> Result<Vec<Sample>> {
-    runner.in_new_guest(variant.machine, variant.core, |vm| {
+    lane.in_new_guest(variant.machine, variant.core, |vm| {
         measure::boot(vm, variant, reads, known, &progress)
     })
 }

@@ -2,6 +2,8 @@
 
 //! sysfs shows the host's devices, the same under both cores.
 
+use std::sync::PoisonError;
+
 use anyhow::Result;
 
 use super::Context;
@@ -38,8 +40,9 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     )?;
 
     let table = render(&found);
-    cx.notes.insert((vm.core, "device-list"), table.clone());
-    match cx.notes.get(&(Core::C, "device-list")) {
+    let mut notes = cx.notes.lock().unwrap_or_else(PoisonError::into_inner);
+    notes.insert((vm.core, "device-list"), table.clone());
+    match notes.get(&(Core::C, "device-list")) {
         Some(reference) if vm.core == Core::Rust => expect(
             *reference == table,
             format!("what the C core shows: {reference}"),

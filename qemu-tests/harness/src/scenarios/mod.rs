@@ -3,6 +3,7 @@
 //! The guest scenarios. One file each; this table is the only list of them.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -37,7 +38,7 @@ pub(crate) struct Context<'a> {
     /// The guest.
     pub(crate) vm: &'a Vm,
     /// What earlier scenarios noted, to compare the two cores.
-    pub(crate) notes: &'a mut Notes,
+    pub(crate) notes: &'a Mutex<Notes>,
     /// What the report shows of it, besides that it passed.
     pub(crate) figures: &'a mut String,
 }
@@ -46,6 +47,7 @@ pub(crate) struct Context<'a> {
 pub(crate) type Notes = BTreeMap<(Core, &'static str), String>;
 
 /// One scenario.
+#[derive(Debug)]
 pub(crate) struct Scenario {
     /// Its name, for `SCENARIO=`.
     pub(crate) name: &'static str,

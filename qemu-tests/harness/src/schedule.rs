@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! In which order scenarios run, when several guests run at once.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::drivers::Core;
+use crate::scenarios::Scenario;
+
+/// Scenarios that run one after the other, in one guest as far as they leave it usable.
+#[derive(Debug, Clone)]
+pub(crate) struct Unit {
+    /// Whose drivers.
+    pub(crate) core: Core,
+    /// The scenarios, all for the same kind of machine.
+    pub(crate) scenarios: Vec<&'static Scenario>,
+}
+
+impl Unit {
+    /// Whether the other one is the same with the drivers that are the reference.
+    fn follows(&self, other: &Self) -> bool {
+        (self.core, other.core) == (Core::Rust, Core::C)
+            && self
+                .scenarios
+                .iter()
+                .any(|s| other.scenarios.iter().any(|o| o.name == s.name))
+    }
+
+    /// How long it may take at most: the nearest there is to how long it will take.
+    fn weight(&self) -> u64 {
+        self.scenarios.iter().map(|s| s.timeout.as_secs()).sum()
+    }
+}
+
+/// The units, for everybody who has a guest to run them in.
+pub(crate) struct Schedule {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    waiting: VecDeque<Unit>,
+    running: Vec<Unit>,
+}
+
+impl Schedule {
+    /// C first, since it is the reference; of each core the longest first, so that none is left
+    /// alone at the end.
+    pub(crate) fn new(cores: &[Core], scenarios: &[&'static Scenario]) -> Self {
+        let mut waiting = VecDeque::new();
+        for core in cores {
+            let mut units = units(*core, scenarios);
+            // stable: what weighs the same stays in the table's order
+            units.sort_by_key(|u| std::cmp::Reverse(u.weight()));
+            waiting.extend(units);
+        }
+        Self {
+            state: Mutex::new(State {
+                waiting,
+                running: Vec::new(),
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// The next unit that may run now. Waits for one; `None` when there are no more.
+    pub(crate) fn next(&self) -> Option<Unit> {
+        let mut state = self.lock();
+        loop {
+            let ready = state.waiting.iter().position(|unit| {
+                let before = state.running.iter().chain(&state.waiting);
+                !before.clone().any(|other| unit.follows(other))
+            });
+            if let Some(unit) = ready.and_then(|at| state.waiting.remove(at)) {
+                state.running.push(unit.clone());
+                return Some(unit);
+            }
+            if state.waiting.is_empty() {
+                return None;
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// A unit has ended.
+    pub(crate) fn done(&self, unit: &Unit) {
+        let mut state = self.lock();
+        state
+            .running
+            .retain(|u| u.core != unit.core || u.scenarios[0].name != unit.scenarios[0].name);
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Neighbours on the same kind of machine share a unit.
+fn units(core: Core, scenarios: &[&'static Scenario]) -> Vec<Unit> {
+    let mut units: Vec<Unit> = Vec::new();
+    for scenario in scenarios {
+        if scenario.only.is_some_and(|only| only != core) {
+            continue;
+        }
+        match units.last_mut() {
+            Some(unit) if unit.scenarios[0].machine == scenario.machine => {
+                unit.scenarios.push(scenario);
+            }
+            _ => units.push(Unit {
+                core,
+                scenarios: vec![scenario],
+            }),
+        }
+    }
+    units
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{units, Schedule};
+    use crate::drivers::Core;
+    use crate::scenarios::{Scenario, ALL};
+
+    fn all() -> Vec<&'static Scenario> {
+        ALL.iter().collect()
+    }
+
+    #[test]
+    fn each_scenario_runs_once_for_each_core_it_is_for() {
+        for core in [Core::C, Core::Rust] {
+            let mut names: Vec<_> = units(core, &all())
+                .iter()
+                .flat_map(|u| u.scenarios.iter().map(|s| s.name))
+                .collect();
+            let mut wanted: Vec<_> = ALL
+                .iter()
+                .filter(|s| s.only.is_none_or(|only| only == core))
+                .map(|s| s.name)
+                .collect();
+            names.sort_unstable();
+            wanted.sort_unstable();
+            assert_eq!(names, wanted);
+        }
+    }
+
+    #[test]
+    fn neighbours_share_a_guest() {
+        for unit in units(Core::C, &all()) {
+            assert!(unit
+                .scenarios
+                .windows(2)
+                .all(|w| w[0].machine == w[1].machine));
+        }
+    }
+
+    #[test]
+    fn rust_waits_for_the_same_scenarios_of_c() {
+        let chosen: Vec<_> = ALL.iter().filter(|s| s.name == "device-list").collect();
+        let schedule = Schedule::new(&[Core::C, Core::Rust], &chosen);
+        let c = schedule.next().unwrap();
+        assert_eq!(c.core, Core::C);
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| schedule.next());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert!(!second.is_finished(), "Rust began before C had ended");
+            schedule.done(&c);
+            let rust = second.join().unwrap().unwrap();
+            assert_eq!(rust.core, Core::Rust);
+            schedule.done(&rust);
+        });
+        assert!(schedule.next().is_none());
+    }
+}
