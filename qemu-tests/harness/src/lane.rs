@@ -122,10 +122,15 @@ impl<'a> Lane<'a> {
     }
 
     /// Show something in a guest; gives whether it went well.
-    pub(crate) fn show(&mut self, core: Core, what: fn(&Vm) -> Result<()>) -> bool {
+    pub(crate) fn show(
+        &mut self,
+        machine: &'static Machine,
+        core: Core,
+        what: fn(&Vm) -> Result<()>,
+    ) -> bool {
         let mut attempts = 1;
         let result = loop {
-            let result = self.guest(&Machine::BALLOON, core).and_then(what);
+            let result = self.guest(machine, core).and_then(what);
             match &result {
                 Err(e) if is_bed(e) && attempts < ATTEMPTS => {
                     println!("{e:#}; trying again");

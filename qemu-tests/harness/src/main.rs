@@ -114,8 +114,8 @@ fn run(arguments: Arguments) -> Result<bool> {
     let common = runner::prepare(paths, level, pace)?;
     match arguments.what {
         What::Bench(options) => bench::run(&mut Lane::new(&common), &options),
-        What::Run { core } => Ok(Lane::new(&common).show(core, demo::run)),
-        What::Shell { core } => Ok(Lane::new(&common).show(core, shell::run)),
+        What::Run { core } => Ok(Lane::new(&common).show(&demo::MACHINE, core, demo::run)),
+        What::Shell { core } => Ok(Lane::new(&common).show(&demo::MACHINE, core, shell::run)),
         What::Test {
             scenario,
             guests,
