@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde_json::json;
+use serde_json::{json, Value};
 
 use crate::devices::BUS;
 use crate::failure::{expect, unmet};
@@ -243,12 +243,17 @@ pub(crate) fn plug(vm: &Vm, bus: &str, node: &str, (channel, id, lun): Address) 
         "driver": "scsi-hd", "bus": format!("{bus}.0"), "drive": node, "id": format!("{node}-disk"),
         "channel": channel, "scsi-id": id, "lun": lun,
     });
-    // Another device that has just gone may hold the node for a moment: QEMU lets go of it by RCU.
-    vm.wait_until(PLUGGED, &format!("room for {node}"), || {
-        Ok(match vm.try_qmp("device_add", &device)? {
+    add_disk(vm, &device)
+}
+
+/// Add a disk. The one that was there before may hold the medium for a moment after it has gone:
+/// QEMU lets go of it after an RCU grace period.
+pub(crate) fn add_disk(vm: &Vm, device: &Value) -> Result<()> {
+    vm.wait_until(PLUGGED, "the medium free", || {
+        Ok(match vm.try_qmp("device_add", device)? {
             Ok(_) => Ok(()),
             Err(refusal) if refusal.desc.contains("Permission conflict") => Err(refusal.desc),
-            Err(refusal) => return Err(unmet(format!("{node} plugged"), refusal.desc)),
+            Err(refusal) => return Err(unmet(format!("{device} plugged"), refusal.desc)),
         })
     })
 }

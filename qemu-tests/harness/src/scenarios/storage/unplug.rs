@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::drivers::Core;
 use crate::failure::expect;
 use crate::scenarios::Context;
-use crate::storage::{self, script, Job, SPARE};
+use crate::storage::{self, add_disk, script, Job, SPARE};
 use crate::vm::Vm;
 
 const ROUNDS: u32 = 3;
@@ -73,5 +73,5 @@ fn again(vm: &Vm) -> Result<()> {
     })?;
     let disk =
         json!({ "driver": "scsi-hd", "bus": "spare.0", "drive": "spare", "write-cache": "off" });
-    vm.qmp("device_add", &disk).map(drop)
+    add_disk(vm, &disk)
 }
