@@ -14,7 +14,7 @@ use crate::cpio::Archive;
 use crate::drivers::Core;
 use crate::machine::Initramfs;
 use crate::paths::Paths;
-use crate::root_disk;
+use crate::{root_disk, vmlinux};
 
 /// Modules in the guest: ours, and the C drivers for the same devices, so that they
 /// are the reference and autoloading has something to choose from.
@@ -61,6 +61,8 @@ pub(crate) const CRASH_INITRAMFS: &str = "/crash/initramfs";
 pub(crate) struct Images {
     /// The guest's kernel.
     pub(crate) kernel: PathBuf,
+    /// The same for a guest whose CPUs are emulated: unpacked, if it can be started like this.
+    pub(crate) emulated_kernel: PathBuf,
     /// Level 1's kernel, always the stock one.
     pub(crate) level1_kernel: PathBuf,
     /// Level 1.
@@ -80,6 +82,10 @@ impl Images {
             tested.image.clone(),
             paths.kernel.join("vmlinuz"),
         );
+        let images = Self {
+            emulated_kernel: unpacked(paths, &tested)?,
+            ..images
+        };
         let guest = guest(paths, &tested, &GUEST_MODULES)?;
         fs::write(images.initramfs(Initramfs::Drivers, Core::C), &guest)?;
         // the kernel unpacks one archive after the other
@@ -95,6 +101,7 @@ impl Images {
     /// Where they are.
     pub(crate) fn in_folder(folder: &Path, kernel: PathBuf, level1_kernel: PathBuf) -> Self {
         Self {
+            emulated_kernel: kernel.clone(),
             kernel,
             level1_kernel,
             level1: folder.join("level1.cpio"),
@@ -214,6 +221,24 @@ impl Kernel {
         }
         Ok(out.stdout)
     }
+}
+
+/// The kernel unpacked, made anew if it is another one than last time; as it is, if it cannot be
+/// started unpacked.
+fn unpacked(paths: &Paths, kernel: &Kernel) -> Result<PathBuf> {
+    let config = paths.guest_kernel.join("build/.config");
+    if !fs::read_to_string(config).is_ok_and(|c| vmlinux::can_start_unpacked(&c)) {
+        return Ok(kernel.image.clone());
+    }
+    let to = paths.build.join(format!("vmlinux-{}", kernel.release));
+    let modified = |path: &Path| fs::metadata(path).and_then(|m| m.modified());
+    let current = modified(&to).is_ok_and(|to| modified(&kernel.image).is_ok_and(|from| from < to));
+    if !current {
+        let new = to.with_extension("new");
+        vmlinux::unpack(&kernel.image, &new)?;
+        fs::rename(new, &to)?;
+    }
+    Ok(to)
 }
 
 fn module_name(file: &str) -> String {

@@ -30,6 +30,7 @@ mod schedule;
 mod shell;
 mod storage;
 mod vm;
+mod vmlinux;
 
 use std::process::ExitCode;
 

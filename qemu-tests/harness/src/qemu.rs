@@ -86,7 +86,11 @@ pub(crate) fn arguments(
     } else {
         PROGRAM.into()
     };
-    let kernel = images.kernel.to_string_lossy();
+    let kernel = match bed.level {
+        Level::Emulated => &images.emulated_kernel,
+        Level::Direct | Level::Nested => &images.kernel,
+    };
+    let kernel = kernel.to_string_lossy();
     let initrd = images.initramfs(machine.initramfs, core);
     let initrd = initrd.to_string_lossy();
     let mut argv: Vec<String> = Vec::new();
