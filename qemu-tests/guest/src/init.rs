@@ -15,7 +15,7 @@ use anyhow::{bail, Context, Result};
 use nix::mount::MsFlags;
 
 use crate::protocol::{GuestReply, GuestRequest, Numbered};
-use crate::{io_load, system, uevent};
+use crate::{io_load, look, system, uevent};
 
 const CONTROL: &str = "/dev/ttyS1";
 const CONSOLE: &str = "/dev/ttyS0";
@@ -136,6 +136,9 @@ fn perform(id: u64, ask: GuestRequest) -> Result<GuestReply> {
             system::load_crash_kernel(&kernel, &initramfs, &command_line)?;
             GuestReply::Done
         }
+        GuestRequest::Look => GuestReply::Data {
+            data: look::look()?,
+        },
         GuestRequest::Shell => shell()?,
         GuestRequest::Load(load) => GuestReply::Loaded(io_load::run(&load)?),
         GuestRequest::Spin { cpu, nanoseconds } => {

@@ -13,6 +13,7 @@ pub mod agent;
 pub mod init;
 mod io_load;
 pub mod level1;
+mod look;
 pub mod protocol;
 pub mod system;
 mod uevent;

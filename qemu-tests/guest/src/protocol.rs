@@ -61,6 +61,8 @@ pub enum GuestRequest {
         /// Its command line.
         command_line: String,
     },
+    /// Tell what there is to see of the hypervisor: CPUID, MSRs, interrupts.
+    Look,
     /// An interactive shell on the console, until it ends.
     Shell,
     /// Read a disk as a benchmark does.

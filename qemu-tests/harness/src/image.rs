@@ -36,6 +36,9 @@ const GUEST_MODULES: [&str; 14] = [
     "ext4",
 ];
 
+/// Modules that not every kernel has as modules.
+const OPTIONAL_MODULES: [&str; 1] = ["msr"];
+
 /// What a guest needs of them to mount a root, besides the driver under test.
 const ROOT_MODULES: [&str; 2] = ["sd_mod", "ext4"];
 
@@ -86,7 +89,9 @@ impl Images {
             emulated_kernel: unpacked(paths, &tested)?,
             ..images
         };
-        let guest = guest(paths, &tested, &GUEST_MODULES)?;
+        let optional = OPTIONAL_MODULES.iter().filter(|name| tested.has(name));
+        let modules: Vec<&str> = GUEST_MODULES.iter().chain(optional).copied().collect();
+        let guest = guest(paths, &tested, &modules)?;
         fs::write(images.initramfs(Initramfs::Drivers, Core::C), &guest)?;
         // the kernel unpacks one archive after the other
         let with_tools = [guest, disk_tools()?].concat();
@@ -181,6 +186,10 @@ impl Kernel {
             folder,
             modules,
         })
+    }
+
+    fn has(&self, module: &str) -> bool {
+        self.modules.contains_key(module)
     }
 
     /// Files of these modules, each after those it depends on.

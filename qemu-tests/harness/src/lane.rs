@@ -19,7 +19,7 @@ use crate::level::Level;
 use crate::machine::Machine;
 use crate::paths::Paths;
 use crate::qemu;
-use crate::scenarios::{Context, Guest, Notes, Scenario};
+use crate::scenarios::{AloneContext, Context, Guest, Notes, Run, Scenario};
 use crate::vm::Vm;
 
 /// The lines of the console that a failure shows.
@@ -74,18 +74,33 @@ pub(crate) struct Common {
     pub(crate) boots: AtomicU32,
 }
 
+impl Common {
+    /// Start an agent.
+    pub(crate) fn start_bed(&self, level: Level, images: &Images) -> Result<Bed> {
+        let number = self.beds.fetch_add(1, Ordering::Relaxed) + 1;
+        Bed::start(level, self.pace, number, &self.paths, images)
+    }
+}
+
 /// A place for one guest at a time.
 pub(crate) struct Lane<'a> {
     common: &'a Common,
+    level: Level,
     bed: Option<Arc<Bed>>,
     vm: Option<Vm>,
 }
 
 impl<'a> Lane<'a> {
-    /// Machines start when they are needed.
+    /// On the level of the run; machines start when they are needed.
     pub(crate) fn new(common: &'a Common) -> Self {
+        Self::on_level(common, common.level)
+    }
+
+    /// On a level that may be another one.
+    pub(crate) fn on_level(common: &'a Common, level: Level) -> Self {
         Self {
             common,
+            level,
             bed: None,
             vm: None,
         }
@@ -159,9 +174,7 @@ impl<'a> Lane<'a> {
             images.add(machine.initramfs, &common.paths)?;
             if self.bed.as_ref().is_none_or(|bed| bed.is_gone()) {
                 self.bed = None;
-                let number = common.beds.fetch_add(1, Ordering::Relaxed) + 1;
-                let bed = Bed::start(common.level, common.pace, number, &common.paths, &images)?;
-                self.bed = Some(Arc::new(bed));
+                self.bed = Some(Arc::new(common.start_bed(self.level, &images)?));
             }
             let bed = self.bed.as_ref().context("just started")?;
             let number = common.boots.fetch_add(1, Ordering::Relaxed) + 1;
@@ -237,12 +250,25 @@ impl<'a> Lane<'a> {
 
     fn attempt(&mut self, scenario: &Scenario, core: Core, figures: &mut String) -> Result<()> {
         let common = self.common;
+        let run = match scenario.run {
+            Run::InGuest(run) => run,
+            Run::Alone(run) => {
+                // what it starts may need all of the memory
+                self.end_guest();
+                self.bed = None;
+                return run(&mut AloneContext {
+                    common,
+                    core,
+                    figures,
+                });
+            }
+        };
         let machine = scenario.machine;
         let fresh = self.vm.as_ref().is_none_or(|vm| !is(vm, machine, core));
         let vm = self.guest(machine, core)?;
         let seen = if fresh { 0 } else { vm.console.len() };
         vm.set_deadline(Instant::now() + scenario.timeout);
-        (scenario.run)(&mut Context {
+        run(&mut Context {
             vm,
             notes: &common.notes,
             figures,

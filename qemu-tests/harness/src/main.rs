@@ -29,6 +29,7 @@ mod scenarios;
 mod schedule;
 mod shell;
 mod storage;
+mod view;
 mod vm;
 mod vmlinux;
 

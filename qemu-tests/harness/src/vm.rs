@@ -153,6 +153,14 @@ impl Vm {
         Ok(())
     }
 
+    /// What the guest can see of its hypervisor.
+    pub(crate) fn look(&self) -> Result<String> {
+        match self.ask(GuestRequest::Look)? {
+            GuestReply::Data { data } => Ok(data),
+            other => Err(refused(other)).context("a look at the hypervisor"),
+        }
+    }
+
     /// Make the file system on this disk the guest's root.
     pub(crate) fn enter_root(&self, disk: &str) -> Result<()> {
         let device = format!("/dev/{disk}");

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::drivers::Core;
+use crate::lane::Common;
 use crate::machine::Machine;
 use crate::vm::Vm;
 
@@ -18,6 +19,7 @@ mod boot;
 mod cpu_hotplug;
 mod device_list;
 mod kunit;
+mod levels_agree;
 mod panic;
 mod reboot;
 mod reload;
@@ -43,6 +45,25 @@ pub(crate) struct Context<'a> {
     pub(crate) figures: &'a mut String,
 }
 
+/// How a scenario runs.
+#[derive(Debug)]
+pub(crate) enum Run {
+    /// In a guest of its machine, on the level of the run.
+    InGuest(fn(&mut Context<'_>) -> Result<()>),
+    /// Without one: it starts what it needs, where it needs it.
+    Alone(fn(&mut AloneContext<'_>) -> Result<()>),
+}
+
+/// What a scenario gets that runs alone.
+pub(crate) struct AloneContext<'a> {
+    /// What all of the run have in common.
+    pub(crate) common: &'a Common,
+    /// Whose drivers.
+    pub(crate) core: Core,
+    /// What the report shows of it, besides that it passed.
+    pub(crate) figures: &'a mut String,
+}
+
 /// Notes of scenarios: by core and name.
 pub(crate) type Notes = BTreeMap<(Core, &'static str), String>;
 
@@ -53,9 +74,9 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// What it shows.
     pub(crate) about: &'static str,
-    /// How long it may take, without booting.
+    /// How long it may take; in a guest, without booting.
     pub(crate) timeout: Duration,
-    /// What guest it needs.
+    /// What guest it needs, if it runs in one.
     pub(crate) machine: &'static Machine,
     /// Whose drivers it is for; those of C do not survive everything.
     pub(crate) only: Option<Core>,
@@ -66,7 +87,7 @@ pub(crate) struct Scenario {
     /// Signs of trouble on the console that belong to it.
     pub(crate) expected_trouble: &'static [&'static str],
     /// The scenario itself.
-    pub(crate) run: fn(&mut Context<'_>) -> Result<()>,
+    pub(crate) run: Run,
 }
 
 const fn shared(
@@ -84,7 +105,7 @@ const fn shared(
         kernel_has: None,
         guest: Guest::Shared,
         expected_trouble: &[],
-        run,
+        run: Run::InGuest(run),
     }
 }
 
@@ -97,6 +118,25 @@ const fn with_disks(
     Scenario {
         machine: &crate::storage::MACHINE,
         ..shared(name, about, seconds, run)
+    }
+}
+
+const fn alone(
+    name: &'static str,
+    about: &'static str,
+    seconds: u64,
+    run: fn(&mut AloneContext<'_>) -> Result<()>,
+) -> Scenario {
+    Scenario {
+        name,
+        about,
+        timeout: Duration::from_secs(seconds),
+        machine: &Machine::BALLOON,
+        only: None,
+        kernel_has: None,
+        guest: Guest::Ends,
+        expected_trouble: &[],
+        run: Run::Alone(run),
     }
 }
 
@@ -304,6 +344,15 @@ pub(crate) const ALL: &[Scenario] = &[
             "a bus whose messages break the rules",
             480,
             storage::hostile_bus::run,
+        )
+    },
+    Scenario {
+        kernel_has: Some("CONFIG_X86_MSR=m"),
+        ..alone(
+            "levels-agree",
+            "what guests see on the emulated and on the nested level",
+            240,
+            levels_agree::run,
         )
     },
 ];
