@@ -62,7 +62,10 @@ pub(crate) fn direct_obstacle() -> Option<String> {
 
 /// The level to use, with the reason; `forced` is what a person asked for.
 pub(crate) fn choose(forced: Option<Level>) -> Result<(Level, String)> {
-    let obstacle = direct_obstacle();
+    decide(forced, direct_obstacle())
+}
+
+fn decide(forced: Option<Level>, obstacle: Option<String>) -> Result<(Level, String)> {
     match (forced, obstacle) {
         (Some(Level::Direct), Some(why)) => {
             bail!("LEVEL=direct is not possible here: {why}; LEVEL=emulated works without it")
@@ -70,5 +73,24 @@ pub(crate) fn choose(forced: Option<Level>) -> Result<(Level, String)> {
         (Some(level), _) => Ok((level, "as asked".into())),
         (None, Some(why)) => Ok((Level::Emulated, why)),
         (None, None) => Ok((Level::Direct, "/dev/kvm has Hyper-V support".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{decide, Level};
+
+    #[test]
+    fn direct_needs_a_kvm_that_can() {
+        let why = || Some("/dev/kvm has no KVM_CAP_HYPERV_TIME".to_owned());
+        assert_eq!(decide(None, None).unwrap().0, Level::Direct);
+        assert_eq!(decide(None, why()).unwrap().0, Level::Emulated);
+        assert_eq!(decide(Some(Level::Nested), why()).unwrap().0, Level::Nested);
+        let refusal = decide(Some(Level::Direct), why()).unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            "LEVEL=direct is not possible here: /dev/kvm has no KVM_CAP_HYPERV_TIME; \
+             LEVEL=emulated works without it"
+        );
     }
 }
