@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::drivers::Core;
-use crate::scenarios::Scenario;
+use crate::scenarios::{Run, Scenario};
 
 /// Scenarios that run one after the other, in one guest as far as they leave it usable.
 #[derive(Debug, Clone)]
@@ -27,10 +27,24 @@ impl Unit {
                 .any(|s| other.scenarios.iter().any(|o| o.name == s.name))
     }
 
+    /// Whether it needs all of the machine: its scenarios start machines themselves.
+    fn is_alone(&self) -> bool {
+        self.scenarios.iter().any(|s| runs_alone(s))
+    }
+
+    /// Whether the scenario runs in the same guest.
+    fn takes(&self, scenario: &Scenario) -> bool {
+        !self.is_alone() && !runs_alone(scenario) && self.scenarios[0].machine == scenario.machine
+    }
+
     /// How long it may take at most: the nearest there is to how long it will take.
     fn weight(&self) -> u64 {
         self.scenarios.iter().map(|s| s.timeout.as_secs()).sum()
     }
+}
+
+fn runs_alone(scenario: &Scenario) -> bool {
+    matches!(scenario.run, Run::Alone(_))
 }
 
 /// The units, for everybody who has a guest to run them in.
@@ -44,20 +58,27 @@ struct State {
     running: Vec<Unit>,
 }
 
+impl State {
+    fn has_room(&self, unit: &Unit) -> bool {
+        self.running.is_empty() || !(unit.is_alone() || self.running.iter().any(Unit::is_alone))
+    }
+}
+
 impl Schedule {
     /// C first, since it is the reference; of each core the longest first, so that none is left
-    /// alone at the end.
+    /// alone at the end. What needs all of the machine comes when nothing else is left.
     pub(crate) fn new(cores: &[Core], scenarios: &[&'static Scenario]) -> Self {
-        let mut waiting = VecDeque::new();
+        let mut waiting = Vec::new();
         for core in cores {
             let mut units = units(*core, scenarios);
             // stable: what weighs the same stays in the table's order
             units.sort_by_key(|u| std::cmp::Reverse(u.weight()));
             waiting.extend(units);
         }
+        waiting.sort_by_key(Unit::is_alone);
         Self {
             state: Mutex::new(State {
-                waiting,
+                waiting: waiting.into(),
                 running: Vec::new(),
             }),
             changed: Condvar::new(),
@@ -69,8 +90,8 @@ impl Schedule {
         let mut state = self.lock();
         loop {
             let ready = state.waiting.iter().position(|unit| {
-                let before = state.running.iter().chain(&state.waiting);
-                !before.clone().any(|other| unit.follows(other))
+                let mut before = state.running.iter().chain(&state.waiting);
+                !before.any(|other| unit.follows(other)) && state.has_room(unit)
             });
             if let Some(unit) = ready.and_then(|at| state.waiting.remove(at)) {
                 state.running.push(unit.clone());
@@ -100,7 +121,7 @@ impl Schedule {
     }
 }
 
-/// Neighbours on the same kind of machine share a unit.
+/// Neighbours on the same kind of machine share a unit, unless they have no machine.
 fn units(core: Core, scenarios: &[&'static Scenario]) -> Vec<Unit> {
     let mut units: Vec<Unit> = Vec::new();
     for scenario in scenarios {
@@ -108,7 +129,7 @@ fn units(core: Core, scenarios: &[&'static Scenario]) -> Vec<Unit> {
             continue;
         }
         match units.last_mut() {
-            Some(unit) if unit.scenarios[0].machine == scenario.machine => {
+            Some(unit) if unit.takes(scenario) => {
                 unit.scenarios.push(scenario);
             }
             _ => units.push(Unit {
@@ -174,5 +195,22 @@ mod tests {
             schedule.done(&rust);
         });
         assert!(schedule.next().is_none());
+    }
+
+    #[test]
+    fn what_needs_all_of_the_machine_is_alone_and_last() {
+        let names = ["balloon", "storage-crash", "levels-agree"];
+        let chosen: Vec<_> = ALL.iter().filter(|s| names.contains(&s.name)).collect();
+        let schedule = Schedule::new(&[Core::C], &chosen);
+        let (one, two) = (schedule.next().unwrap(), schedule.next().unwrap());
+        assert!(!one.is_alone() && !two.is_alone());
+        std::thread::scope(|scope| {
+            let third = scope.spawn(|| schedule.next());
+            schedule.done(&one);
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert!(!third.is_finished(), "it began beside another one");
+            schedule.done(&two);
+            assert!(third.join().unwrap().unwrap().is_alone());
+        });
     }
 }
