@@ -259,6 +259,7 @@ impl<'a> Lane<'a> {
                 return run(&mut AloneContext {
                     common,
                     core,
+                    timeout: scenario.timeout,
                     figures,
                 });
             }

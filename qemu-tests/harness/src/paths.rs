@@ -2,7 +2,7 @@
 
 //! Where things are. The set-up scripts decide that and say it by environment.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -44,5 +44,21 @@ impl Paths {
             logs: get("VMBUS_TEST_LOGS")?,
             bench: get("VMBUS_TEST_BENCH")?,
         })
+    }
+
+    /// The environment for a harness that uses the same, but writes to this folder only.
+    pub(crate) fn environment(&self, folder: &Path) -> Vec<String> {
+        [
+            ("VMBUS_KERNEL", &self.kernel),
+            ("VMBUS_TEST_KERNEL", &self.guest_kernel),
+            ("VMBUS_QEMU", &self.qemu),
+            ("VMBUS_BUILD", &folder.join("build")),
+            ("VMBUS_TEST_MODULES", &self.modules),
+            ("VMBUS_TEST_GUEST", &self.guest_program),
+            ("VMBUS_TEST_LOGS", &folder.join("logs")),
+            ("VMBUS_TEST_BENCH", &folder.join("bench")),
+        ]
+        .map(|(name, path)| format!("{name}={}", path.display()))
+        .into()
     }
 }

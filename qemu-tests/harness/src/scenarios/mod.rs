@@ -18,6 +18,7 @@ mod bind;
 mod boot;
 mod cpu_hotplug;
 mod device_list;
+mod direct_level;
 mod kunit;
 mod levels_agree;
 mod panic;
@@ -60,6 +61,8 @@ pub(crate) struct AloneContext<'a> {
     pub(crate) common: &'a Common,
     /// Whose drivers.
     pub(crate) core: Core,
+    /// How long it may take.
+    pub(crate) timeout: Duration,
     /// What the report shows of it, besides that it passed.
     pub(crate) figures: &'a mut String,
 }
@@ -355,4 +358,10 @@ pub(crate) const ALL: &[Scenario] = &[
             levels_agree::run,
         )
     },
+    alone(
+        "direct-level",
+        "this harness on a machine whose KVM has Hyper-V",
+        900,
+        direct_level::run,
+    ),
 ];
