@@ -15,7 +15,7 @@ use crate::vm::Vm;
 /// One MiB.
 pub(crate) const MIB: u64 = 1 << 20;
 
-/// The host's own delay after the handshake is 50 s.
+/// The packaged host's delay after the handshake is 50 s.
 pub(crate) const HOST_DELAY: Duration = Duration::from_secs(50);
 
 /// How long one request may take after that delay.

@@ -33,9 +33,6 @@ const PATCHED_TRACE: [&str; 1] = ["vmbus_fault"];
 const HYPER_V: &str = "hv-relaxed,hv-vapic,hv-time,hv-vpindex,hv-runtime,hv-synic,hv-stimer,\
                        hv-reset,hv-frequencies";
 
-/// On the emulated level the patched hv-balloon need not wait 50 s for its first request.
-const BALLOON_DELAY: &str = "hv-balloon.post-init-wait-ms=2000";
-
 /// How the guest's CPUs come about.
 ///
 /// Emulated CPUs lack ERMS and FSRM: with them the kernel copies and zeroes memory by REP MOVSB,
@@ -102,11 +99,8 @@ pub(crate) fn arguments(
     if patched {
         add(&FIRMWARE);
     }
-    if emulated {
-        add(&["-global", BALLOON_DELAY]);
-        if machine.qemu == Qemu::Packaged {
-            add(&["-global", "vmbus-bridge.max-version=4.0"]);
-        }
+    if emulated && machine.qemu == Qemu::Packaged {
+        add(&["-global", "vmbus-bridge.max-version=4.0"]);
     }
     add(&["-machine", "q35", "-global", "ICH9-LPC.disable_s4=1"]);
     add(&["-smp", &machine.cpus.to_string()]);

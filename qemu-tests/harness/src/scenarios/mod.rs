@@ -112,6 +112,18 @@ const fn shared(
     }
 }
 
+const fn packaged(
+    name: &'static str,
+    about: &'static str,
+    seconds: u64,
+    run: fn(&mut Context<'_>) -> Result<()>,
+) -> Scenario {
+    Scenario {
+        machine: &Machine::PACKAGED,
+        ..shared(name, about, seconds, run)
+    }
+}
+
 const fn with_disks(
     name: &'static str,
     about: &'static str,
@@ -143,11 +155,9 @@ const fn alone(
     }
 }
 
-/// All scenarios, in the order in which they share a guest. hv-balloon waits 50
-/// seconds after each handshake, so what needs the balloon comes before what
-/// closes its channel.
+/// All scenarios, in the order in which they share a guest.
 pub(crate) const ALL: &[Scenario] = &[
-    shared(
+    packaged(
         "boot-and-negotiate",
         "version 4.0, drivers loaded by device events",
         90,
@@ -156,20 +166,20 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         only: Some(Core::Rust),
         kernel_has: Some("CONFIG_KUNIT=y"),
-        ..shared(
+        ..packaged(
             "kunit",
             "the core's tests of itself inside the kernel",
             60,
             kunit::run,
         )
     },
-    shared(
+    packaged(
         "device-list",
         "sysfs shows the host's devices as the C core does",
         60,
         device_list::run,
     ),
-    shared(
+    packaged(
         "status-report",
         "the host receives memory pressure reports",
         150,
