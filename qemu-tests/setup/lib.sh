@@ -46,6 +46,9 @@ test_kernel() { # name: the folder of a kernel of ../kernels
 BUILD=$CACHE/build-$(key "$TOP")
 LOGS=$BUILD/logs
 
+# A command that this script waits for, and that does not outlive it.
+TIED=(setpriv --pdeathsig KILL)
+
 say() { printf '%s\n' "$*" >&2; }
 
 die() { # message, then lines with the remedy
@@ -60,6 +63,8 @@ step() { # text, log file, command...: one line a step, with its time
 	shift 2
 	mkdir -p "$(dirname "$log")"
 	printf '  %-58s' "$text" >&2
+	# not for a function of the script
+	[ "$(type -t "$1")" != file ] || set -- "${TIED[@]}" "$@"
 	"$@" >"$log" 2>&1 || rc=$?
 	if [ "$rc" -ne 0 ]; then
 		printf 'failed after %d s\n' $((SECONDS - start)) >&2
