@@ -58,6 +58,27 @@ die() { # message, then lines with the remedy
 	exit 1
 }
 
+# Entering the Debian root takes mount and process namespaces. Who is not root makes them, and is
+# root, in a user namespace; to the machine all files stay this user's.
+SPACES=(--mount --pid --fork --kill-child --propagation private)
+[ "$(id -u)" -eq 0 ] || SPACES+=(--user --map-root-user)
+
+can_enter() { # dies if there are no such namespaces
+	local said rule name is wanted
+	said=$(unshare "${SPACES[@]}" mount -t tmpfs tmpfs /tmp 2>&1) && return
+	[ "$(id -u)" -ne 0 ] || die "the Debian root needs mounts, and they are not possible here: $said" \
+		"in a container, the container needs CAP_SYS_ADMIN (docker: --privileged)"
+	for rule in user.max_user_namespaces:0:15000 kernel.unprivileged_userns_clone:0:1 \
+		kernel.apparmor_restrict_unprivileged_userns:1:0; do
+		IFS=: read -r name is wanted <<<"$rule"
+		[ "$(cat "/proc/sys/${name//.//}" 2>/dev/null)" = "$is" ] || continue
+		die "the Debian root needs user namespaces, and this machine forbids them: $name is $is" \
+			"let an administrator run: sysctl -w $name=$wanted" "or run make as root"
+	done
+	die "the Debian root needs user namespaces, and they are not possible here: $said" \
+		"a container has to allow them (docker: --privileged), a chroot cannot; or run make as root"
+}
+
 step() { # text, log file, command...: one line a step, with its time
 	local text=$1 log=$2 start=$SECONDS rc=0
 	shift 2
