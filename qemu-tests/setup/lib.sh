@@ -33,9 +33,10 @@ KERNEL=$CACHE/kernel-$KERNEL_KEY # a link, made when the folder behind it is com
 QEMU_TREE=$CACHE/qemutree-$(key "$ROOT_KEY" "$SETUP/make-qemu" "$TOP/qemu-tests/qemu/build")
 QEMU=$CACHE/qemu-$(key "$QEMU_TREE" "$TOP"/qemu-tests/qemu/{patches,plugins}/*)
 
+ENTRY='(root|stock|testkernel|qemutree|qemu|build)-[0-9a-f]{12}(\..*)?|crates-bitflags-.*'
+
 entries() { # tests and actions of find: the cache's folders with a key; VMBUS_CACHE may hold others
-	find "$CACHE" -mindepth 1 -maxdepth 1 -type d -regextype posix-extended \
-		-regex '.*/((root|stock|testkernel|qemutree|qemu|build)-[0-9a-f]{12}(\..*)?|crates-bitflags-.*)' "$@"
+	find "$CACHE" -mindepth 1 -maxdepth 1 -regextype posix-extended -type d -regex ".*/($ENTRY)" "$@"
 }
 
 test_kernel() { # name: the folder of a kernel of ../kernels
@@ -77,6 +78,29 @@ can_enter() { # dies if there are no such namespaces
 	done
 	die "the Debian root needs user namespaces, and they are not possible here: $said" \
 		"a container has to allow them (docker: --privileged), a chroot cannot; or run make as root"
+}
+
+stranger() { # file: whose it is
+	stat -c '%U (user %u)' "$1"
+}
+
+own_cache() { # dies if another user made the cache or a part of it: each would leave files that the other cannot change
+	local other
+	[ -d "$CACHE" ] || return 0
+	other=$(find "$CACHE" -mindepth 1 -maxdepth 1 -regextype posix-extended \
+		-regex ".*/($ENTRY|kernel-[0-9a-f]{12}|cargo|logs|lock|tmp\.......)" ! -uid "$(id -u)" -print -quit)
+	[ -z "$other" ] || die "the cache $CACHE is not this user's: ${other##*/} belongs to $(stranger "$other")" \
+		"a cache serves one user: set VMBUS_CACHE to a folder of your own, or leave it unset"
+	[ -w "$CACHE" ] || die "cannot write to the cache $CACHE, which belongs to $(stranger "$CACHE")" \
+		"set VMBUS_CACHE to a folder of your own, or leave it unset"
+}
+
+own_build() { # dies if this user cannot change what the checkout built
+	local other=''
+	[ "$(id -u)" -ne 0 ] || return 0
+	[ ! -d "$TOP/build" ] || other=$(find "$TOP/build" -maxdepth 2 ! -uid "$(id -u)" -print -quit)
+	[ -z "$other" ] || die "$other belongs to $(stranger "$other"), and this user cannot change it" \
+		"everything in it can be made again; let its owner run: rm -r $TOP/build"
 }
 
 step() { # text, log file, command...: one line a step, with its time
