@@ -53,7 +53,7 @@ pub(crate) fn prepare(paths: Paths, level: Level, pace: Pace) -> Result<Common> 
 
 /// Run the selection; gives whether all passed.
 pub(crate) fn run(common: &Common, selection: &Selection) -> Result<bool> {
-    let chosen = fit(common, named(&selection.scenarios)?)?;
+    let chosen = fit(common, named(&selection.scenarios, common.level)?)?;
     if selection.cores.contains(&Core::Rust)
         && !common.paths.modules.join("hv_vmbus_rust.ko").exists()
     {
@@ -102,8 +102,9 @@ fn means(word: &str, scenario: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
-/// The scenarios that are meant, in the table's order; each word must mean some.
-fn named(words: &[String]) -> Result<Vec<&'static Scenario>> {
+/// The scenarios that are meant, in the table's order; each word must mean some. Without a word,
+/// those of the level.
+fn named(words: &[String], level: Level) -> Result<Vec<&'static Scenario>> {
     for word in words {
         if !ALL.iter().any(|s| means(word, s.name)) {
             let names: Vec<_> = ALL.iter().map(|s| s.name).collect();
@@ -112,7 +113,10 @@ fn named(words: &[String]) -> Result<Vec<&'static Scenario>> {
     }
     Ok(ALL
         .iter()
-        .filter(|s| words.is_empty() || words.iter().any(|w| means(w, s.name)))
+        .filter(|s| match words {
+            [] => s.level.is_none_or(|l| l == level),
+            words => words.iter().any(|w| means(w, s.name)),
+        })
         .collect())
 }
 
@@ -181,6 +185,7 @@ fn write_results(paths: &Paths, outcomes: &[Outcome]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::{means, named};
+    use crate::level::Level;
 
     #[test]
     fn a_first_word_names_a_group() {
@@ -193,7 +198,10 @@ mod tests {
     #[test]
     fn each_word_must_mean_something() {
         let words = |list: &[&str]| list.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
-        assert_eq!(named(&words(&["balloon", "reload"])).unwrap().len(), 2);
-        assert!(named(&words(&["balloon", "baloon"])).is_err());
+        let named = |list: &[&str]| named(&words(list), Level::Emulated);
+        assert_eq!(named(&["balloon", "reload"]).unwrap().len(), 2);
+        assert!(named(&["balloon", "baloon"]).is_err());
+        assert!(named(&[]).unwrap().iter().all(|s| s.name != "direct-level"));
+        assert_eq!(named(&["direct-level"]).unwrap().len(), 1);
     }
 }

@@ -42,12 +42,6 @@ const MACHINE: Machine = Machine {
 /// Differences that are meant.
 const MEANT: &[Meant] = &[
     Meant {
-        name: "msr 40000070*",
-        emulated: "0x0",
-        nested: ABSENT,
-        why: "the register for EOI can only be written; QEMU's patch is wrong",
-    },
-    Meant {
         name: "msr 40000106*",
         ..LENIENT_KVM
     },

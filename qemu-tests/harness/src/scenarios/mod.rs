@@ -10,6 +10,7 @@ use anyhow::Result;
 
 use crate::drivers::Core;
 use crate::lane::Common;
+use crate::level::Level;
 use crate::machine::Machine;
 use crate::vm::Vm;
 
@@ -83,6 +84,8 @@ pub(crate) struct Scenario {
     pub(crate) machine: &'static Machine,
     /// Whose drivers it is for; those of C do not survive everything.
     pub(crate) only: Option<Core>,
+    /// The level that it belongs to: on others it runs only if it is named.
+    pub(crate) level: Option<Level>,
     /// A line of the configuration that the guest's kernel must have.
     pub(crate) kernel_has: Option<&'static str>,
     /// And in which state.
@@ -105,6 +108,7 @@ const fn shared(
         timeout: Duration::from_secs(seconds),
         machine: &Machine::BALLOON,
         only: None,
+        level: None,
         kernel_has: None,
         guest: Guest::Shared,
         expected_trouble: &[],
@@ -148,6 +152,8 @@ const fn alone(
         timeout: Duration::from_secs(seconds),
         machine: &Machine::BALLOON,
         only: None,
+        // they start level 1 themselves
+        level: Some(Level::Nested),
         kernel_has: None,
         guest: Guest::Ends,
         expected_trouble: &[],
