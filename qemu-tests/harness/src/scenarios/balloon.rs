@@ -8,7 +8,8 @@ use anyhow::Result;
 
 use super::Context;
 use crate::ballooning::{
-    expect_agreement, expect_no_complaint, expect_no_oom, memory, reach, request, settle, MIB,
+    expect_agreement, expect_no_complaint, expect_no_oom, host_memory, memory, reach, request,
+    settle, MIB, REQUEST_TIMEOUT,
 };
 use crate::devices;
 use crate::failure::expect;
@@ -36,6 +37,14 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
 
     // Below what the guest can give: it stops by itself, and goes on living.
     request(vm, 64 * MIB)?;
+    vm.wait_until(REQUEST_TIMEOUT, "the guest to begin to give memory", || {
+        let now = host_memory(vm)?;
+        Ok(if now < MEMORY {
+            Ok(())
+        } else {
+            Err(format!("{} MiB", now / MIB))
+        })
+    })?;
     let floor = settle(vm, Duration::from_secs(6))?;
     expect(
         floor > 64 * MIB && floor < MEMORY - 512 * MIB,
