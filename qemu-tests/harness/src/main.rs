@@ -14,6 +14,7 @@ mod devices;
 mod drivers;
 mod failure;
 mod fio;
+mod fuzz_guest;
 mod guest_files;
 mod image;
 mod kernel_log;

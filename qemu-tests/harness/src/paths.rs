@@ -20,6 +20,8 @@ pub(crate) struct Paths {
     pub(crate) modules: PathBuf,
     /// The program that runs inside the machines.
     pub(crate) guest_program: PathBuf,
+    /// The guest without a kernel, of `qemu-tests/fuzz-guest`.
+    pub(crate) fuzz_guest: PathBuf,
     /// Where the logs of this run go.
     pub(crate) logs: PathBuf,
     /// Where the results of benchmarks go.
@@ -41,6 +43,7 @@ impl Paths {
             build: get("VMBUS_BUILD")?,
             modules: get("VMBUS_TEST_MODULES")?,
             guest_program: get("VMBUS_TEST_GUEST")?,
+            fuzz_guest: get("VMBUS_TEST_FUZZ_GUEST")?,
             logs: get("VMBUS_TEST_LOGS")?,
             bench: get("VMBUS_TEST_BENCH")?,
         })
@@ -55,6 +58,7 @@ impl Paths {
             ("VMBUS_BUILD", &folder.join("build")),
             ("VMBUS_TEST_MODULES", &self.modules),
             ("VMBUS_TEST_GUEST", &self.guest_program),
+            ("VMBUS_TEST_FUZZ_GUEST", &self.fuzz_guest),
             ("VMBUS_TEST_LOGS", &folder.join("logs")),
             ("VMBUS_TEST_BENCH", &folder.join("bench")),
         ]

@@ -20,6 +20,7 @@ mod boot;
 mod cpu_hotplug;
 mod device_list;
 mod direct_level;
+mod hypercall_fuzz;
 mod kunit;
 mod levels_agree;
 mod panic;
@@ -380,4 +381,13 @@ pub(crate) const ALL: &[Scenario] = &[
         900,
         direct_level::run,
     ),
+    Scenario {
+        only: Some(Core::Rust),
+        ..alone(
+            "hypercall-fuzz",
+            "a guest without a kernel breaks the rules of hypercalls and the SynIC",
+            900,
+            hypercall_fuzz::run,
+        )
+    },
 ];
