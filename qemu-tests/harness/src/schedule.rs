@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::drivers::Core;
+use crate::level::Level;
 use crate::scenarios::{Run, Scenario};
 
 /// Scenarios that run one after the other, in one guest as far as they leave it usable.
@@ -34,7 +35,12 @@ impl Unit {
 
     /// Whether the scenario runs in the same guest.
     fn takes(&self, scenario: &Scenario) -> bool {
-        !self.is_alone() && !runs_alone(scenario) && self.scenarios[0].machine == scenario.machine
+        let in_guest = |s: &Scenario| matches!(s.run, Run::InGuest(_));
+        in_guest(scenario)
+            && self
+                .scenarios
+                .iter()
+                .all(|s| in_guest(s) && s.machine == scenario.machine)
     }
 
     /// How long it may take at most: the nearest there is to how long it will take.
@@ -43,8 +49,9 @@ impl Unit {
     }
 }
 
+/// Level 1 has most of the memory and all CPUs.
 fn runs_alone(scenario: &Scenario) -> bool {
-    matches!(scenario.run, Run::Alone(_))
+    matches!(scenario.run, Run::Alone(_)) && scenario.level == Some(Level::Nested)
 }
 
 /// The units, for everybody who has a guest to run them in.

@@ -383,10 +383,11 @@ pub(crate) const ALL: &[Scenario] = &[
     ),
     Scenario {
         only: Some(Core::Rust),
+        level: Some(Level::Emulated),
         ..alone(
             "hypercall-fuzz",
             "a guest without a kernel breaks the rules of hypercalls and the SynIC",
-            900,
+            600,
             hypercall_fuzz::run,
         )
     },
