@@ -116,19 +116,28 @@ impl<'a> Lane<'a> {
     ) -> Result<T> {
         let mut attempts = 1;
         loop {
-            self.end_guest();
-            let result = self.guest(machine, core).and_then(&mut what);
-            match result.map_err(|e| self.blame(e)) {
+            match self.once_in_new_guest(machine, core, &mut what) {
                 Err(e) if is_bed(&e) && attempts < ATTEMPTS => {
                     println!("  {}: {e:#}; trying again", machine.name);
                     attempts += 1;
                 }
-                result => {
-                    self.end_guest();
-                    return result;
-                }
+                result => return result,
             }
         }
+    }
+
+    /// The same for somebody who tries again himself.
+    pub(crate) fn once_in_new_guest<T>(
+        &mut self,
+        machine: &'static Machine,
+        core: Core,
+        what: impl FnOnce(&Vm) -> Result<T>,
+    ) -> Result<T> {
+        self.end_guest();
+        let result = self.guest(machine, core).and_then(what);
+        let result = result.map_err(|e| self.blame(e));
+        self.end_guest();
+        result
     }
 
     /// Where things are.

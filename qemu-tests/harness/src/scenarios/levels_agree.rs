@@ -95,7 +95,9 @@ pub(super) fn run(cx: &mut AloneContext<'_>) -> Result<()> {
 /// What a guest of this level sees; a file among the logs has it too.
 fn see(cx: &AloneContext<'_>, level: Level) -> Result<View> {
     let mut lane = Lane::on_level(cx.common, level);
-    let view = lane.in_new_guest(&MACHINE, cx.core, look)?;
+    let view = lane
+        .once_in_new_guest(&MACHINE, cx.core, look)
+        .with_context(|| format!("on the {level} level"))?;
     let name = format!("view-{}-{level}.log", cx.core).to_lowercase();
     let mut text = String::new();
     for (name, value) in &view {
