@@ -14,7 +14,8 @@ use std::time::Duration;
 use anyhow::{bail, Context, Result};
 use nix::mount::MsFlags;
 
-use crate::protocol::{GuestReply, GuestRequest, Numbered};
+use crate::protocol::{GuestReply, GuestRequest, Numbered, SCRIPT};
+use crate::window::Window;
 use crate::{io_load, look, system, uevent};
 
 const CONTROL: &str = "/dev/ttyS1";
@@ -53,6 +54,9 @@ fn serve(unanswered: Option<u64>) -> Result<()> {
     system::make_raw(&port)?;
     let replies = Arc::new(Mutex::new(port.try_clone()?));
     send(&replies, unanswered.unwrap_or(0), GuestReply::Done)?;
+    if let Ok(script) = fs::read_to_string(SCRIPT) {
+        send(&replies, 0, run_script(&script)?)?;
+    }
 
     for line in BufReader::new(port).lines() {
         let line = line?;
@@ -66,12 +70,7 @@ fn serve(unanswered: Option<u64>) -> Result<()> {
         // A request may hang in the kernel; the next one must still be served.
         let replies = Arc::clone(&replies);
         thread::spawn(move || {
-            let reply = perform(ask.id, ask.body).unwrap_or_else(|e| GuestReply::Error {
-                errno: e
-                    .downcast_ref::<io::Error>()
-                    .and_then(io::Error::raw_os_error),
-                message: format!("{e:#}"),
-            });
+            let reply = answer(ask.id, ask.body);
             if let Err(e) = send(&replies, ask.id, reply) {
                 eprintln!("init: reply: {e:#}");
             }
@@ -88,6 +87,28 @@ fn send(port: &Mutex<File>, id: u64, body: GuestReply) -> Result<()> {
         .map_err(|_| io::Error::other("a reply failed before"))?;
     port.write_all(line.as_bytes())?;
     Ok(())
+}
+
+/// Do what a script says, up to the first error.
+fn run_script(script: &str) -> Result<GuestReply> {
+    let requests: Vec<GuestRequest> = serde_json::from_str(script).context(SCRIPT)?;
+    let mut replies = Vec::new();
+    for request in requests {
+        replies.push(answer(0, request));
+        if let Some(GuestReply::Error { .. }) = replies.last() {
+            break;
+        }
+    }
+    Ok(GuestReply::Script { replies })
+}
+
+fn answer(id: u64, ask: GuestRequest) -> GuestReply {
+    perform(id, ask).unwrap_or_else(|e| GuestReply::Error {
+        errno: e
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::raw_os_error),
+        message: format!("{e:#}"),
+    })
 }
 
 fn perform(id: u64, ask: GuestRequest) -> Result<GuestReply> {
@@ -141,8 +162,10 @@ fn perform(id: u64, ask: GuestRequest) -> Result<GuestReply> {
         },
         GuestRequest::Shell => shell()?,
         GuestRequest::Load(load) => GuestReply::Loaded(io_load::run(&load)?),
-        GuestRequest::Spin { cpu, nanoseconds } => {
-            io_load::spin(cpu, Duration::from_nanos(nanoseconds))?;
+        GuestRequest::Watch { milliseconds } => {
+            let window = Window::begin();
+            thread::sleep(Duration::from_millis(milliseconds));
+            drop(window);
             GuestReply::Done
         }
     })

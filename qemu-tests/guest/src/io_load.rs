@@ -4,34 +4,38 @@
 //! I/O, one system call to submit and one to reap each, and little else. It
 //! does a number of reads, not seconds, so that two runs do the same work.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use nix::libc::{self, c_long};
 use nix::sched::{sched_setaffinity, CpuSet};
 use nix::unistd::Pid;
 
 use crate::protocol::{Load, LoadReport};
+use crate::window::Window;
 
 const BLOCK: usize = 4096;
 
-/// Do the reads on this thread, which stays on that CPU for good.
+/// Do the reads on this thread, which stays on that CPU for good. The window has what is done for
+/// reads, and nothing else.
 pub(crate) fn run(load: &Load) -> Result<LoadReport> {
     stay_on(load.cpu)?;
+    let path = disk_of(load.mib)?;
     let mut disk = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_DIRECT)
-        .open(&load.disk)
-        .with_context(|| load.disk.clone())?;
+        .open(&path)
+        .with_context(|| path.clone())?;
     let blocks = disk.seek(SeekFrom::End(0))? / BLOCK as u64;
     ensure!(blocks > 0 && load.depth > 0, "nothing to read");
     let mut reader = Reader::new(&disk, blocks, load.depth)?;
     let mut latencies = vec![0; load.reads];
 
+    let window = Window::begin();
     let start = Instant::now();
     for slot in 0..load.depth.min(load.reads) {
         reader.submit(slot)?;
@@ -44,6 +48,7 @@ pub(crate) fn run(load: &Load) -> Result<LoadReport> {
         }
     }
     let elapsed = start.elapsed();
+    drop(window);
 
     latencies.sort_unstable();
     Ok(LoadReport {
@@ -53,14 +58,17 @@ pub(crate) fn run(load: &Load) -> Result<LoadReport> {
     })
 }
 
-/// Keep this thread's CPU busy.
-pub(crate) fn spin(cpu: usize, time: Duration) -> Result<()> {
-    stay_on(cpu)?;
-    let start = Instant::now();
-    while start.elapsed() < time {
-        std::hint::spin_loop();
+/// The SCSI disk with so many MiB.
+fn disk_of(mib: u64) -> Result<String> {
+    let sectors = (mib << 11).to_string();
+    for entry in fs::read_dir("/sys/block")? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let size = fs::read_to_string(format!("/sys/block/{name}/size"))?;
+        if name.starts_with("sd") && size.trim() == sectors {
+            return Ok(format!("/dev/{name}"));
+        }
     }
-    Ok(())
+    bail!("no disk of {mib} MiB")
 }
 
 fn stay_on(cpu: usize) -> Result<()> {

@@ -17,3 +17,4 @@ mod look;
 pub mod protocol;
 pub mod system;
 mod uevent;
+mod window;

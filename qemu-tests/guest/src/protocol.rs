@@ -65,27 +65,30 @@ pub enum GuestRequest {
     Look,
     /// An interactive shell on the console, until it ends.
     Shell,
-    /// Read a disk as a benchmark does.
+    /// Read a disk as a benchmark does, in a window of [`crate::window`].
     Load(Load),
-    /// Keep a CPU busy in user space, to see what the kernel does meanwhile.
-    Spin {
-        /// The CPU.
-        cpu: usize,
-        /// For how long.
-        nanoseconds: u64,
+    /// Do nothing, in a window of [`crate::window`].
+    Watch {
+        /// For how long, in the guest's time.
+        milliseconds: u64,
     },
 }
+
+/// What a guest finds here it does before it listens to anybody: a list of [`GuestRequest`], in JSON.
+/// The answers are one [`GuestReply::Script`]. Nothing from outside comes between, so that with a
+/// host that counts time by instructions it goes the same way each time.
+pub const SCRIPT: &str = "/script";
 
 /// Random reads of 4 KiB, past the page cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Load {
-    /// The block device, `/dev/...`.
-    pub disk: String,
+    /// The SCSI disk of this size.
+    pub mib: u64,
     /// The CPU on which the reading thread stays.
     pub cpu: usize,
     /// How many reads are under way at a time.
     pub depth: usize,
-    /// How many reads in all; with 0 everything is done but the reads.
+    /// How many reads in all.
     pub reads: usize,
 }
 
@@ -125,6 +128,11 @@ pub enum GuestReply {
     },
     /// The reads are done.
     Loaded(LoadReport),
+    /// What [`SCRIPT`] gave, up to the first error.
+    Script {
+        /// In its order.
+        replies: Vec<GuestReply>,
+    },
     /// Done, nothing to tell.
     Done,
     /// It failed.

@@ -20,7 +20,6 @@ use vmbus_guest::level1::{PORT, ROOT_TAG};
 use vmbus_guest::protocol::{read_frame, write_frame, AgentEvent, AgentRequest, Channel, NewFile};
 
 use crate::console::Console;
-use crate::counter::Counter;
 use crate::failure::bed;
 use crate::image::Images;
 use crate::level::Level;
@@ -62,34 +61,18 @@ struct Shared {
     gone: bool,
 }
 
-/// How level 1's time passes.
+/// How the time of emulated guests passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
     /// As fast as it can, in step with this machine's clock.
     Free,
-    /// By its own instructions, 2 ns each, which are counted. It has one CPU; what happens when
-    /// does not depend on what else this machine does.
+    /// By the guest's own instructions, 2 ns each, which are counted; while it waits, at once. What
+    /// happens when does not depend on what else this machine does. Only on [`Level::Emulated`].
     Counted,
 }
 
-impl Pace {
-    /// Arguments for level 1's QEMU.
-    fn arguments(self, paths: &Paths, socket: &Path) -> Vec<String> {
-        let words = match self {
-            Self::Free => "-accel tcg,thread=multi,tb-size=1024 -smp 2".to_owned(),
-            Self::Counted => format!(
-                "-accel tcg,thread=single,tb-size=1024 -smp 1 -icount shift=1 \
-                 -plugin {},socket={},profile=on",
-                paths.qemu.join("libicount.so").display(),
-                socket.display()
-            ),
-        };
-        words.split_whitespace().map(str::to_owned).collect()
-    }
-}
-
-/// The name of the counter's socket.
-const COUNTER: &str = "counter";
+/// The name of the file that the counter of instructions writes.
+const WINDOWS: &str = "windows";
 
 /// A running agent.
 pub(crate) struct Bed {
@@ -123,11 +106,7 @@ impl Bed {
         listener.set_nonblocking(true)?;
         let log = |what| paths.logs.join(format!("bed{number:02}-{what}.log"));
         let mut command = match level {
-            Level::Nested => {
-                let mut command = level1_command(paths, images, &socket, &log("console"));
-                command.args(pace.arguments(paths, &sockets.join(COUNTER)));
-                command
-            }
+            Level::Nested => level1_command(paths, images, &socket, &log("console")),
             Level::Direct | Level::Emulated => agent_command(paths, &socket),
         };
         let log = log("host");
@@ -175,14 +154,9 @@ impl Bed {
         Ok(it)
     }
 
-    /// The counter of a [`Pace::Counted`] machine.
-    pub(crate) fn counter(&self) -> Result<Counter> {
-        Counter::connect(&self.counter_socket())
-    }
-
-    /// Where that counter listens.
-    pub(crate) fn counter_socket(&self) -> PathBuf {
-        self.sockets.join(COUNTER)
+    /// Where the counter of a [`Pace::Counted`] guest writes.
+    pub(crate) fn windows_file(&self) -> PathBuf {
+        self.sockets.join(WINDOWS)
     }
 
     /// Run a QEMU, whose bytes go to these streams.
@@ -362,6 +336,7 @@ fn level1_command(paths: &Paths, images: &Images, socket: &Path, console: &Path)
     let mut command = Command::new(paths.qemu.join(qemu::PROGRAM));
     command
         .args(qemu::FIRMWARE)
+        .args(["-accel", "tcg,thread=multi,tb-size=1024", "-smp", "2"])
         .args(["-cpu", "EPYC-Rome-v4,+svm,+npt,+nrip-save"])
         .args(["-m", &format!("{}M", level1_memory())])
         .args([

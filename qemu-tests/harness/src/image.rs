@@ -9,6 +9,7 @@ use std::process::Command;
 
 use anyhow::{bail, Context, Result};
 use vmbus_guest::level1::MODULE_LIST;
+use vmbus_guest::protocol::SCRIPT;
 
 use crate::cpio::Archive;
 use crate::drivers::Core;
@@ -18,7 +19,7 @@ use crate::{root_disk, vmlinux};
 
 /// Modules in the guest: ours, and the C drivers for the same devices, so that they
 /// are the reference and autoloading has something to choose from.
-const GUEST_MODULES: [&str; 14] = [
+const GUEST_MODULES: [&str; 11] = [
     "hv_vmbus_rust",
     "hv_balloon_rust",
     "hv_storvsc_rust",
@@ -26,10 +27,6 @@ const GUEST_MODULES: [&str; 14] = [
     "hv_utils",
     "hyperv-keyboard",
     "hv_storvsc",
-    // what `bench storage` compares with
-    "ata_piix",
-    "ahci",
-    "virtio_scsi",
     "sd_mod",
     "sr_mod",
     "sg",
@@ -41,6 +38,22 @@ const OPTIONAL_MODULES: [&str; 1] = ["msr"];
 
 /// What a guest needs of them to mount a root, besides the driver under test.
 const ROOT_MODULES: [&str; 2] = ["sd_mod", "ext4"];
+
+/// What is measured, and what it is compared with.
+const MEASURED_MODULES: [&str; 9] = [
+    "hv_vmbus_rust",
+    "hv_balloon_rust",
+    "hv_storvsc_rust",
+    "hv_storvsc",
+    "ata_piix",
+    "ahci",
+    "virtio_scsi",
+    "sd_mod",
+    FLOOR,
+];
+
+/// The module of `qemu-tests/floor`.
+const FLOOR: &str = "vmbus_floor";
 
 /// Programs for guests with disks.
 const DISK_TOOLS: [&str; 6] = [
@@ -118,11 +131,17 @@ impl Images {
 
     /// Build what only guests of this kind need, if it is not there yet.
     pub(crate) fn add(&mut self, kind: Initramfs, paths: &Paths) -> Result<()> {
-        let alone = matches!(kind, Initramfs::FindRoot | Initramfs::CrashKernel);
+        let alone = !matches!(kind, Initramfs::Drivers | Initramfs::DiskTools);
         if !alone || self.added.contains(&kind) {
             return Ok(());
         }
         let tested = Kernel::open(&paths.guest_kernel)?;
+        if kind == Initramfs::Measure {
+            let guest = guest(paths, &tested, &MEASURED_MODULES)?;
+            fs::write(self.initramfs(kind, Core::C), guest)?;
+            self.added.push(kind);
+            return Ok(());
+        }
         for core in [Core::C, Core::Rust] {
             let drivers = [&ROOT_MODULES[..], core.storage_drivers()].concat();
             let mut guest = guest(paths, &tested, &drivers)?;
@@ -141,11 +160,22 @@ impl Images {
         Ok(())
     }
 
+    /// What a guest of this kind starts with when it has a script to begin with.
+    pub(crate) fn with_script(&self, kind: Initramfs, core: Core, script: &str) -> Result<PathBuf> {
+        let mut archive = Archive::default();
+        archive.file(SCRIPT, 0o644, script.as_bytes());
+        let both = [fs::read(self.initramfs(kind, core))?, archive.finish()].concat();
+        let path = self.folder.join("script-guest.cpio");
+        fs::write(&path, both)?;
+        Ok(path)
+    }
+
     /// What a guest of this kind starts with.
     pub(crate) fn initramfs(&self, kind: Initramfs, core: Core) -> PathBuf {
         self.folder.join(match (kind, core) {
             (Initramfs::Drivers, _) => "guest.cpio",
             (Initramfs::DiskTools, _) => "disk-guest.cpio",
+            (Initramfs::Measure, _) => "measured-guest.cpio",
             (Initramfs::FindRoot, Core::C) => "root-guest-c.cpio",
             (Initramfs::FindRoot, Core::Rust) => "root-guest-rust.cpio",
             (Initramfs::CrashKernel, Core::C) => "crash-guest-c.cpio",
@@ -321,8 +351,9 @@ fn add_guest_modules(
         fs::remove_dir_all(&base)?;
     }
     let place = Path::new("lib/modules").join(&kernel.release);
-    let (ours, theirs): (Vec<&str>, Vec<&str>) =
-        names.iter().partition(|name| name.ends_with("_rust"));
+    let (ours, theirs): (Vec<&str>, Vec<&str>) = names
+        .iter()
+        .partition(|name| name.ends_with("_rust") || **name == FLOOR);
     for file in kernel.in_order(&theirs)? {
         let to = base.join(&place).join(file.trim_end_matches(".xz"));
         fs::create_dir_all(to.parent().context("a module has a folder")?)?;
@@ -332,7 +363,10 @@ fn add_guest_modules(
     fs::create_dir_all(&updates)?;
     for name in ours {
         let file = format!("{name}.ko");
-        let from = paths.modules.join(&file);
+        let from = match name {
+            FLOOR => paths.build.join("floor").join(&file),
+            _ => paths.modules.join(&file),
+        };
         // Without, the C drivers can be tested.
         if from.exists() {
             fs::copy(from, updates.join(file))?;

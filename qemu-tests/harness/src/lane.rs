@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
+use vmbus_guest::protocol::GuestRequest;
 
 use crate::bed::{Bed, Pace};
 use crate::drivers::Core;
@@ -88,6 +89,8 @@ pub(crate) struct Lane<'a> {
     level: Level,
     bed: Option<Arc<Bed>>,
     vm: Option<Vm>,
+    /// What guests do by themselves when they have booted, in JSON.
+    script: Option<String>,
 }
 
 impl<'a> Lane<'a> {
@@ -103,17 +106,20 @@ impl<'a> Lane<'a> {
             level,
             bed: None,
             vm: None,
+            script: None,
         }
     }
 
-    /// Do something in a guest that nothing else has run in. A failure of the bed is tried again,
-    /// visibly; a driver's is not.
-    pub(crate) fn in_new_guest<T>(
+    /// Boot a guest that begins with a script of its own, and do something with it. A failure of the
+    /// bed is tried again, visibly; a driver's is not.
+    pub(crate) fn with_script<T>(
         &mut self,
         machine: &'static Machine,
         core: Core,
+        script: &[GuestRequest],
         mut what: impl FnMut(&Vm) -> Result<T>,
     ) -> Result<T> {
+        self.script = Some(serde_json::to_string(script)?);
         let mut attempts = 1;
         loop {
             match self.once_in_new_guest(machine, core, &mut what) {
@@ -188,7 +194,11 @@ impl<'a> Lane<'a> {
             let bed = self.bed.as_ref().context("just started")?;
             let number = common.boots.fetch_add(1, Ordering::Relaxed) + 1;
             let name = format!("guest{number:02}-{core}-{}", machine.name).to_lowercase();
-            let argv = qemu::arguments(&common.paths, &images, machine, core, bed);
+            let initrd = match &self.script {
+                None => images.initramfs(machine.initramfs, core),
+                Some(script) => images.with_script(machine.initramfs, core, script)?,
+            };
+            let argv = qemu::arguments(&common.paths, &images, &initrd, machine, core, bed);
             let files = machine.new_files(&images);
             // others may boot meanwhile
             drop(images);

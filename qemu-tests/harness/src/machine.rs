@@ -36,6 +36,8 @@ pub(crate) enum Initramfs {
     FindRoot,
     /// The same, with a crash kernel whose initramfs is the same too.
     CrashKernel,
+    /// What is measured: drivers of disks, of VMBus and others, the balloon's, and the floor.
+    Measure,
 }
 
 /// What a file is at the beginning.

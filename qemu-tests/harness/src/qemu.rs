@@ -2,6 +2,8 @@
 
 //! The QEMU that is the guest's Hyper-V host.
 
+use std::path::Path;
+
 use crate::bed::{Bed, Pace};
 use crate::drivers::Core;
 use crate::image::Images;
@@ -47,9 +49,9 @@ fn cpus(bed: &Bed, paths: &Paths) -> Vec<String> {
         (Level::Emulated, Pace::Free) => "-accel tcg,thread=multi".to_owned(),
         (Level::Emulated, Pace::Counted) => format!(
             "-accel tcg,thread=single -icount shift=1,sleep=off -seed 1 \
-             -rtc base=2026-01-01,clock=vm -plugin {},socket={},profile=on",
+             -rtc base=2026-01-01,clock=vm -plugin {},windows={}",
             paths.qemu.join("libicount.so").display(),
-            bed.counter_socket().display(),
+            bed.windows_file().display(),
         ),
     };
     let mut words: Vec<String> = accelerator.split_whitespace().map(str::to_owned).collect();
@@ -57,11 +59,12 @@ fn cpus(bed: &Bed, paths: &Paths) -> Vec<String> {
     words
 }
 
-/// The command line for a guest with these drivers; the bed's folder has the agent's sockets and the
+/// The command line for a guest with this initramfs and these drivers; the bed's folder has the agent's sockets and the
 /// machine's files. S4 is off, or the C balloon driver would not answer requests.
 pub(crate) fn arguments(
     paths: &Paths,
     images: &Images,
+    initrd: &Path,
     machine: &Machine,
     core: Core,
     bed: &Bed,
@@ -88,7 +91,6 @@ pub(crate) fn arguments(
         Level::Direct | Level::Nested => &images.kernel,
     };
     let kernel = kernel.to_string_lossy();
-    let initrd = images.initramfs(machine.initramfs, core);
     let initrd = initrd.to_string_lossy();
     let mut argv: Vec<String> = Vec::new();
     let mut add = |words: &[&str]| argv.extend(words.iter().map(|w| (*w).to_owned()));

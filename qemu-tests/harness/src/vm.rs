@@ -9,13 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, Context, Result};
 use serde_json::{json, Value};
-use vmbus_guest::protocol::{
-    Channel, GuestReply, GuestRequest, Load, LoadReport, NewFile, Numbered,
-};
+use vmbus_guest::protocol::{Channel, GuestReply, GuestRequest, NewFile, Numbered};
 
 use crate::bed::{Bed, Ended, Streams};
 use crate::console::{is_trouble, Console};
-use crate::counter::Counter;
+use crate::counter::{self, Window};
 use crate::drivers::Core;
 use crate::failure::{bed, unmet};
 use crate::image::{CRASH_INITRAMFS, CRASH_KERNEL};
@@ -29,7 +27,7 @@ const BOOT_TIMEOUT: Duration = Duration::from_secs(150);
 /// console when a scenario fails.
 const CALL_TIMEOUT: Duration = Duration::from_secs(90);
 /// A benchmark does a number of things, however long they take.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(600);
+const SCRIPT_TIMEOUT: Duration = Duration::from_secs(1200);
 const CRASH_TIMEOUT: Duration = Duration::from_secs(150);
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_millis(100);
@@ -257,31 +255,33 @@ impl Vm {
         }
     }
 
-    /// Read a disk as a benchmark does, to its end.
-    pub(crate) fn load(&self, load: &Load) -> Result<LoadReport> {
-        match self.call(GuestRequest::Load(load.clone()), LOAD_TIMEOUT)? {
-            GuestReply::Loaded(report) => Ok(report),
-            other => Err(refused(other)),
-        }
+    /// What the script that the guest began with gave. Nothing may be asked of the guest before: it
+    /// would come at a time of this machine's.
+    pub(crate) fn script(&self) -> Result<Vec<GuestReply>> {
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let what = "the end of the guest's script";
+        self.receive(
+            &control,
+            SCRIPT_TIMEOUT,
+            what,
+            |line| match serde_json::from_str::<Numbered<GuestReply>>(line)
+                .ok()?
+                .body
+            {
+                GuestReply::Script { replies } => Some(replies),
+                _ => None,
+            },
+        )
     }
 
-    /// Keep a CPU of the guest busy in user space, in the guest's time.
-    pub(crate) fn spin(&self, cpu: usize, time: Duration) -> Result<()> {
-        let nanoseconds = u64::try_from(time.as_nanos())?;
-        match self.call(GuestRequest::Spin { cpu, nanoseconds }, LOAD_TIMEOUT)? {
-            GuestReply::Done => Ok(()),
-            other => Err(refused(other)),
-        }
+    /// What was counted in the windows that the guest has marked so far.
+    pub(crate) fn windows(&self) -> Result<Vec<Window>> {
+        counter::windows(&self.bed.windows_file())
     }
 
     /// The text that the guest has written to the beginning of one of its disks.
     pub(crate) fn text_of_file(&self, name: &str) -> Result<String> {
         self.bed.text(name)
-    }
-
-    /// The counter of the machine that the guest runs in.
-    pub(crate) fn counter(&self) -> Result<Counter> {
-        self.bed.counter()
     }
 
     /// The kernel's log: all of it from process 1 on, of the boot only what is about Hyper-V.

@@ -1,40 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One boot: every backend at every depth.
+//! One boot: the floor and every backend at every depth.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use vmbus_guest::protocol::{Load, LoadReport};
+use vmbus_guest::protocol::LoadReport;
 
+use super::script::{Results, Script};
 use super::symbols::{Function, Symbols};
-use super::variant::{Backend, Doorbell, Variant, BACKENDS};
+use super::variant::{Backend, Doorbell, Variant, BACKENDS, FLOOR};
 use super::Reads;
-use crate::counter::{difference, Blocks, Counts};
+use crate::counter::Window;
 use crate::devices::BUS;
-use crate::storage::{Job, JOB};
+use crate::storage::Job;
 use crate::vm::Vm;
 
-/// The load and the interrupts of its controller have this CPU to themselves.
-const CPU: usize = 0;
-/// How long the guest is watched to see whether it is quiet.
-const WATCH: Duration = Duration::from_millis(300);
-/// What its kernel may do meanwhile, in instructions, to count as quiet.
-const QUIET: u64 = 200_000;
-/// A boot leaves things to be done later, on a busy machine much later.
-const BECOMES_QUIET: Duration = Duration::from_secs(120);
-/// How often each load is done. How completions and submissions meet depends on how they happen to
-/// begin; the sum of some beginnings repeats better than one long run.
-const ROUNDS: usize = 5;
-/// For how long nothing is done but counting.
-const IDLE: Duration = Duration::from_millis(400);
 /// How many functions a sample names.
 const FUNCTIONS: usize = 60;
-const APPEAR: Duration = Duration::from_secs(60);
+/// How long the guest may take to write down its symbols.
+const SYMBOLS: Duration = Duration::from_secs(300);
 
 /// What one boot showed of one backend at one depth; per read, where nothing else is said.
 #[derive(Debug, Clone, Serialize)]
@@ -43,20 +31,26 @@ pub(super) struct Sample {
     pub(super) backend: &'static str,
     pub(super) depth: usize,
     /// How many there were.
-    pub(super) reads: f64,
-    /// Reads in a second of the guest.
-    pub(super) iops: f64,
-    /// Microseconds of the guest; means of the rounds.
-    pub(super) p50: f64,
-    pub(super) p99: f64,
-    /// Instructions of the guest's kernel, with those of timer ticks.
-    pub(super) raw: f64,
-    /// The same without what the kernel does in that time anyway.
+    pub(super) reads: usize,
+    /// Instructions of the guest's kernel, of all reads.
+    pub(super) instructions: u64,
+    /// The same of the floor, in the same boot.
+    pub(super) floor_instructions: u64,
+    /// Instructions of the guest's kernel.
     pub(super) kernel: f64,
+    /// What of them the block layer and the midlayer take with any driver.
+    pub(super) floor: f64,
+    /// The rest.
+    pub(super) own: f64,
     /// Instructions of the load itself.
     pub(super) user: f64,
-    /// Instructions of the driver and its bus.
+    /// Instructions in functions of the driver and its bus.
     pub(super) driver: f64,
+    /// Reads in a second of the guest.
+    pub(super) iops: f64,
+    /// Microseconds of the guest.
+    pub(super) p50: f64,
+    pub(super) p99: f64,
     pub(super) doorbells: f64,
     pub(super) interrupts: f64,
     /// The functions with most instructions.
@@ -67,123 +61,96 @@ pub(super) struct Sample {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Share {
     name: String,
-    module: String,
     instructions: f64,
     calls: f64,
 }
 
-/// Measure in a guest that has just booted; `progress` hears what is next.
+/// What is done in a boot.
+pub(super) fn script(variant: &Variant, reads: &Reads) -> Script {
+    let mut script = Script::default();
+    disks(&mut script, variant.module, &BACKENDS);
+    for (backend, depth, reads) in places(variant, reads) {
+        script.load(backend.mib, depth, reads / 4);
+        events(&mut script, variant);
+        script.load(backend.mib, depth, reads);
+        events(&mut script, variant);
+    }
+    script
+}
+
+/// The floor and the backends at each depth, with the number of reads.
+fn places(variant: &Variant, reads: &Reads) -> Vec<(Backend, usize, usize)> {
+    let all = [FLOOR].into_iter().chain(BACKENDS);
+    all.flat_map(|backend| reads.map(|(depth, count)| (backend, depth, count / variant.one_in)))
+        .collect()
+}
+
+/// Bring in a driver and the floor, wait for their disks, let them have no scheduler and merge
+/// nothing, and rest. Takes [`DISK_STEPS`] steps.
+pub(super) fn disks(script: &mut Script, module: &str, backends: &[Backend]) {
+    script.exec(&["modprobe", "-a", module, "sd_mod", "vmbus_floor"]);
+    let sizes = [FLOOR].iter().chain(backends).map(|b| b.mib << 11);
+    let sizes: Vec<_> = sizes.map(|sectors| sectors.to_string()).collect();
+    script.shell(&format!(
+        "for size in {}; do
+             tries=600
+             until grep -qx $size /sys/block/sd*/size; do
+                 tries=$((tries - 1))
+                 [ $tries -gt 0 ] || {{ echo no disk of $size sectors >&2; exit 1; }}
+                 sleep 0.1
+             done
+         done",
+        sizes.join(" ")
+    ));
+    script.shell(
+        "for queue in /sys/block/sd*/queue; do
+             echo none > $queue/scheduler; echo 2 > $queue/nomerges; echo 0 > $queue/add_random
+         done
+         sleep 5",
+    );
+}
+
+/// See [`disks`].
+pub(super) const DISK_STEPS: usize = 3;
+
+/// What counts interrupts and doorbells.
+fn events(script: &mut Script, variant: &Variant) {
+    script.exec(&["cat", "/proc/interrupts"]);
+    script.shell(&match variant.doorbell {
+        Doorbell::Channels => format!("cat {BUS}/devices/*/channels/*/events"),
+        Doorbell::Function(_) => "true".into(),
+    });
+}
+
+/// What a boot showed, after its script; `progress` hears what is next.
 pub(super) fn boot(
     vm: &Vm,
     variant: &Variant,
+    script: &Script,
     reads: &Reads,
     known: &mut Known,
     progress: impl Fn(&str),
 ) -> Result<Vec<Sample>> {
-    progress("waiting for its disks");
-    load_driver(vm, variant)?;
-    let disks = BACKENDS
-        .iter()
-        .map(|b| Ok((*b, wait_for_disk(vm, *b)?)))
+    progress("measures by itself");
+    let mut results = script.results(vm)?;
+    for _ in 0..DISK_STEPS {
+        results.text()?;
+    }
+    let measured = places(variant, reads)
+        .into_iter()
+        .map(|place| Measured::take(variant, place, &mut results))
         .collect::<Result<Vec<_>>>()?;
-    quieten(vm, &disks)?;
-    let idle = idle_rate(vm)?;
-    let mut measured = Vec::new();
-    for (backend, disk) in &disks {
-        for (depth, count) in *reads {
-            progress(&format!("{} at depth {depth}", backend.name));
-            let load = Load {
-                disk: format!("/dev/{disk}"),
-                cpu: CPU,
-                depth,
-                reads: count / variant.one_in,
-            };
-            measured.push((backend, Measured::take(vm, variant, load)?));
-        }
-    }
     progress("the kernel's symbols");
-    let symbols = known.symbols(vm, &disks)?;
-    Ok(measured
+    let symbols = known.symbols(vm)?;
+    let (floors, measured): (Vec<_>, Vec<_>) = measured.iter().partition(|it| it.backend == FLOOR);
+    measured
         .iter()
-        .map(|(backend, it)| it.sample(variant, backend, idle, &symbols))
-        .collect())
-}
-
-fn load_driver(vm: &Vm, variant: &Variant) -> Result<()> {
-    match variant.module {
-        Some(module) => vm.exec(&["modprobe", "-a", module, "sd_mod"]).map(drop),
-        None => vm.load_core(),
-    }
-}
-
-fn wait_for_disk(vm: &Vm, backend: Backend) -> Result<String> {
-    let sectors = (backend.mib << 11).to_string();
-    vm.wait_until(APPEAR, &format!("the disk '{}'", backend.name), || {
-        let disks = vm.list("/sys/block")?;
-        for disk in disks.iter().filter(|d| d.starts_with("sd")) {
-            if vm.read(&format!("/sys/block/{disk}/size"))?.trim() == sectors {
-                return Ok(Ok(disk.clone()));
-            }
-        }
-        Ok(Err(disks.join(" ")))
-    })
-}
-
-/// No scheduler, no merging.
-fn quieten(vm: &Vm, disks: &[(Backend, String)]) -> Result<()> {
-    for (_, disk) in disks {
-        for (file, value) in [
-            ("scheduler", "none"),
-            ("nomerges", "2"),
-            ("add_random", "0"),
-        ] {
-            vm.write(&format!("/sys/block/{disk}/queue/{file}"), value)?;
-        }
-    }
-    Ok(())
-}
-
-/// Instructions that the kernel does in a nanosecond in which it is asked for nothing.
-fn idle_rate(vm: &Vm) -> Result<f64> {
-    let (_, nothing) = counted(vm, || vm.spin(CPU, Duration::ZERO))?;
-    let (_, ticks) = counted(vm, || vm.spin(CPU, IDLE))?;
-    Ok((ticks.kernel - nothing.kernel) / IDLE.as_nanos() as f64)
-}
-
-/// Instructions of the guest.
-#[derive(Debug, Clone, Copy)]
-struct Cost {
-    kernel: f64,
-    user: f64,
-}
-
-fn counted<T>(vm: &Vm, what: impl FnOnce() -> Result<T>) -> Result<(T, Cost)> {
-    wait_until_quiet(vm)?;
-    let before = vm.counter()?.read()?;
-    let value = what()?;
-    let after = vm.counter()?.read()?;
-    let between = |of: fn(&Counts) -> u64| (of(&after) - of(&before)) as f64;
-    let cost = Cost {
-        kernel: between(|c| c.nested_kernel),
-        user: between(|c| c.nested_user),
-    };
-    Ok((value, cost))
-}
-
-fn wait_until_quiet(vm: &Vm) -> Result<()> {
-    vm.wait_until(BECOMES_QUIET, "a quiet guest", || {
-        let before = vm.counter()?.read()?.nested_kernel;
-        thread::sleep(WATCH);
-        let done = vm.counter()?.read()?.nested_kernel - before;
-        Ok(if done < QUIET {
-            Ok(())
-        } else {
-            Err(format!(
-                "{done} instructions within {} ms",
-                WATCH.as_millis()
-            ))
+        .map(|it| {
+            let floor = floors.iter().find(|f| f.depth == it.depth);
+            let floor = floor.context("the floor is measured at each depth")?;
+            Ok(it.sample(variant, floor, &symbols))
         })
-    })
+        .collect()
 }
 
 /// The symbols of earlier guests, by where their modules were. The kernel itself is always in the
@@ -192,66 +159,73 @@ fn wait_until_quiet(vm: &Vm) -> Result<()> {
 pub(super) struct Known(BTreeMap<String, Rc<Symbols>>);
 
 impl Known {
-    fn symbols(&mut self, vm: &Vm, disks: &[(Backend, String)]) -> Result<Rc<Symbols>> {
+    pub(super) fn symbols(&mut self, vm: &Vm) -> Result<Rc<Symbols>> {
         let places = vm.exec(&["sh", "-c", "grep '' /sys/module/*/sections/.text"])?;
         if let Some(symbols) = self.0.get(&places) {
             return Ok(Rc::clone(symbols));
         }
-        let symbols = Rc::new(read_symbols(vm, disks)?);
+        let symbols = Rc::new(read_symbols(vm)?);
         self.0.insert(places, Rc::clone(&symbols));
         Ok(symbols)
     }
 }
 
-/// The table is long. The serial lines would take minutes to carry it, so that it goes over a disk.
-fn read_symbols(vm: &Vm, disks: &[(Backend, String)]) -> Result<Symbols> {
-    let (file, disk) = disks.last().context("there are disks")?;
-    let script = format!("(cat /proc/kallsyms; head -c 4096 /dev/zero) > /dev/{disk} && sync");
-    Job::start(vm, "symbols", &script)?.expect_success(JOB)?;
+/// The table is long. The serial lines would take minutes to carry it, so that it goes over the disk
+/// that is a file.
+fn read_symbols(vm: &Vm) -> Result<Symbols> {
+    let [.., file] = BACKENDS;
+    let script = format!(
+        "for disk in /sys/block/sd*; do
+             if grep -qx {} $disk/size; then
+                 (grep -i ' [tw] ' /proc/kallsyms; head -c 4096 /dev/zero) > /dev/${{disk##*/}}
+             fi
+         done; sync",
+        file.mib << 11
+    );
+    Job::start(vm, "symbols", &script)?.expect_success(SYMBOLS)?;
     Ok(Symbols::parse(&vm.text_of_file(file.name)?))
 }
 
-/// The figures of all rounds of one load, as they come.
+/// The figures of one load, as they come.
 struct Measured {
-    load: Load,
-    rounds: Vec<(LoadReport, Cost)>,
-    /// Of a request without reads.
-    request: Cost,
-    blocks: Blocks,
+    backend: Backend,
+    depth: usize,
+    reads: usize,
+    report: LoadReport,
+    window: Window,
     interrupts: u64,
     doorbells: u64,
 }
 
 impl Measured {
-    fn take(vm: &Vm, variant: &Variant, load: Load) -> Result<Self> {
-        let of = |reads| Load {
-            reads,
-            ..load.clone()
-        };
-        vm.load(&of(load.reads / 4))?;
-        let (_, request) = counted(vm, || vm.load(&of(0)))?;
-        let events = || Ok::<_, anyhow::Error>((interrupts(vm, variant)?, doorbells(vm, variant)?));
-        let (interrupts, doorbells) = events()?;
-        let before = vm.counter()?.profile()?;
-        let rounds = (0..ROUNDS)
-            .map(|_| counted(vm, || vm.load(&of(load.reads / ROUNDS))))
-            .collect::<Result<Vec<_>>>()?;
-        let blocks = difference(&before, vm.counter()?.profile()?);
-        let after = events()?;
+    fn take(
+        variant: &Variant,
+        (backend, depth, reads): (Backend, usize, usize),
+        results: &mut Results,
+    ) -> Result<Self> {
+        results.load()?;
+        let before = Events::take(variant, results)?;
+        let (report, window) = results.load()?;
+        let after = Events::take(variant, results)?;
         Ok(Self {
-            load,
-            rounds,
-            request,
-            blocks,
-            interrupts: after.0 - interrupts,
-            doorbells: after.1 - doorbells,
+            backend,
+            depth,
+            reads,
+            report,
+            window,
+            interrupts: after.interrupts - before.interrupts,
+            doorbells: after.doorbells - before.doorbells,
         })
     }
 
-    fn sample(&self, variant: &Variant, backend: &Backend, idle: f64, symbols: &Symbols) -> Sample {
-        let functions = symbols.functions(&self.blocks);
-        let own = functions.iter().filter(|f| (variant.owns)(f.symbol));
-        let driver: u64 = own.map(|f| f.instructions).sum();
+    fn kernel(&self) -> f64 {
+        self.window.kernel as f64 / self.reads as f64
+    }
+
+    fn sample(&self, variant: &Variant, floor: &Self, symbols: &Symbols) -> Sample {
+        let functions = symbols.functions(&self.window.blocks);
+        let of_driver = functions.iter().filter(|f| (variant.owns)(f.symbol));
+        let driver: u64 = of_driver.map(|f| f.instructions).sum();
         let doorbells = match variant.doorbell {
             Doorbell::Channels => self.doorbells,
             Doorbell::Function(name) => functions
@@ -260,24 +234,22 @@ impl Measured {
                 .map(|f| f.calls)
                 .sum(),
         };
-        let rounds = self.rounds.len() as f64;
-        let sum = |of: fn(&(LoadReport, Cost)) -> f64| self.rounds.iter().map(of).sum::<f64>();
-        let reads = (self.load.reads / ROUNDS) as f64 * rounds;
-        let time = sum(|(report, _)| report.nanoseconds as f64);
-        let raw = sum(|(_, cost)| cost.kernel) - self.request.kernel * rounds;
-        let user = sum(|(_, cost)| cost.user) - self.request.user * rounds;
+        let reads = self.reads as f64;
         Sample {
             variant: variant.name,
-            backend: backend.name,
-            depth: self.load.depth,
-            reads,
-            iops: reads * 1e9 / time,
-            p50: sum(|(report, _)| report.p50 as f64) / rounds / 1e3,
-            p99: sum(|(report, _)| report.p99 as f64) / rounds / 1e3,
-            raw: raw / reads,
-            kernel: (raw - idle * time) / reads,
-            user: user / reads,
+            backend: self.backend.name,
+            depth: self.depth,
+            reads: self.reads,
+            instructions: self.window.kernel,
+            floor_instructions: floor.window.kernel,
+            kernel: self.kernel(),
+            floor: floor.kernel(),
+            own: self.kernel() - floor.kernel(),
+            user: self.window.user as f64 / reads,
             driver: driver as f64 / reads,
+            iops: reads * 1e9 / self.report.nanoseconds as f64,
+            p50: self.report.p50 as f64 / 1e3,
+            p99: self.report.p99 as f64 / 1e3,
             doorbells: doorbells as f64 / reads,
             interrupts: self.interrupts as f64 / reads,
             functions: shares(&functions, reads),
@@ -289,8 +261,7 @@ fn shares(functions: &[Function<'_>], reads: f64) -> Vec<Share> {
     let mut shares: Vec<Share> = functions
         .iter()
         .map(|f| Share {
-            name: format!("{:#}", rustc_demangle::demangle(&f.symbol.name)),
-            module: f.symbol.module.clone(),
+            name: f.symbol.to_string(),
             instructions: f.instructions as f64 / reads,
             calls: f.calls as f64 / reads,
         })
@@ -300,24 +271,44 @@ fn shares(functions: &[Function<'_>], reads: f64) -> Vec<Share> {
     shares
 }
 
-/// How often the controller has interrupted, on all CPUs.
-fn interrupts(vm: &Vm, variant: &Variant) -> Result<u64> {
-    let text = vm.read("/proc/interrupts")?;
-    let mine = |line: &&str| variant.interrupts.iter().any(|word| line.contains(word));
-    let numbers = text.lines().filter(mine).flat_map(|line| {
-        let words = line.split_whitespace().skip(1);
-        words.map_while(|word| word.parse::<u64>().ok())
-    });
-    Ok(numbers.sum())
+/// What has happened so far.
+struct Events {
+    /// Of the controller, on all CPUs.
+    interrupts: u64,
+    /// What channels have told the host; 0 without channels.
+    doorbells: u64,
 }
 
-/// How often the channels have told the host that there is something to do; 0 without channels.
-fn doorbells(vm: &Vm, variant: &Variant) -> Result<u64> {
-    if variant.doorbell != Doorbell::Channels {
-        return Ok(0);
+impl Events {
+    fn take(variant: &Variant, results: &mut Results) -> Result<Self> {
+        let interrupts = interrupts(&results.text()?, variant.interrupts);
+        let counts: Result<Vec<u64>, _> = results.text()?.lines().map(str::parse).collect();
+        Ok(Self {
+            interrupts,
+            doorbells: counts.context("a channel's events")?.iter().sum(),
+        })
     }
-    let script = format!("cat {BUS}/devices/*/channels/*/events");
-    let text = vm.exec(&["sh", "-c", &script])?;
-    let counts: Result<Vec<u64>, _> = text.lines().map(str::parse).collect();
-    Ok(counts.context("a channel's events")?.iter().sum())
+}
+
+/// The sum over the lines of `/proc/interrupts` that have one of these words.
+fn interrupts(text: &str, words: &[&str]) -> u64 {
+    text.lines()
+        .filter(|line| words.iter().any(|word| line.contains(word)))
+        .flat_map(|line| {
+            let words = line.split_whitespace().skip(1);
+            words.map_while(|word| word.parse::<u64>().ok())
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::interrupts;
+
+    #[test]
+    fn interrupts_of_all_cpus_are_added() {
+        let text = "        CPU0  CPU1\n 24:   5   6  IO-APIC  ahci\nHYP:  1  2  Hypervisor\n";
+        assert_eq!(interrupts(text, &["HYP:"]), 3);
+        assert_eq!(interrupts(text, &["ahci"]), 11);
+    }
 }

@@ -6,6 +6,7 @@
 mod measure;
 mod plot;
 mod report;
+mod script;
 mod symbols;
 mod variant;
 
@@ -44,7 +45,7 @@ enum Benchmark {
     Storage,
 }
 
-/// How many reads there are in all rounds, by depth.
+/// How many reads there are, by depth.
 type Reads = [(usize, usize); 2];
 
 const READS: Reads = [(1, 2000), (32, 16_000)];
@@ -102,8 +103,9 @@ fn measured(
     known: &mut Known,
     progress: impl Fn(&str),
 ) -> Result<Vec<Sample>> {
-    lane.in_new_guest(variant.machine, variant.core, |vm| {
-        measure::boot(vm, variant, reads, known, &progress)
+    let script = measure::script(variant, reads);
+    lane.with_script(variant.machine, variant.core, script.requests(), |vm| {
+        measure::boot(vm, variant, &script, reads, known, &progress)
     })
 }
 

@@ -8,9 +8,10 @@ use std::fmt::{Result, Write};
 use super::report::{Case, Figure, Report};
 use super::variant::VARIANTS;
 
-const PANELS: [(&str, Figure); 4] = [
+const PANELS: [(&str, Figure); 5] = [
     ("instructions of the guest's kernel per read", |s| s.kernel),
-    ("of these in the driver and its bus", |s| s.driver),
+    ("of these above the floor", |s| s.own),
+    ("in the driver and its bus", |s| s.driver),
     ("reads per second of the guest", |s| s.iops),
     (
         "latency of 99 % of the reads, microseconds of the guest",
@@ -150,12 +151,15 @@ mod tests {
             variant,
             backend: "null",
             depth: 1,
-            reads: 1.0,
+            reads: 1,
+            instructions: 1,
+            floor_instructions: 0,
             iops: value,
             p50: value,
             p99: value,
-            raw: value,
             kernel: value,
+            floor: 0.0,
+            own: value,
             user: value,
             driver: value,
             doorbells: value,

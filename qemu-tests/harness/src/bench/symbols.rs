@@ -3,6 +3,7 @@
 //! Which functions of the guest's kernel the instructions belong to.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::counter::Blocks;
 
@@ -15,6 +16,17 @@ pub(super) struct Symbol {
     pub(super) name: String,
     /// The module it is in; empty for the kernel itself.
     pub(super) module: String,
+}
+
+/// As people write it.
+impl fmt::Display for Symbol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", rustc_demangle::demangle(&self.name))?;
+        if self.module.is_empty() {
+            return Ok(());
+        }
+        write!(f, " [{}]", self.module)
+    }
 }
 
 /// All functions, by their addresses.

@@ -15,7 +15,13 @@ pub(super) struct Backend {
     pub(super) mib: u64,
 }
 
-/// The host answers at once, with zeroes; and a file in the memory of the guest's host.
+/// No host at all: `qemu-tests/floor`.
+pub(super) const FLOOR: Backend = Backend {
+    name: "floor",
+    mib: 2048,
+};
+
+/// The host answers at once, with zeroes; and a file.
 pub(super) const BACKENDS: [Backend; 2] = [
     Backend {
         name: "null",
@@ -44,8 +50,8 @@ pub(super) struct Variant {
     pub(super) core: Core,
     /// The machine with its controller.
     pub(super) machine: &'static Machine,
-    /// The driver to load, if there are no device events for it.
-    pub(super) module: Option<&'static str>,
+    /// The driver to load.
+    pub(super) module: &'static str,
     /// Its lines of `/proc/interrupts` have one of these words.
     pub(super) interrupts: &'static [&'static str],
     /// It does only one in so many reads, since each takes long to emulate.
@@ -56,20 +62,21 @@ pub(super) struct Variant {
     pub(super) owns: fn(&Symbol) -> bool,
 }
 
-const VMBUS: Machine = Machine {
+/// A disk on VMBus.
+pub(super) const VMBUS: Machine = Machine {
     name: "bench-vmbus",
     qemu: Qemu::Patched,
-    // level 1 has one as well: two would wait for each other's locks
+    // of two, each would wait for locks the other holds
     cpus: 1,
-    initramfs: Initramfs::Drivers,
-    // the same code at the same place, so that boots can be compared
-    kernel_arguments: "nokaslr",
+    initramfs: Initramfs::Measure,
+    // the same code and the same stack at the same place, so that boots can be compared
+    kernel_arguments: "nokaslr randomize_kstack_offset=off",
     files: &[disk("raw", BACKENDS[1].mib)],
     devices: &[
         NULL_NODE,
         RAW_NODE,
         "-device vmbus-bridge",
-        "-device hv-scsi,id=s,num-queues=1",
+        "-device hv-scsi,id=s,num-queues=1,instanceid=839cae23-237d-4d10-82a4-d701961dcf7e",
         "-device scsi-hd,bus=s.0,drive=null,scsi-id=0,lun=0",
         "-device scsi-hd,bus=s.0,drive=raw,scsi-id=0,lun=1",
     ],
@@ -119,7 +126,7 @@ pub(super) const VARIANTS: [Variant; 5] = [
         name: "rust",
         core: Core::Rust,
         machine: &VMBUS,
-        module: None,
+        module: "hv_storvsc_rust",
         interrupts: &["HYP:"],
         one_in: 1,
         doorbell: Doorbell::Channels,
@@ -129,7 +136,7 @@ pub(super) const VARIANTS: [Variant; 5] = [
         name: "c",
         core: Core::C,
         machine: &VMBUS,
-        module: None,
+        module: "hv_storvsc",
         interrupts: &["HYP:"],
         one_in: 1,
         doorbell: Doorbell::Channels,
@@ -139,7 +146,7 @@ pub(super) const VARIANTS: [Variant; 5] = [
         name: "ide",
         core: Core::C,
         machine: &IDE,
-        module: Some("ata_piix"),
+        module: "ata_piix",
         interrupts: &["ata_piix"],
         one_in: 8,
         doorbell: Doorbell::Function("ata_bmdma_start"),
@@ -149,7 +156,7 @@ pub(super) const VARIANTS: [Variant; 5] = [
         name: "ahci",
         core: Core::C,
         machine: &AHCI,
-        module: Some("ahci"),
+        module: "ahci",
         interrupts: &["ahci"],
         one_in: 4,
         doorbell: Doorbell::Function("ahci_qc_issue"),
@@ -159,7 +166,7 @@ pub(super) const VARIANTS: [Variant; 5] = [
         name: "virtio",
         core: Core::C,
         machine: &VIRTIO,
-        module: Some("virtio_scsi"),
+        module: "virtio_scsi",
         interrupts: &["virtio"],
         one_in: 2,
         doorbell: Doorbell::Function("vp_notify"),
