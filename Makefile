@@ -10,7 +10,7 @@ HARNESS := $(SETUP)/harness
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .SILENT:
-.PHONY: help run shell test modules check bench intree intree-clean clean distclean
+.PHONY: help run shell test modules check bench budget intree intree-clean clean distclean
 
 help:
 	printf '%s\n' \
@@ -30,6 +30,8 @@ help:
 	'                       BENCH=storage     what a disk read costs the guest: Rust, C, IDE, AHCI, virtio' \
 	'                       QUICK=1           one boot of each, few reads' \
 	'                       ONLY=rust,c       only these; BOOTS=n: how often each' \
+	'make budget          what the Rust drivers cost, compared with qemu-tests/budget.txt' \
+	'                       WRITE=1           make that the budget' \
 	'make intree KSRC=folder        put the drivers into a kernel source tree' \
 	'make intree-clean KSRC=folder  take them out again' \
 	'make clean           remove what this checkout built' \
@@ -60,6 +62,9 @@ else
 	$(SETUP)/ensure
 	$(ENTER) cargo bench --locked -p vmbus_bench
 endif
+
+budget:
+	$(HARNESS) budget $(if $(WRITE),--write)
 
 intree intree-clean:
 	$(if $(KSRC),,$(error KSRC=<kernel source folder> is missing))

@@ -84,6 +84,8 @@ enum What {
     },
     /// Measure, and compare with others that do the same.
     Bench(bench::Options),
+    /// Measure what the Rust drivers cost, and compare with the budget.
+    Budget(bench::budget::Options),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -107,7 +109,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<bool> {
     let paths = Paths::from_environment()?;
     let (pace, (level, why)) = match arguments.what {
-        What::Bench(_) => (
+        What::Bench(_) | What::Budget(_) => (
             Pace::Counted,
             (Level::Emulated, "there, instructions can be counted".into()),
         ),
@@ -117,6 +119,7 @@ fn run(arguments: Arguments) -> Result<bool> {
     let common = runner::prepare(paths, level, pace)?;
     match arguments.what {
         What::Bench(options) => bench::run(&mut Lane::new(&common), &options),
+        What::Budget(options) => bench::budget::run(&mut Lane::new(&common), &options),
         What::Run { core } => Ok(Lane::new(&common).show(&demo::MACHINE, core, demo::run)),
         What::Shell { core } => Ok(Lane::new(&common).show(&demo::MACHINE, core, shell::run)),
         What::Test {

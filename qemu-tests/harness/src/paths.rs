@@ -26,6 +26,8 @@ pub(crate) struct Paths {
     pub(crate) logs: PathBuf,
     /// Where the results of benchmarks go.
     pub(crate) bench: PathBuf,
+    /// What the drivers may cost.
+    pub(crate) budget: PathBuf,
 }
 
 impl Paths {
@@ -46,6 +48,7 @@ impl Paths {
             fuzz_guest: get("VMBUS_TEST_FUZZ_GUEST")?,
             logs: get("VMBUS_TEST_LOGS")?,
             bench: get("VMBUS_TEST_BENCH")?,
+            budget: get("VMBUS_TEST_BUDGET")?,
         })
     }
 

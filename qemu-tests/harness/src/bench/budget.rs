@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `make budget`: what the Rust drivers cost must not grow.
+//!
+//! One guest measures the floor, the disk and the balloon by itself. With the same binaries the
+//! figures are the same to the instruction, so that they are compared with those of
+//! `qemu-tests/budget.txt` without statistics.
+
+mod file;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use self::file::Budget;
+use super::measure::{self, Known};
+use super::script::{Results, Script};
+use super::symbols::Symbols;
+use super::variant::{Backend, BACKENDS, FLOOR, VMBUS};
+use crate::counter::Window;
+use crate::drivers::Core;
+use crate::failure::expect;
+use crate::guest_files::field_kib;
+use crate::lane::Lane;
+use crate::machine::Machine;
+use crate::vm::Vm;
+
+/// What to do with the figures.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Make them the budget, instead of comparing.
+    #[arg(long)]
+    write: bool,
+}
+
+/// How much a figure may grow, as a share of it.
+const GROWTH: f64 = 0.01;
+/// A function is told of from this difference on, in instructions for each read or page.
+const TOLD: f64 = 0.5;
+/// At most so many.
+const MOST_TOLD: usize = 12;
+
+/// Most of what a driver makes the kernel do is not in its hands: so what is in its own functions, and
+/// those of the bus, is a figure of its own.
+const DRIVERS: [&str; 3] = ["hv_vmbus_rust", "hv_storvsc_rust", "hv_balloon_rust"];
+
+/// How the kernel puts free pages together depends on where they happen to be.
+const NOISY: &str = "balloon-deflate";
+
+/// Reads by depth.
+const READS: [(usize, usize); 2] = [(1, 1000), (32, 6000)];
+
+/// Pages that the balloon takes and gives.
+const PAGES: u64 = 32_768;
+/// For how long each is watched. The host begins with a request within that time.
+const WATCH_MS: u64 = 5000;
+
+/// A bench's disks, and a balloon. It is ready 2 s after the driver has said what it can; 6 s later it
+/// is to take [`PAGES`] of 1 GiB, and 5 s later to give them back.
+const MACHINE: Machine = Machine {
+    name: "budget",
+    devices: &[
+        "-blockdev null-co,node-name=null,size=1073741824,read-zeroes=on",
+        "-blockdev raw,node-name=raw,file.driver=file,file.filename=@/raw",
+        "-device vmbus-bridge",
+        "-device hv-scsi,id=s,num-queues=1,instanceid=839cae23-237d-4d10-82a4-d701961dcf7e",
+        "-device scsi-hd,bus=s.0,drive=null,scsi-id=0,lun=0",
+        "-device scsi-hd,bus=s.0,drive=raw,scsi-id=0,lun=1",
+        "-device hv-balloon,id=balloon,status-report=on,instanceid=6b1d4b58-8d2e-4bd5-9b6e-0d5e8a0c1f11,\
+         post-init-wait-ms=2000,targets=6000:896M/5000:1024M",
+    ],
+    ..VMBUS
+};
+
+/// What something costs, and in which functions; instructions for each read or page.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Cost {
+    /// In all.
+    pub(super) own: f64,
+    /// By the functions' names.
+    pub(super) functions: BTreeMap<String, f64>,
+}
+
+/// Measure, and compare with the budget or make it; gives whether it is kept.
+pub(crate) fn run(lane: &mut Lane<'_>, options: &Options) -> Result<bool> {
+    let start = Instant::now();
+    let script = script();
+    let found = lane.with_script(&MACHINE, Core::Rust, script.requests(), |vm| {
+        measured(vm, &script)
+    })?;
+    println!("measured in {:.1} s", start.elapsed().as_secs_f64());
+    let path = &lane.paths().budget;
+    if options.write {
+        fs::write(path, found.text()).with_context(|| path.display().to_string())?;
+        println!("{} is the budget now", path.display());
+        return Ok(true);
+    }
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let budget = Budget::parse(&text)
+        .with_context(|| format!("{}; 'make budget WRITE=1' makes it", path.display()))?;
+    if budget.kernel != found.kernel {
+        println!(
+            "SKIPPED: the budget is for kernel {}, this is {}; what they have in common costs \
+             differently. Measure it on the commit that made the budget, with 'make budget WRITE=1'.",
+            budget.kernel, found.kernel
+        );
+        return Ok(true);
+    }
+    let (kept, report) = compare(&budget, &found);
+    print!("{report}");
+    Ok(kept)
+}
+
+fn script() -> Script {
+    let mut script = Script::default();
+    measure::disks(&mut script, "hv_storvsc_rust", &BACKENDS);
+    for (backend, depth, reads) in loads() {
+        script.load(backend.mib, depth, reads / 4);
+        script.load(backend.mib, depth, reads);
+    }
+    script.exec(&["modprobe", "hv_balloon_rust"]);
+    script.shell("sleep 2");
+    // nothing, up, down
+    for _ in 0..3 {
+        script.watch(WATCH_MS);
+        script.exec(&["cat", "/proc/meminfo"]);
+    }
+    script
+}
+
+fn loads() -> impl Iterator<Item = (Backend, usize, usize)> {
+    let backends = [FLOOR, BACKENDS[0]];
+    READS
+        .into_iter()
+        .flat_map(move |(depth, reads)| backends.map(|backend| (backend, depth, reads)))
+}
+
+fn measured(vm: &Vm, script: &Script) -> Result<Budget> {
+    let mut results = script.results(vm)?;
+    for _ in 0..measure::DISK_STEPS {
+        results.text()?;
+    }
+    let loads = loads()
+        .map(|_| {
+            results.load()?;
+            Ok(results.load()?.1)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    results.text()?;
+    results.text()?;
+    let [idle, up, down] = watches(&mut results)?;
+    let kernel = vm.exec(&["uname", "-r"])?.trim().to_owned();
+    let symbols = Known::default().symbols(vm)?;
+
+    let mut costs = BTreeMap::new();
+    let mut add = |name: &str, window: &Window, floor: &Window, count: f64| {
+        let drivers = |module: &str| DRIVERS.contains(&module);
+        let all = above(window, floor, count, &symbols, |_| true);
+        costs.insert(name.to_owned(), all);
+        let of_drivers = above(window, floor, count, &symbols, drivers);
+        costs.insert(format!("{name}-driver"), of_drivers);
+    };
+    for ((depth, reads), pair) in READS.into_iter().zip(loads.chunks(2)) {
+        if let [floor, disk] = pair {
+            add(&format!("storage-depth-{depth}"), disk, floor, reads as f64);
+        }
+    }
+    for (name, window) in [("balloon-inflate", up), ("balloon-deflate", down)] {
+        add(name, &window, &idle, PAGES as f64);
+    }
+    costs.retain(|name, _| name != NOISY);
+    Ok(Budget { kernel, costs })
+}
+
+/// The windows of the balloon, if it did in them what it was to do.
+fn watches(results: &mut Results) -> Result<[Window; 3]> {
+    let mut watch = || {
+        let window = results.watch()?;
+        let total = field_kib(&results.text()?, "MemTotal").context("MemTotal")?;
+        Ok::<_, anyhow::Error>((window, total / 4))
+    };
+    let (idle, before) = watch()?;
+    let (up, less) = watch()?;
+    let (down, after) = watch()?;
+    expect(
+        less + PAGES == before && after == before,
+        format!("{PAGES} pages taken in the second window of {WATCH_MS} ms, and back in the third"),
+        format!("pages in all: {before}, then {less}, then {after}"),
+    )?;
+    Ok([idle, up, down])
+}
+
+/// What one window took more than another, of `count` things, in functions of the modules that count.
+fn above(
+    window: &Window,
+    floor: &Window,
+    count: f64,
+    symbols: &Symbols,
+    counts: impl Fn(&str) -> bool,
+) -> Cost {
+    let mut cost = Cost::default();
+    for (window, sign) in [(window, 1.0), (floor, -1.0)] {
+        for function in symbols.functions(&window.blocks) {
+            if counts(&function.symbol.module) {
+                let instructions = sign * function.instructions as f64 / count;
+                cost.own += instructions;
+                *cost
+                    .functions
+                    .entry(function.symbol.to_string())
+                    .or_default() += instructions;
+            }
+        }
+    }
+    cost
+}
+
+/// Whether the budget is kept, and what there is to say about it.
+fn compare(budget: &Budget, found: &Budget) -> (bool, String) {
+    let mut kept = true;
+    let mut report = String::new();
+    for (name, old) in &budget.costs {
+        let new = found.costs.get(name).cloned().unwrap_or_default();
+        let percent = (new.own / old.own - 1.0) * 100.0;
+        let grew = new.own > old.own * (1.0 + GROWTH);
+        kept &= !grew;
+        // a string takes whatever is written
+        let _ = writeln!(
+            report,
+            "  {name:24} {:10.2} instructions, budget {:10.2} ({percent:+.2} %){}",
+            new.own,
+            old.own,
+            if grew { "  TOO MANY" } else { "" }
+        );
+        if grew {
+            for (function, before, now) in grown(old, &new) {
+                let _ = writeln!(
+                    report,
+                    "    {:+9.2}  {function}: {before:.2}, now {now:.2}",
+                    now - before
+                );
+            }
+        }
+    }
+    if !kept {
+        report += &format!(
+            "expected at most {} % more than the budget; found what is marked above, with the functions \
+             that grew. Make them cheaper, or, if it must be, 'make budget WRITE=1' and say why in the \
+             commit.\n",
+            GROWTH * 100.0
+        );
+    }
+    (kept, report)
+}
+
+/// The functions that grew, those that grew most first, with what they took before and take now.
+fn grown<'a>(old: &'a Cost, new: &'a Cost) -> Vec<(&'a str, f64, f64)> {
+    let mut grown: Vec<_> = new
+        .functions
+        .iter()
+        .map(|(name, now)| {
+            let before = old.functions.get(name).copied().unwrap_or_default();
+            (name.as_str(), before, *now)
+        })
+        .filter(|(_, before, now)| now - before >= TOLD)
+        .collect();
+    grown.sort_by(|a, b| (b.2 - b.1).total_cmp(&(a.2 - a.1)));
+    grown.truncate(MOST_TOLD);
+    grown
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{compare, Budget, Cost};
+
+    fn budget(functions: &[(&str, f64)]) -> Budget {
+        let functions: BTreeMap<_, _> = functions
+            .iter()
+            .map(|(name, n)| ((*name).to_owned(), *n))
+            .collect();
+        let own = functions.values().sum();
+        Budget {
+            kernel: "7.3".into(),
+            costs: BTreeMap::from([("storage".into(), Cost { own, functions })]),
+        }
+    }
+
+    #[test]
+    fn what_grew_is_named() {
+        let old = budget(&[("queue", 900.0), ("done", 100.0)]);
+        assert!(compare(&old, &budget(&[("queue", 910.0), ("done", 100.0)])).0);
+        assert!(compare(&old, &budget(&[("queue", 500.0)])).0);
+        let (kept, report) = compare(&old, &budget(&[("queue", 860.0), ("done", 151.0)]));
+        assert!(!kept);
+        assert!(report.contains("done: 100.00, now 151.00"));
+        assert!(!report.contains("queue:"));
+    }
+}
