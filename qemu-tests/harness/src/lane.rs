@@ -110,16 +110,28 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Boot a guest that begins with a script of its own, and do something with it. A failure of the
-    /// bed is tried again, visibly; a driver's is not.
+    /// [`Self::in_new_guest`], in one that begins with a script of its own.
     pub(crate) fn with_script<T>(
         &mut self,
         machine: &'static Machine,
         core: Core,
         script: &[GuestRequest],
-        mut what: impl FnMut(&Vm) -> Result<T>,
+        what: impl FnMut(&Vm) -> Result<T>,
     ) -> Result<T> {
         self.script = Some(serde_json::to_string(script)?);
+        let result = self.in_new_guest(machine, core, what);
+        self.script = None;
+        result
+    }
+
+    /// Do something in a guest that nothing else has run in. A failure of the bed is tried again,
+    /// visibly; a driver's is not.
+    pub(crate) fn in_new_guest<T>(
+        &mut self,
+        machine: &'static Machine,
+        core: Core,
+        mut what: impl FnMut(&Vm) -> Result<T>,
+    ) -> Result<T> {
         let mut attempts = 1;
         loop {
             match self.once_in_new_guest(machine, core, &mut what) {

@@ -64,6 +64,7 @@ impl Paths {
             ("VMBUS_TEST_FUZZ_GUEST", &self.fuzz_guest),
             ("VMBUS_TEST_LOGS", &folder.join("logs")),
             ("VMBUS_TEST_BENCH", &folder.join("bench")),
+            ("VMBUS_TEST_BUDGET", &self.budget),
         ]
         .map(|(name, path)| format!("{name}={}", path.display()))
         .into()
