@@ -16,7 +16,7 @@ use nix::mount::MsFlags;
 
 use crate::protocol::{GuestReply, GuestRequest, Numbered, SCRIPT};
 use crate::window::Window;
-use crate::{io_load, look, system, uevent};
+use crate::{io_load, look, scripted, system, uevent};
 
 const CONTROL: &str = "/dev/ttyS1";
 const CONSOLE: &str = "/dev/ttyS0";
@@ -45,6 +45,9 @@ fn serve(unanswered: Option<u64>) -> Result<()> {
     }
     std::env::set_var("PATH", "/bin:/sbin:/usr/bin:/usr/sbin");
     std::env::set_var("HOME", "/");
+    if scripted::is_asked_for() {
+        return scripted::run();
+    }
 
     let port = OpenOptions::new()
         .read(true)
