@@ -22,6 +22,7 @@ help:
 	'                       KERNEL=debug      the scenarios on a kernel that checks locks, DMA and memory' \
 	'                       KERNEL=rt         the scenarios on a kernel with PREEMPT_RT' \
 	'                       GUESTS=n          how many guests run at a time' \
+	'                       SEED=n            races: this seed only, which is the same run each time' \
 	'make modules         build the modules for the stock Debian kernel, into build/modules' \
 	'                       KDIR=folder       for another kernel (7.3 or newer, CONFIG_RUST)' \
 	'                       LLVM=1            with clang; without KDIR a check only, with debug options' \
@@ -46,7 +47,8 @@ run shell:
 
 test:
 	$(SETUP)/test $(if $(LEVEL),--level $(LEVEL)) $(addprefix --scenario ,$(SCENARIO)) \
-		$(if $(CORE),--core $(CORE)) $(if $(KERNEL),--kernel $(KERNEL)) $(if $(GUESTS),--guests $(GUESTS))
+		$(if $(CORE),--core $(CORE)) $(if $(KERNEL),--kernel $(KERNEL)) $(if $(GUESTS),--guests $(GUESTS)) \
+		$(if $(SEED),--seed $(SEED))
 
 modules:
 	$(SETUP)/modules $(if $(KDIR),--kdir $(KDIR)) $(if $(LLVM),--llvm)

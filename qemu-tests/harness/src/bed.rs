@@ -69,6 +69,9 @@ pub(crate) enum Pace {
     /// By the guest's own instructions, 2 ns each, which are counted; while it waits, at once. What
     /// happens when does not depend on what else this machine does. Only on [`Level::Emulated`].
     Counted,
+    /// By the guest's instructions, 2 ns each: a run in which nothing comes from outside repeats. On
+    /// the emulated level only.
+    Repeatable,
 }
 
 /// The name of the file that the counter of instructions writes.

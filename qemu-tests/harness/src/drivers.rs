@@ -42,6 +42,11 @@ impl Core {
         }
     }
 
+    /// The same, as `rmmod` takes them.
+    pub(crate) fn storage_drivers_last_first(self) -> Vec<&'static str> {
+        self.storage_drivers().iter().rev().copied().collect()
+    }
+
     /// What the kernel's command line needs.
     pub(crate) fn kernel_arguments(self) -> &'static str {
         match self {

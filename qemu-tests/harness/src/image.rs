@@ -19,7 +19,7 @@ use crate::{root_disk, vmlinux};
 
 /// Modules in the guest: ours, and the C drivers for the same devices, so that they
 /// are the reference and autoloading has something to choose from.
-const GUEST_MODULES: [&str; 11] = [
+const GUEST_MODULES: [&str; 12] = [
     "hv_vmbus_rust",
     "hv_balloon_rust",
     "hv_storvsc_rust",
@@ -31,6 +31,8 @@ const GUEST_MODULES: [&str; 11] = [
     "sr_mod",
     "sg",
     "ext4",
+    // the scripts of races
+    "qemu_fw_cfg",
 ];
 
 /// Modules that not every kernel has as modules.
@@ -308,6 +310,7 @@ fn guest(paths: &Paths, kernel: &Kernel, modules: &[&str]) -> Result<Vec<u8>> {
         archive.folder(folder);
     }
     archive.copy(&paths.guest_program, "/init")?;
+    archive.link("/bin/verify-load", "/init");
     add_program(&mut archive, Path::new("/usr/bin/busybox"), "/bin/busybox")?;
     let applets = Command::new("/usr/bin/busybox")
         .arg("--list")

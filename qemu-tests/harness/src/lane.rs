@@ -20,6 +20,7 @@ use crate::level::Level;
 use crate::machine::Machine;
 use crate::paths::Paths;
 use crate::qemu;
+use crate::races;
 use crate::scenarios::{AloneContext, Context, Guest, Notes, Run, Scenario};
 use crate::vm::Vm;
 
@@ -73,6 +74,10 @@ pub(crate) struct Common {
     pub(crate) beds: AtomicU32,
     /// Guests so far, for the names of logs.
     pub(crate) boots: AtomicU32,
+    /// Where races go on from.
+    pub(crate) snapshots: races::Snapshots,
+    /// The only seed of races that a person wants.
+    pub(crate) seed: Option<u64>,
 }
 
 impl Common {
@@ -283,6 +288,10 @@ impl<'a> Lane<'a> {
         let common = self.common;
         let run = match scenario.run {
             Run::InGuest(run) => run,
+            Run::Race(kind) => {
+                self.end_guest();
+                return races::run(common, scenario.name, kind, core, figures);
+            }
             Run::Alone(run) => {
                 // what it starts may need all of the memory
                 self.end_guest();

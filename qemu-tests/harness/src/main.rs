@@ -24,6 +24,7 @@ mod machine;
 mod paths;
 mod qemu;
 mod qmp;
+mod races;
 mod root_disk;
 mod runner;
 mod scenarios;
@@ -78,6 +79,9 @@ enum What {
         /// How many guests at a time, instead of as many as there is room for.
         #[arg(long)]
         guests: Option<usize>,
+        /// Races: only this seed, which makes a run that was seen before.
+        #[arg(long)]
+        seed: Option<u64>,
         /// Whose drivers.
         #[arg(long, default_value = "both")]
         core: Cores,
@@ -116,7 +120,11 @@ fn run(arguments: Arguments) -> Result<bool> {
         _ => (Pace::Free, level::choose(arguments.level)?),
     };
     println!("guest: {level} ({why}); logs in {}", paths.logs.display());
-    let common = runner::prepare(paths, level, pace)?;
+    let seed = match arguments.what {
+        What::Test { seed, .. } => seed,
+        _ => None,
+    };
+    let common = runner::prepare(paths, level, pace, seed)?;
     match arguments.what {
         What::Bench(options) => bench::run(&mut Lane::new(&common), &options),
         What::Budget(options) => bench::budget::run(&mut Lane::new(&common), &options),
@@ -126,6 +134,7 @@ fn run(arguments: Arguments) -> Result<bool> {
             scenario,
             guests,
             core,
+            ..
         } => {
             let cores = match core {
                 Cores::C => vec![Core::C],

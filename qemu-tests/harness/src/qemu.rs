@@ -35,6 +35,10 @@ const PATCHED_TRACE: [&str; 1] = ["vmbus_fault"];
 const HYPER_V: &str = "hv-relaxed,hv-vapic,hv-time,hv-vpindex,hv-runtime,hv-synic,hv-stimer,\
                        hv-reset,hv-frequencies";
 
+/// Where time is instructions.
+const REPEATABLE: &str = "-accel tcg,thread=single -icount shift=1,sleep=off -seed 1 \
+                          -rtc base=2026-01-01,clock=vm";
+
 /// How the guest's CPUs come about.
 ///
 /// Emulated CPUs lack ERMS and FSRM: with them the kernel copies and zeroes memory by REP MOVSB,
@@ -47,9 +51,9 @@ fn cpus(bed: &Bed, paths: &Paths) -> Vec<String> {
     let accelerator = match (bed.level, bed.pace) {
         (Level::Direct | Level::Nested, _) => "-accel kvm".to_owned(),
         (Level::Emulated, Pace::Free) => "-accel tcg,thread=multi".to_owned(),
+        (Level::Emulated, Pace::Repeatable) => REPEATABLE.to_owned(),
         (Level::Emulated, Pace::Counted) => format!(
-            "-accel tcg,thread=single -icount shift=1,sleep=off -seed 1 \
-             -rtc base=2026-01-01,clock=vm -plugin {},windows={}",
+            "{REPEATABLE} -plugin {},windows={}",
             paths.qemu.join("libicount.so").display(),
             bed.windows_file().display(),
         ),
@@ -59,8 +63,8 @@ fn cpus(bed: &Bed, paths: &Paths) -> Vec<String> {
     words
 }
 
-/// The command line for a guest with this initramfs and these drivers; the bed's folder has the agent's sockets and the
-/// machine's files. S4 is off, or the C balloon driver would not answer requests.
+/// The command line for a guest with this initramfs and these drivers; the bed's folder has the
+/// agent's sockets and the machine's files. S4 is off, or the C balloon driver would not answer requests.
 pub(crate) fn arguments(
     paths: &Paths,
     images: &Images,

@@ -12,6 +12,7 @@ use crate::drivers::Core;
 use crate::lane::Common;
 use crate::level::Level;
 use crate::machine::Machine;
+use crate::races;
 use crate::vm::Vm;
 
 mod balloon;
@@ -55,6 +56,8 @@ pub(crate) enum Run {
     InGuest(fn(&mut Context<'_>) -> Result<()>),
     /// Without one: it starts what it needs, where it needs it.
     Alone(fn(&mut AloneContext<'_>) -> Result<()>),
+    /// In guests to which the harness does not talk, once for each seed.
+    Race(races::Kind),
 }
 
 /// What a scenario gets that runs alone.
@@ -126,6 +129,21 @@ const fn packaged(
     Scenario {
         machine: &Machine::PACKAGED,
         ..shared(name, about, seconds, run)
+    }
+}
+
+const fn race(name: &'static str, about: &'static str, kind: races::Kind) -> Scenario {
+    Scenario {
+        name,
+        about,
+        timeout: Duration::from_secs(300),
+        machine: &races::MACHINE,
+        only: None,
+        level: Some(Level::Emulated),
+        kernel_has: None,
+        guest: Guest::Ends,
+        expected_trouble: &[],
+        run: Run::Race(kind),
     }
 }
 
@@ -391,4 +409,30 @@ pub(crate) const ALL: &[Scenario] = &[
             hypercall_fuzz::run,
         )
     },
+    Scenario {
+        only: Some(Core::Rust),
+        ..race(
+            "races-rescind",
+            "a controller is taken away under I/O",
+            races::Kind::Rescind,
+        )
+    },
+    race(
+        "races-offline",
+        "a CPU goes and comes under I/O",
+        races::Kind::Offline,
+    ),
+    Scenario {
+        only: Some(Core::Rust),
+        ..race(
+            "races-unbind",
+            "the driver is unbound under I/O",
+            races::Kind::Unbind,
+        )
+    },
+    race(
+        "races-reset",
+        "a controller is reset under I/O",
+        races::Kind::Reset,
+    ),
 ];

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Races that repeat: something happens under I/O in a guest whose instructions are counted, under
+//! many seeds. A seed decides how many instructions a CPU runs before it is the other one's turn, how
+//! long the host takes, and when what is to happen, happens. A run with the same seed is the same run,
+//! to the instruction.
+//!
+//! A guest boots once for each core, up to the point where it stops itself; each seed goes on from there.
+
+mod guest;
+mod script;
+mod snapshot;
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::bed::{Bed, Pace};
+use crate::drivers::Core;
+use crate::failure::{expect, unmet};
+use crate::lane::Common;
+use crate::level::Level;
+use crate::machine::{disk, Initramfs, Machine, Qemu};
+use crate::qemu;
+
+use guest::Host;
+pub(crate) use script::Kind;
+pub(crate) use snapshot::Snapshots;
+
+/// How many seeds a scenario has, from 1 on.
+const SEEDS: u64 = 20;
+/// The C drivers are there to show that the scenario is fair.
+const SEEDS_OF_C: u64 = 5;
+
+/// The lines of the console that a failure shows.
+const TAIL: usize = 25;
+
+const MIB: u64 = 8;
+
+/// Two CPUs, a disk that stays and one that may go. A CPU that spins for 4 s of the guest's time ends the
+/// run there, and not when this machine's clock says so.
+pub(crate) const MACHINE: Machine = Machine {
+    name: "races",
+    qemu: Qemu::Patched,
+    cpus: 2,
+    initramfs: Initramfs::DiskTools,
+    kernel_arguments: "quiet scripted=1 watchdog_thresh=2 softlockup_panic=1",
+    files: &[disk("main", MIB), disk("spare", MIB)],
+    devices: &[
+        "-device pvpanic -action panic=pause",
+        "-fw_cfg name=opt/vmbus/modprobe,file=@/modprobe",
+        "-fw_cfg name=opt/vmbus/prepare,file=@/prepare",
+        "-fw_cfg name=opt/vmbus/script,file=@/script",
+        "-device vmbus-bridge",
+        "-blockdev raw,node-name=main,file.driver=file,file.filename=@/main,cache.no-flush=on",
+        "-blockdev raw,node-name=spare,file.driver=file,file.filename=@/spare,cache.no-flush=on",
+        "-device hv-scsi,id=main,num-queues=2,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0001",
+        "-device scsi-hd,bus=main.0,drive=main,scsi-id=0,lun=0",
+        "-device hv-scsi,id=spare,num-queues=2,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0002",
+        "-device scsi-hd,bus=spare.0,drive=spare,scsi-id=0,lun=0,write-cache=off",
+    ],
+};
+
+/// Run a race under its seeds, or under the one that was asked for; the first is run twice, to see that
+/// it repeats.
+pub(crate) fn run(
+    common: &Common,
+    name: &str,
+    kind: Kind,
+    core: Core,
+    figures: &mut String,
+) -> Result<()> {
+    let number = common
+        .beds
+        .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+        + 1;
+    let race = {
+        let images = common.images.lock().unwrap_or_else(PoisonError::into_inner);
+        let bed = Bed::start(
+            Level::Emulated,
+            Pace::Repeatable,
+            number,
+            &common.paths,
+            &images,
+        )?;
+        let initrd = images.initramfs(MACHINE.initramfs, core);
+        let argv = qemu::arguments(&common.paths, &images, &initrd, &MACHINE, core, &bed);
+        Race {
+            name,
+            kind,
+            core,
+            files: MACHINE.new_files(&images),
+            argv,
+            bed,
+            logs: &common.paths.logs,
+        }
+    };
+    let snapshot = common.snapshots.get(core, &common.paths, &race)?;
+    let start = Instant::now();
+    let seeds: Vec<u64> = match (common.seed, core) {
+        (Some(seed), _) => vec![seed],
+        (None, Core::Rust) => (1..=SEEDS).collect(),
+        (None, Core::C) => (1..=SEEDS_OF_C).collect(),
+    };
+    let mut all = Fingerprint::default();
+    for (at, seed) in seeds.iter().enumerate() {
+        let console = race.run(&snapshot, *seed, "")?;
+        let print = Fingerprint::of(&console);
+        if at == 0 {
+            let again = Fingerprint::of(&race.run(&snapshot, *seed, "-again")?);
+            expect(
+                print == again,
+                format!("seed {seed} to repeat: {print}"),
+                again,
+            )?;
+        }
+        all.add(&console);
+    }
+    write!(
+        figures,
+        "{} seeds, {:.1} s each; repeats; consoles {all}",
+        seeds.len(),
+        start.elapsed().as_secs_f64() / (seeds.len() + 1) as f64,
+    )?;
+    Ok(())
+}
+
+/// A race on its machine.
+struct Race<'a> {
+    name: &'a str,
+    kind: Kind,
+    core: Core,
+    argv: Vec<String>,
+    files: Vec<vmbus_guest::protocol::NewFile>,
+    bed: Bed,
+    logs: &'a Path,
+}
+
+impl Race<'_> {
+    /// Go on from the saved state, under a seed; gives what the guest printed. The suffix is for its logs.
+    fn run(&self, state: &Path, seed: u64, suffix: &str) -> Result<Vec<String>> {
+        let script = self.kind.script(self.core, seed);
+        let more = [
+            format!("-incoming file:{}", state.display()),
+            format!("-icount perturb={seed}"),
+            format!("-set device.spare.fault-script={}/faults", self.bed.folder),
+        ];
+        let argv = self.argv.iter().cloned();
+        let more = more.iter().flat_map(|m| m.split(' ')).map(str::to_owned);
+        let files = self.files.iter().cloned();
+        let files = files.chain(script::files(self.core, &script)).collect();
+        let log = format!("{}-{}-seed{seed}{suffix}", self.name, self.core).to_lowercase();
+        let host = Host::start(
+            &self.bed,
+            argv.chain(more).collect(),
+            files,
+            self.logs,
+            &log,
+        )?;
+        let ended = host.go_on().and_then(|()| host.wait_for_end());
+        let console = host.console();
+        ended
+            .and_then(|()| judge(&console))
+            .map_err(|e| self.explain(e, seed, &console))?;
+        Ok(console)
+    }
+
+    /// What a person needs to see the failure again.
+    fn explain(&self, error: anyhow::Error, seed: u64, console: &[String]) -> anyhow::Error {
+        if crate::failure::is_bed(&error) {
+            return error;
+        }
+        let core = self.core.to_string().to_lowercase();
+        let tail = &console[console.len().saturating_sub(TAIL)..];
+        error.context(format!(
+            "seed {seed} (again: make test SCENARIO={} CORE={core} SEED={seed}; consoles {})\n      {}\n   ",
+            self.name,
+            Fingerprint::of(console),
+            tail.join("\n      "),
+        ))
+    }
+}
+
+/// Whether a guest that has ended was content, and its kernel too.
+fn judge(console: &[String]) -> Result<()> {
+    if let Some(line) = console.iter().find(|l| crate::console::is_trouble(l)) {
+        return Err(unmet("a quiet kernel log", line));
+    }
+    let verdict = console.iter().find(|l| l.contains(script::VERDICT));
+    match verdict {
+        Some(line) if line.contains(script::GOOD) => Ok(()),
+        Some(line) => Err(unmet("a script without complaints", line)),
+        None => Err(unmet("the script's verdict", "the guest ended before")),
+    }
+}
+
+/// Of what a guest prints, with its times in microseconds, and the end in nanoseconds of virtual time: two
+/// runs that differ by an instruction differ here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fingerprint(u64);
+
+impl Default for Fingerprint {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fingerprint {
+    fn of(console: &[String]) -> Self {
+        let mut it = Self::default();
+        it.add(console);
+        it
+    }
+
+    /// FNV-1a.
+    fn add(&mut self, console: &[String]) {
+        for byte in console.iter().flat_map(|l| l.bytes().chain([b'\n'])) {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+impl std::fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{judge, Fingerprint};
+
+    fn lines(text: &str) -> Vec<String> {
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn each_line_counts() {
+        let print = |text| Fingerprint::of(&lines(text));
+        assert_eq!(print("a\nb"), print("a\nb"));
+        assert_ne!(print("a\nb"), print("ab"));
+        assert_ne!(
+            print("script at 1.000000001"),
+            print("script at 1.000000002")
+        );
+    }
+
+    #[test]
+    fn only_a_good_end_is_good() {
+        assert!(judge(&lines("x\nscript ended with status 0 at 1.2")).is_ok());
+        assert!(judge(&lines("x\nscript ended with status 1 at 1.2")).is_err());
+        assert!(judge(&lines("x")).is_err());
+        assert!(judge(&lines("WARNING: x\nscript ended with status 0 at 1.2")).is_err());
+    }
+}
