@@ -76,8 +76,8 @@ pub(crate) struct Common {
     pub(crate) boots: AtomicU32,
     /// Where races go on from.
     pub(crate) snapshots: races::Snapshots,
-    /// The only seed of races that a person wants.
-    pub(crate) seed: Option<u64>,
+    /// What races run under.
+    pub(crate) seeds: races::Seeds,
 }
 
 impl Common {

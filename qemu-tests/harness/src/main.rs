@@ -45,6 +45,7 @@ use drivers::Core;
 use lane::Lane;
 use level::Level;
 use paths::Paths;
+use races::Seeds;
 use runner::Selection;
 
 /// Tests of the VMBus drivers in guests under QEMU.
@@ -120,11 +121,14 @@ fn run(arguments: Arguments) -> Result<bool> {
         _ => (Pace::Free, level::choose(arguments.level)?),
     };
     println!("guest: {level} ({why}); logs in {}", paths.logs.display());
-    let seed = match arguments.what {
-        What::Test { seed, .. } => seed,
-        _ => None,
+    let seeds = match &arguments.what {
+        What::Test {
+            seed: Some(seed), ..
+        } => Seeds::One(*seed),
+        What::Test { scenario, .. } if !scenario.is_empty() => Seeds::All,
+        _ => Seeds::Few,
     };
-    let common = runner::prepare(paths, level, pace, seed)?;
+    let common = runner::prepare(paths, level, pace, seeds)?;
     match arguments.what {
         What::Bench(options) => bench::run(&mut Lane::new(&common), &options),
         What::Budget(options) => bench::budget::run(&mut Lane::new(&common), &options),

@@ -19,6 +19,7 @@ use crate::lane::{Common, Lane, Outcome};
 use crate::level::Level;
 use crate::paths::Paths;
 use crate::races;
+use crate::races::Seeds;
 use crate::scenarios::{Notes, Run, Scenario, ALL};
 use crate::schedule::Schedule;
 
@@ -36,7 +37,7 @@ pub(crate) struct Selection {
 }
 
 /// Make the images, for all guests of this run; their logs are those of the last run.
-pub(crate) fn prepare(paths: Paths, level: Level, pace: Pace, seed: Option<u64>) -> Result<Common> {
+pub(crate) fn prepare(paths: Paths, level: Level, pace: Pace, seeds: Seeds) -> Result<Common> {
     fs::create_dir_all(&paths.logs)?;
     for entry in fs::read_dir(&paths.logs)? {
         fs::remove_file(entry?.path())?;
@@ -50,14 +51,16 @@ pub(crate) fn prepare(paths: Paths, level: Level, pace: Pace, seed: Option<u64>)
         beds: AtomicU32::new(0),
         boots: AtomicU32::new(0),
         snapshots: races::Snapshots::default(),
-        seed,
+        seeds,
     })
 }
 
 /// Run the selection; gives whether all passed.
 pub(crate) fn run(common: &Common, selection: &Selection) -> Result<bool> {
     let chosen = fit(common, named(&selection.scenarios, common.level)?)?;
-    if common.seed.is_some() && chosen.iter().any(|s| !matches!(s.run, Run::Race(_))) {
+    if matches!(common.seeds, Seeds::One(_))
+        && chosen.iter().any(|s| !matches!(s.run, Run::Race(_)))
+    {
         bail!("SEED is for races: what else the harness does, it does by this machine's clock, which no seed repeats");
     }
     if selection.cores.contains(&Core::Rust)

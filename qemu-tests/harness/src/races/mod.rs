@@ -30,10 +30,30 @@ use guest::Host;
 pub(crate) use script::Kind;
 pub(crate) use snapshot::Snapshots;
 
-/// How many seeds a scenario has, from 1 on.
-const SEEDS: u64 = 20;
-/// The C drivers are there to show that the scenario is fair.
-const SEEDS_OF_C: u64 = 5;
+/// Which seeds a race runs under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seeds {
+    /// This one, which makes a run that was seen before.
+    One(u64),
+    /// As many as there is time for in a run of everything.
+    Few,
+    /// As many as it takes to meet a race.
+    All,
+}
+
+impl Seeds {
+    /// From 1 on. The C drivers are there to show that the scenario is fair.
+    fn numbers(self, core: Core) -> Vec<u64> {
+        let last = match (self, core) {
+            (Self::One(seed), _) => return vec![seed],
+            (Self::Few, Core::Rust) => 3,
+            (Self::Few, Core::C) => 1,
+            (Self::All, Core::Rust) => 20,
+            (Self::All, Core::C) => 5,
+        };
+        (1..=last).collect()
+    }
+}
 
 /// The lines of the console that a failure shows.
 const TAIL: usize = 25;
@@ -100,11 +120,7 @@ pub(crate) fn run(
     };
     let snapshot = common.snapshots.get(core, &common.paths, &race)?;
     let start = Instant::now();
-    let seeds: Vec<u64> = match (common.seed, core) {
-        (Some(seed), _) => vec![seed],
-        (None, Core::Rust) => (1..=SEEDS).collect(),
-        (None, Core::C) => (1..=SEEDS_OF_C).collect(),
-    };
+    let seeds = common.seeds.numbers(core);
     let mut all = Fingerprint::default();
     for (at, seed) in seeds.iter().enumerate() {
         let console = race.run(&snapshot, *seed, "")?;
