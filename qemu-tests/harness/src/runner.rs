@@ -39,6 +39,7 @@ pub(crate) struct Selection {
 /// Make the images, for all guests of this run; their logs are those of the last run.
 pub(crate) fn prepare(paths: Paths, level: Level, pace: Pace, seeds: Seeds) -> Result<Common> {
     fs::create_dir_all(&paths.logs)?;
+    fs::create_dir_all(&paths.build)?;
     for entry in fs::read_dir(&paths.logs)? {
         fs::remove_file(entry?.path())?;
     }
