@@ -79,8 +79,8 @@ pub(crate) const CRASH_INITRAMFS: &str = "/crash/initramfs";
 pub(crate) struct Images {
     /// The guest's kernel.
     pub(crate) kernel: PathBuf,
-    /// The same for a guest whose CPUs are emulated: unpacked, if it can be started like this.
-    pub(crate) emulated_kernel: PathBuf,
+    /// The same for guests whose CPUs are slow at unpacking it: unpacked, if it can be started like this.
+    pub(crate) unpacked_kernel: PathBuf,
     /// Level 1's kernel, always the stock one.
     pub(crate) level1_kernel: PathBuf,
     /// Level 1.
@@ -101,7 +101,7 @@ impl Images {
             paths.kernel.join("vmlinuz"),
         );
         let images = Self {
-            emulated_kernel: unpacked(paths, &tested)?,
+            unpacked_kernel: unpacked(paths, &tested)?,
             ..images
         };
         let optional = OPTIONAL_MODULES.iter().filter(|name| tested.has(name));
@@ -121,7 +121,7 @@ impl Images {
     /// Where they are.
     pub(crate) fn in_folder(folder: &Path, kernel: PathBuf, level1_kernel: PathBuf) -> Self {
         Self {
-            emulated_kernel: kernel.clone(),
+            unpacked_kernel: kernel.clone(),
             kernel,
             level1_kernel,
             level1: folder.join("level1.cpio"),

@@ -91,8 +91,8 @@ pub(crate) fn arguments(
         PROGRAM.into()
     };
     let kernel = match bed.level {
-        Level::Emulated => &images.emulated_kernel,
-        Level::Direct | Level::Nested => &images.kernel,
+        Level::Emulated | Level::Nested => &images.unpacked_kernel,
+        Level::Direct => &images.kernel,
     };
     let kernel = kernel.to_string_lossy();
     let initrd = initrd.to_string_lossy();
