@@ -227,6 +227,11 @@ pub(crate) fn acceptor(shared: &Arc<Shared>) -> Result<Arc<dyn SubChannels>> {
 impl Acceptor {
     fn open(&self, channel: &SubChannel) -> Result {
         let shared = &self.0;
+
+        // Each has rings, and a place in the routes; a host may offer thousands.
+        if !shared.init.lock().wants_sub_channel(channel.index()) {
+            return Err(EINVAL);
+        }
         let number = shared.channels.lock().next_number();
         let inbox = Arc::new(Inbox::new(shared.clone(), number), GFP_KERNEL)?;
         let sub = Sub {

@@ -138,6 +138,7 @@ pub struct Init {
     state: State,
     version: Version,
     host: HostLimits,
+    asked: u16,
     granted: u16,
     ignored: u32,
 }
@@ -159,6 +160,7 @@ impl Init {
                 max_sub_channels: 0,
                 max_transfer_bytes: 0,
             },
+            asked: 0,
             granted: 0,
             ignored: 0,
         }
@@ -186,6 +188,14 @@ impl Init {
     #[must_use]
     pub const fn granted(&self) -> u16 {
         self.granted
+    }
+
+    /// Whether a sub-channel with this index is one of those that were asked
+    /// for. A host may offer them before it answers, so what it granted does
+    /// not count.
+    #[must_use]
+    pub const fn wants_sub_channel(&self, index: u16) -> bool {
+        index != 0 && index <= self.asked
     }
 
     /// Answers that came when none was expected, or twice.
@@ -220,6 +230,7 @@ impl Init {
         if self.state != State::Ready || count == 0 {
             return None;
         }
+        self.asked = count;
         self.wait_for(Step::SubChannels(count))
     }
 

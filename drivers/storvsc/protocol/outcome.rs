@@ -12,8 +12,6 @@ pub enum HostByte {
     Ok = 0x00,
     /// There is no such device.
     NoConnect = 0x01,
-    /// Busy; try again, within the limit of retries.
-    BusBusy = 0x02,
     /// An error; retried within the limit of retries.
     Error = 0x07,
     /// A pass-through command; hand the result on as it is.
@@ -101,6 +99,8 @@ const ATA_12: u8 = 0xa1;
 
 const GOOD: u8 = 0;
 const CHECK_CONDITION: u8 = 2;
+const BUSY: u8 = 0x08;
+const TASK_SET_FULL: u8 = 0x28;
 
 const UNIT_ATTENTION: u8 = 6;
 
@@ -198,7 +198,9 @@ fn says_changed(sense: &[u8]) -> bool {
 /// It differs from the C driver where that one reports a success without any
 /// data, which the block layer repeats for ever: a code that is no success,
 /// together with SCSI status `GOOD`, is an error; and a success with flags is
-/// a success. An `INQUIRY` of a unit that is not there makes no unit.
+/// a success. An `INQUIRY` of a unit that is not there makes no unit. A host
+/// that says busy is asked again for as long as the midlayer likes, which
+/// knows two SCSI statuses for that; a busy host without one is given `BUSY`.
 #[inline]
 #[must_use]
 pub fn outcome(sent: &Sent, status: &Status) -> Outcome {
@@ -213,6 +215,16 @@ pub fn outcome(sent: &Sent, status: &Status) -> Outcome {
         };
     }
     failure(sent, status)
+}
+
+/// A host byte would make an error of a busy unit, after a few tries at once;
+/// the SCSI status alone has the midlayer wait and lower the queue's depth.
+fn says_busy(class: Class, scsi: u8) -> bool {
+    match scsi {
+        BUSY | TASK_SET_FULL => !matches!(class, Class::NoUnit | Class::NoDevice),
+        GOOD => class == Class::Busy,
+        _ => false,
+    }
 }
 
 #[cold]
@@ -235,6 +247,20 @@ fn failure(sent: &Sent, status: &Status) -> Outcome {
             host: HostByte::Ok,
             scsi: GOOD,
             residual: sent.data_len.saturating_sub(status.transferred),
+            sense: false,
+            followup: None,
+            log: LogLevel::Warning,
+        };
+    }
+    if says_busy(class, status.scsi) {
+        return Outcome {
+            host: HostByte::Ok,
+            scsi: if status.scsi == GOOD {
+                BUSY
+            } else {
+                status.scsi
+            },
+            residual: sent.data_len,
             sense: false,
             followup: None,
             log: LogLevel::Warning,
@@ -269,8 +295,7 @@ fn failure(sent: &Sent, status: &Status) -> Outcome {
             HostByte::NoConnect
         }
         Class::NoDevice => HostByte::NoConnect,
-        Class::Busy => HostByte::BusBusy,
-        Class::Other => HostByte::Ok,
+        Class::Busy | Class::Other => HostByte::Ok,
     };
     let host = if host == HostByte::Ok && class != Class::Success && status.scsi == GOOD {
         HostByte::Error

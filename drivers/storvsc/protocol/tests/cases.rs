@@ -331,6 +331,21 @@ fn s12_late_and_repeated_answers() {
 }
 
 #[test]
+fn sub_channels_that_were_not_asked_for_are_refused() {
+    let host = Host::default();
+    let mut init = host.run(1, 0);
+    assert!(!init.wants_sub_channel(1));
+    init.ask_sub_channels(2).unwrap();
+    // offered before the answer, or after one that did not come
+    let wanted: Vec<_> = (0..=u16::MAX)
+        .filter(|i| init.wants_sub_channel(*i))
+        .collect();
+    assert_eq!(wanted, [1, 2]);
+    init.on_timeout();
+    assert!(init.wants_sub_channel(2) && !init.wants_sub_channel(3));
+}
+
+#[test]
 fn versions() {
     let old = Host {
         versions: &[0x0600],

@@ -47,7 +47,7 @@ const ATA_16: u8 = 0x85;
 #[test]
 fn table_of_results() {
     use Followup::{Remove, Rescan};
-    use HostByte::{BusBusy, Error, NoConnect, Ok, Passthrough, Requeue};
+    use HostByte::{Error, NoConnect, Ok, Passthrough, Requeue};
     // Opcode, SCSI status, SRB status, sense; host byte, follow-up, bytes moved.
     let table = [
         (READ, 0, 0x01, (0, 0), Ok, None, 512),
@@ -65,7 +65,15 @@ fn table_of_results() {
         (READ, 0, 0x20, (0, 0), NoConnect, Some(Remove), 0),
         (READ, 2, 0xa0, (0x25, 0), NoConnect, Some(Remove), 0),
         (READ, 0, 0x08, (0, 0), NoConnect, None, 0),
-        (READ, 0, 0x05, (0, 0), BusBusy, None, 0),
+        // Busy is for the midlayer, whatever else the host says.
+        (READ, 0, 0x05, (0, 0), Ok, None, 0),
+        (READ, 8, 0x05, (0, 0), Ok, None, 0),
+        (READ, 8, 0x04, (0, 0), Ok, None, 0),
+        (READ, 8, 0x01, (0, 0), Ok, None, 0),
+        (READ, 0x28, 0x05, (0, 0), Ok, None, 0),
+        (READ, 0x28, 0x84, (0x2a, 9), Ok, None, 0),
+        (READ, 8, 0x20, (0, 0), NoConnect, Some(Remove), 0),
+        (READ, 2, 0x85, (0x20, 0), Ok, None, 0),
         (READ, 0, 0x3f, (0, 0), Error, None, 0),
         (READ, 0, 0x00, (0, 0), Error, None, 0),
         (READ, 8, 0x3f, (0, 0), Ok, None, 0),
@@ -85,6 +93,16 @@ fn table_of_results() {
         assert_eq!(got.followup, followup, "{case}");
         assert_eq!(got.residual, 4096 - moved, "{case}");
         assert!(!got.sense || scsi == 2 && srb & 0x80 != 0, "{case}");
+    }
+}
+
+#[test]
+fn a_busy_host_is_asked_again() {
+    // SCSI status and SRB status of the answer; SCSI status for the midlayer.
+    for (scsi, srb, told) in [(0, 0x05, 8), (8, 0x05, 8), (0x28, 0x05, 0x28), (8, 0x04, 8)] {
+        let got = outcome(&sent(READ), &status(scsi, srb, 0, 0));
+        assert_eq!(got.result(), told, "scsi {scsi:#x} srb {srb:#x}");
+        assert!(!got.sense);
     }
 }
 

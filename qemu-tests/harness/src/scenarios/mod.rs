@@ -365,6 +365,15 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        machine: &storage::busy::MACHINE,
+        ..shared(
+            "storage-busy",
+            "a host that is busy, and one whose queue is full",
+            240,
+            storage::busy::run,
+        )
+    },
+    Scenario {
         machine: &storage::hostile::MACHINE,
         only: Some(Core::Rust),
         ..shared(

@@ -2,6 +2,7 @@
 
 //! Scenarios with disks, on the patched QEMU.
 
+pub(super) mod busy;
 pub(super) mod cpus;
 pub(super) mod crash;
 pub(super) mod filesystem;
