@@ -3,7 +3,7 @@
 //! The connection with the host: version negotiation, posting of messages, replies, unload.
 
 use crate::{
-    abstractions::{Completion, CpuHotplug, Published, Shown, Workqueue, WqFlags},
+    abstractions::{Completion, CpuHotplug, Published, Workqueue, WqFlags},
     channel::table::ChannelTable,
     counters,
     hv::{self, hypercall, interrupt::InterruptHandler, synic::Synic},
@@ -23,8 +23,10 @@ use kernel::{
     time::{delay, Delta},
 };
 use vmbus_protocol::{
+    link::{HostMemory, Link, LinkEvent},
     message::{ContactParams, InitiateContact, RequestOffers, Unload},
     pending::{Pending, Reply, ReplyKey},
+    post::{Next, PostError, Purpose, Tries},
     synic::MESSAGE_CONNECTION_ID,
     version::{Attempt, Negotiation, Step},
     Version,
@@ -45,18 +47,8 @@ const OFFERS_TIMEOUT_MS: u32 = 60_000;
 const UNLOAD_TIMEOUT_MS: u32 = 100_000;
 /// Progress is reported this often meanwhile.
 const UNLOAD_NOTICE_MS: u32 = 5_000;
-/// How often a message is posted before that counts as failed.
-const POST_TRIES: u32 = 100;
-/// Longest pause between two tries, in microseconds.
-const POST_MAX_PAUSE_US: i64 = 100_000;
 /// Requests that may wait for a reply at the same time.
 const MAX_PENDING: usize = 64;
-
-const DISCONNECTED: u32 = 0;
-const CONNECTING: u32 = 1;
-const CONNECTED: u32 = 2;
-/// Channels are being closed for good: nothing new is taken from the host.
-const CLOSING: u32 = 3;
 
 /// Somebody who waits for a reply.
 #[pin_data]
@@ -135,12 +127,19 @@ pub(crate) struct Connection {
     /// The interrupt handler, from before the first message until after the last.
     #[pin]
     pub(crate) interrupts: Mutex<Option<InterruptHandler>>,
-    state: Atomic<u32>,
+    /// A [`Link`].
+    link: Atomic<u32>,
     version: Atomic<u32>,
     message_connection: Atomic<u32>,
     next_handle: Atomic<u32>,
-    /// Whether an UNLOAD was answered; for a crash, which cannot use `pending`.
+    /// Whether an UNLOAD was answered; for a crash, which cannot wait for a completion.
     unload_answered: Atomic<bool>,
+    /// The answer to UNLOAD, here because UNLOAD has to work without memory.
+    #[pin]
+    unload_response: Completion,
+    /// UNLOAD is over, one way or the other.
+    #[pin]
+    unload_ended: Completion,
 }
 
 impl Connection {
@@ -192,11 +191,13 @@ impl Connection {
                 offers_done <- Completion::new(),
                 hotplug <- new_mutex!(None),
                 interrupts <- new_mutex!(None),
-                state: Atomic::new(DISCONNECTED),
+                link: Atomic::new(Link::Down.raw()),
                 version: Atomic::new(0),
                 message_connection: Atomic::new(MESSAGE_CONNECTION_ID),
                 next_handle: Atomic::new(vmbus_protocol::gpadl::FIRST_HANDLE),
                 unload_answered: Atomic::new(false),
+                unload_response <- Completion::new(),
+                unload_ended <- Completion::new(),
             }? Error),
             GFP_KERNEL,
         )
@@ -207,20 +208,57 @@ impl Connection {
         Version(self.version.load(Relaxed))
     }
 
-    /// Whether the host knows of this connection, so that it has to be told what ends.
-    pub(crate) fn is_connected(&self) -> bool {
-        matches!(self.state.load(Acquire), CONNECTED | CLOSING)
+    /// Where the connection is.
+    fn link(&self) -> Link {
+        Link::from_raw(self.link.load(Acquire))
+    }
+
+    /// Lets an event happen; whether it fits. Of several that are first at the same time, one is.
+    fn happens(&self, event: LinkEvent) -> bool {
+        loop {
+            let link = self.link();
+            let Some(next) = link.after(event) else {
+                return false;
+            };
+
+            if self.link.cmpxchg(link.raw(), next.raw(), Full).is_ok() {
+                return true;
+            }
+        }
+    }
+
+    /// Whether the host has to be told before a CPU goes.
+    pub(crate) fn needs_cpus(&self) -> bool {
+        self.link().needs_cpus()
     }
 
     /// Whether the host may offer channels.
     pub(crate) fn takes_offers(&self) -> bool {
-        self.state.load(Acquire) == CONNECTED
+        self.link().takes_offers()
     }
 
     /// Takes no more offers from now on: what is there can be taken down in a bounded time.
     pub(crate) fn close_to_offers(&self) {
-        // Without effect unless connected.
-        let _ = self.state.cmpxchg(CONNECTED, CLOSING, Full);
+        // Without effect unless the connection is up.
+        let _ = self.happens(LinkEvent::Close);
+    }
+
+    /// What has to be done about the memory of a channel that is closed now. Waits for the end of
+    /// an UNLOAD that is under way, for a bounded time; may sleep.
+    pub(crate) fn host_memory(&self) -> HostMemory {
+        match self.link().memory() {
+            HostMemory::Wait => {
+                // Whoever has not waited long enough keeps the memory.
+                let _ = self
+                    .unload_ended
+                    .wait_timeout(UNLOAD_TIMEOUT_MS.saturating_mul(2));
+                match self.link().memory() {
+                    HostMemory::LetGo => HostMemory::LetGo,
+                    _ => HostMemory::Keep,
+                }
+            }
+            memory => memory,
+        }
     }
 
     /// A number that no live GPADL or open request has.
@@ -243,40 +281,13 @@ impl Connection {
         }
     }
 
-    /// Posts a message, again and again while the host has no room for it. May sleep.
+    /// Posts a message, again and again while the host has no room for it. May sleep, for minutes.
     ///
-    /// `ENXIO` when the host does not know the connection id, `EAGAIN` when it stayed full, `EIO`
-    /// for anything else the hypervisor says.
+    /// `EAGAIN` when the host stayed full, `EIO` for anything else the hypervisor says.
     pub(crate) fn post(&self, message: &[u8]) -> Result {
-        Self::post_on(self.message_connection.load(Relaxed), message, |pause| {
-            delay::fsleep(pause)
-        })
-    }
+        let connection = self.message_connection.load(Relaxed);
 
-    fn post_on(connection: u32, message: &[u8], pause: impl Fn(Delta)) -> Result {
-        let mut pause_us = 1;
-
-        for _ in 0..POST_TRIES {
-            match hypercall::post_message(connection, message) {
-                Ok(()) => return Ok(()),
-                Err(status) if status.is_busy() => {}
-                Err(status) if status.is_no_connection() => return Err(ENXIO),
-                Err(status) => {
-                    crate::ratelimited!(pr_err!(
-                        "posting a message failed: status {}\n",
-                        Shown(&status)
-                    ));
-                    return Err(EIO);
-                }
-            }
-            pause(Delta::from_micros(pause_us));
-            pause_us = POST_MAX_PAUSE_US.min(pause_us.saturating_mul(2));
-        }
-        crate::ratelimited!(pr_err!(
-            "the host took no message in {} tries\n",
-            POST_TRIES
-        ));
-        Err(EAGAIN)
+        post_on(connection, message, Purpose::Request, delay::fsleep)
     }
 
     /// Posts a request with `post` and waits for its reply, for a bounded time. May sleep.
@@ -354,20 +365,29 @@ impl Connection {
             EINVAL
         })?;
 
-        self.state.store(CONNECTING, Release);
+        if !self.happens(LinkEvent::Propose) {
+            return Err(EBUSY);
+        }
+        // What is said when no version is left.
+        let mut reason = ECONNREFUSED;
         let result = loop {
             let Some(attempt) = negotiation.current() else {
-                break Err(ECONNREFUSED);
+                break Err(reason);
             };
 
             negotiation.posted();
             let step = match self.propose(attempt) {
                 Ok(Reply::Version(response)) => negotiation.on_response(&response),
                 Ok(_) => break Err(EPROTO),
-                Err(error) if error == ENXIO => negotiation.on_invalid_connection(),
-                Err(error) => {
+                Err(error) if error == ETIMEDOUT => {
                     negotiation.on_timeout();
                     break Err(error);
+                }
+                Err(error) if error == ENXIO => negotiation.on_invalid_connection(),
+                // Nothing was posted, so nothing can be answered: on with the next version.
+                Err(error) => {
+                    reason = error;
+                    negotiation.on_not_posted()
                 }
             };
 
@@ -382,21 +402,27 @@ impl Connection {
                     break Ok(version);
                 }
                 Step::TryNext(_) => {}
-                Step::Refused | Step::Unexpected => break Err(ECONNREFUSED),
+                Step::Refused => break Err(reason),
+                Step::Unexpected => break Err(EPROTO),
             }
         };
 
         match result {
             Ok(version) => {
-                self.state.store(CONNECTED, Release);
+                self.happens(LinkEvent::Accepted);
                 pr_info!("Vmbus version:{}.{}\n", version.major(), version.minor());
                 Ok(())
             }
             Err(error) => {
-                self.state.store(DISCONNECTED, Release);
+                if error == ECONNREFUSED {
+                    pr_err!("the host has none of this driver's versions (4.0 and newer: Windows Server 2016)\n");
+                }
                 if error == ETIMEDOUT {
                     // The host may still take the proposal, and the pages with it.
+                    self.happens(LinkEvent::NoAnswer);
                     self.leak_everything("no answer to the version proposed");
+                } else {
+                    self.happens(LinkEvent::Refused);
                 }
                 pr_err!("unable to connect to the host: {:?}\n", error);
                 Err(error)
@@ -420,9 +446,12 @@ impl Connection {
             ReplyKey::Version,
             || true,
             || {
-                Self::post_on(attempt.connection_id, message.as_bytes(), |pause| {
-                    delay::fsleep(pause)
-                })
+                post_on(
+                    attempt.connection_id,
+                    message.as_bytes(),
+                    Purpose::Contact,
+                    delay::fsleep,
+                )
             },
         )
     }
@@ -440,39 +469,50 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends the connection on this side; whether there was one, so that the host is told once.
-    fn disconnect(&self) -> bool {
-        matches!(self.state.xchg(DISCONNECTED, Full), CONNECTED | CLOSING)
-    }
-
     /// Ends the connection: the host forgets all channels and lets go of all memory. May sleep.
+    ///
+    /// Allocates nothing: a machine without memory has to be shut down, too.
     pub(crate) fn unload(&self) {
-        if !self.disconnect() {
+        // The first one sends it.
+        if !self.happens(LinkEvent::Unload) {
             return;
         }
-        let Ok(waiter) = Waiter::new() else {
-            return self.leak_everything("UNLOAD failed, no memory");
-        };
-        let Ok(token) = self
-            .pending
-            .lock()
-            .register(ReplyKey::Unload, waiter.clone())
-        else {
-            return self.leak_everything("UNLOAD failed, no place to wait");
+        let answered = match self.post(Unload::new().as_bytes()) {
+            Ok(()) => self.wait_for_unload(),
+            Err(error) => Err(error),
         };
 
-        if self.post(Unload::new().as_bytes()).is_err() {
-            drop(self.pending.lock().cancel(token));
-            return self.leak_everything("UNLOAD could not be posted");
+        match answered {
+            Ok(()) => {
+                self.happens(LinkEvent::Unloaded);
+            }
+            Err(error) => {
+                self.happens(LinkEvent::NoAnswer);
+                pr_err!("UNLOAD failed: {:?}\n", error);
+                self.leak_everything("the host may use them");
+            }
         }
+        self.unload_ended.complete_all();
+    }
+
+    fn wait_for_unload(&self) -> Result {
         for _ in 0..UNLOAD_TIMEOUT_MS / UNLOAD_NOTICE_MS {
-            if waiter.done.wait_timeout(UNLOAD_NOTICE_MS) {
-                return;
+            if self.unload_response.wait_timeout(UNLOAD_NOTICE_MS) {
+                return Ok(());
             }
             pr_notice!("Waiting for VMBus UNLOAD to complete\n");
         }
-        drop(self.pending.lock().cancel(token));
-        self.leak_everything("the host did not answer UNLOAD");
+        Err(ETIMEDOUT)
+    }
+
+    /// UNLOAD_RESPONSE was read. Process context.
+    pub(crate) fn on_unload_response(&self) {
+        if self.link() == Link::Unloading {
+            self.unload_response.complete_all();
+        } else {
+            counters::STRAY_REPLIES.count();
+            crate::ratelimited!(pr_warn!("UNLOAD_RESPONSE that nobody waits for\n"));
+        }
     }
 
     /// The host may go on writing to pages that it was told about, so they are never freed.
@@ -486,13 +526,18 @@ impl Connection {
     /// [`Self::unload`] for a crash: takes no lock, does not sleep, and reads the message pages
     /// itself. Bounded by the same time.
     pub(crate) fn unload_in_crash(&self) {
-        if !self.disconnect() {
+        if !self.happens(LinkEvent::Unload) {
             return;
         }
         // An answer that was there before is not the one to this.
         self.unload_answered.store(false, Relaxed);
         let connection = self.message_connection.load(Relaxed);
-        let posted = Self::post_on(connection, Unload::new().as_bytes(), busy_wait);
+        let posted = post_on(
+            connection,
+            Unload::new().as_bytes(),
+            Purpose::Crash,
+            busy_wait,
+        );
 
         if posted.is_err() {
             return;
@@ -508,6 +553,32 @@ impl Connection {
     /// Whether an answer was noted since [`Self::unload_in_crash`] began.
     pub(crate) fn has_unload_response(&self) -> bool {
         self.unload_answered.load(Acquire)
+    }
+}
+
+/// Posts a message; `ENXIO` when the host does not know the connection id of a contact.
+fn post_on(connection: u32, message: &[u8], purpose: Purpose, pause: impl Fn(Delta)) -> Result {
+    let mut tries = Tries::new(purpose);
+
+    loop {
+        let status = hypercall::post_message(connection, message).map_or_else(|s| s.raw(), |()| 0);
+
+        match tries.after(status) {
+            Next::Posted => return Ok(()),
+            Next::Pause(us) => pause(Delta::from_micros(us.into())),
+            Next::Failed(PostError::NoConnection) => return Err(ENXIO),
+            Next::Failed(PostError::Full(status)) => {
+                crate::ratelimited!(pr_err!(
+                    "the host had no room for a message for too long: status {:#x}\n",
+                    status
+                ));
+                return Err(EAGAIN);
+            }
+            Next::Failed(PostError::Status(status)) => {
+                crate::ratelimited!(pr_err!("posting a message failed: status {:#x}\n", status));
+                return Err(EIO);
+            }
+        }
     }
 }
 

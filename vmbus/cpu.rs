@@ -54,7 +54,7 @@ const EVENT_PAUSE_MS: i64 = 10;
 /// The host cannot be told another CPU for messages, and hosts before protocol 5.3 do not say when
 /// they have stopped to interrupt the old CPU of a channel.
 fn leave(connection: &Connection, cpu: CpuId) -> Result {
-    if !connection.is_connected() {
+    if !connection.needs_cpus() {
         return Ok(());
     }
     if cpu.as_u32() == CONNECT_CPU {

@@ -136,6 +136,7 @@ fn dispatch(connection: &Arc<Connection>, message: &Message) {
         Inbound::Rescind { relid } => channel::offer::on_rescind(connection, relid),
         Inbound::AllOffersDelivered => connection.offers_done.complete_all(),
         Inbound::TlConnectResult(_) => {}
+        Inbound::UnloadResponse => connection.on_unload_response(),
         reply => connection.on_reply(&reply),
     }
 }

@@ -6,6 +6,7 @@ use crate::{connection::Connection, memory::SharedPages};
 use kernel::prelude::*;
 use vmbus_protocol::{
     gpadl::{split, GpadlLife, MemoryFate},
+    link::HostMemory,
     message::{GpadlTeardown, MAX_MESSAGE},
     pending::{Reply, ReplyKey},
 };
@@ -103,39 +104,56 @@ impl Gpadl {
 
     /// Takes the memory back and waits until the host has let go of it. May sleep.
     ///
-    /// `gone` says that the host has revoked everything already: the channel was rescinded or the
-    /// connection is over. If the host does not answer, `pages` are leaked.
-    pub(super) fn tear_down(mut self, connection: &Connection, pages: &SharedPages, gone: bool) {
-        if gone {
-            self.life.revoked();
-        } else if self.life.tearing_down().is_ok() {
-            let (relid, gpadl) = (self.relid, self.handle);
-            let reply = connection.request(
-                ReplyKey::GpadlTorndown { relid, gpadl },
-                || true,
-                || connection.post(GpadlTeardown::new(relid, gpadl).as_bytes()),
-            );
-
-            match reply {
-                Ok(_) => {
-                    let _ = self.life.torndown();
-                }
-                // A rescind that came meanwhile.
-                Err(error) if error == ENODEV => self.life.revoked(),
-                Err(error) => {
-                    pr_err!(
-                        "GPADL {:#x} of relid {} not torn down: {:?}; {} pages are not freed\n",
-                        gpadl,
-                        relid,
-                        error,
-                        pages.count()
-                    );
-                    self.life.gave_up();
-                }
-            }
+    /// `memory` is what the connection, or a rescind, says of it; `alive` is whether the channel is
+    /// not rescinded, asked again when a rescind that comes later would end the wait. If the host
+    /// does not answer, `pages` are leaked.
+    pub(super) fn tear_down(
+        mut self,
+        connection: &Connection,
+        pages: &SharedPages,
+        memory: HostMemory,
+        alive: impl FnOnce() -> bool,
+    ) {
+        match memory {
+            HostMemory::LetGo => self.life.revoked(),
+            HostMemory::Keep | HostMemory::Wait => self.life.gave_up(),
+            HostMemory::Ask => self.ask_back(connection, pages, alive),
         }
         if self.life.memory() != MemoryFate::Free {
             pages.leak();
+        }
+    }
+
+    fn ask_back(
+        &mut self,
+        connection: &Connection,
+        pages: &SharedPages,
+        alive: impl FnOnce() -> bool,
+    ) {
+        if self.life.tearing_down().is_err() {
+            return;
+        }
+        let (relid, gpadl) = (self.relid, self.handle);
+        let reply = connection.request(ReplyKey::GpadlTorndown { relid, gpadl }, alive, || {
+            connection.post(GpadlTeardown::new(relid, gpadl).as_bytes())
+        });
+
+        match reply {
+            Ok(_) => {
+                let _ = self.life.torndown();
+            }
+            // A rescind that came meanwhile.
+            Err(error) if error == ENODEV => self.life.revoked(),
+            Err(error) => {
+                pr_err!(
+                    "GPADL {:#x} of relid {} not torn down: {:?}; {} pages are not freed\n",
+                    gpadl,
+                    relid,
+                    error,
+                    pages.count()
+                );
+                self.life.gave_up();
+            }
         }
     }
 }

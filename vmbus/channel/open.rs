@@ -26,6 +26,7 @@ use kernel::{
 };
 use vmbus_protocol::{
     channel::{CloseAction, LifeError, OpenOutcome},
+    link::HostMemory,
     message::{CloseChannel, OpenChannel as OpenMessage, OpenParams},
     pending::{Reply, ReplyKey},
 };
@@ -200,9 +201,13 @@ impl<'bound> OpenChannel<'bound> {
     fn close_at_host(&mut self, connection: &Connection) {
         let channel = &self.channel;
         let action = channel.life.lock().close_begin();
-        let gone = !connection.is_connected() || channel.life.lock().is_rescinded();
+        let memory = if channel.life.lock().is_rescinded() {
+            HostMemory::LetGo
+        } else {
+            connection.host_memory()
+        };
 
-        if action == Ok(CloseAction::Post) && !gone {
+        if action == Ok(CloseAction::Post) && memory == HostMemory::Ask {
             if let Err(error) = connection.post(CloseChannel::new(channel.relid()).as_bytes()) {
                 pr_err!(
                     "{}: not closed: {:?}\n",
@@ -212,7 +217,9 @@ impl<'bound> OpenChannel<'bound> {
             }
         }
         if let Some(gpadl) = self.gpadl.take() {
-            gpadl.tear_down(connection, self.ring.pages(), gone);
+            gpadl.tear_down(connection, self.ring.pages(), memory, || {
+                !channel.life.lock().is_rescinded()
+            });
         }
         let _ = channel.life.lock().close_end();
     }

@@ -13,18 +13,10 @@ pub(crate) struct Status(u64);
 impl Status {
     const SUCCESS: u64 = 0;
     const INVALID_PARAMETER: Status = Status(0x05);
-    const INSUFFICIENT_MEMORY: Status = Status(0x0b);
-    const INVALID_CONNECTION_ID: Status = Status(0x12);
-    const INSUFFICIENT_BUFFERS: Status = Status(0x13);
 
-    /// The host's queue is full for the moment: the same call may succeed later.
-    pub(crate) fn is_busy(self) -> bool {
-        self == Self::INSUFFICIENT_MEMORY || self == Self::INSUFFICIENT_BUFFERS
-    }
-
-    /// The host has nothing at this connection id (yet, or in this protocol version).
-    pub(crate) fn is_no_connection(self) -> bool {
-        self == Self::INVALID_CONNECTION_ID
+    /// As the hypervisor gives it.
+    pub(crate) fn raw(self) -> u64 {
+        self.0
     }
 }
 

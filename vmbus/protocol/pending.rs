@@ -13,8 +13,6 @@ use crate::message::Inbound;
 pub enum ReplyKey {
     /// VERSION_RESPONSE.
     Version,
-    /// UNLOAD_RESPONSE.
-    Unload,
     /// OPENCHANNEL_RESULT.
     Open {
         /// The channel.
@@ -61,7 +59,7 @@ impl ReplyKey {
     #[must_use]
     pub const fn relid(&self) -> Option<u32> {
         match *self {
-            ReplyKey::Version | ReplyKey::Unload => None,
+            ReplyKey::Version => None,
             ReplyKey::Open { relid, .. }
             | ReplyKey::GpadlCreated { relid, .. }
             | ReplyKey::GpadlTorndown { relid, .. }
@@ -75,7 +73,6 @@ impl ReplyKey {
     pub fn matches(&self, message: &Inbound) -> Option<Reply> {
         match (*self, message) {
             (ReplyKey::Version, Inbound::VersionResponse(r)) => Some(Reply::Version(*r)),
-            (ReplyKey::Unload, Inbound::UnloadResponse) => Some(Reply::Done),
             (ReplyKey::Open { relid, open_id }, Inbound::OpenResult(r)) => {
                 (r.relid == relid && r.open_id == open_id).then_some(Reply::Status(r.status))
             }
@@ -94,12 +91,12 @@ impl ReplyKey {
 }
 
 /// Tells whether a message is a reply at all (and not an offer or the like).
+/// UNLOAD_RESPONSE is none: there is one UNLOAD, which waits by itself.
 #[must_use]
 pub const fn is_reply(message: &Inbound) -> bool {
     matches!(
         message,
         Inbound::VersionResponse(_)
-            | Inbound::UnloadResponse
             | Inbound::OpenResult(_)
             | Inbound::GpadlCreated(_)
             | Inbound::GpadlTorndown(_)

@@ -298,6 +298,15 @@ impl Negotiation {
         self.advance()
     }
 
+    /// The attempt could not be posted at all: the host had no room for it, or
+    /// refused it. The next version may be posted on another connection id.
+    pub fn on_not_posted(&mut self) -> Step {
+        if self.phase == Phase::Done {
+            return Step::Unexpected;
+        }
+        self.advance()
+    }
+
     /// No reply came in time: the negotiation is over, older versions are not
     /// tried, and a late reply will be ignored.
     pub fn on_timeout(&mut self) -> Step {

@@ -12,8 +12,8 @@ use vmbus_protocol::{
     channel::{ChannelLife, State},
     class,
     gpadl::{GpadlLife, MemoryFate},
+    link::{Link, LinkEvent},
     message::{Inbound, MessageError},
-    pending::{Pending, Reply, ReplyKey},
     synic::{iter_set, read_slot, release_slot, EndOfMessage, SlotContent, HVMSG_CHANNEL},
     version::{Negotiation, NegotiationError, Step, Version},
 };
@@ -349,13 +349,13 @@ fn v21_memory_with_doubtful_encryption_is_leaked() {
 }
 
 #[test]
-fn v24_unload_response_is_matched_once() {
-    let mut pending: Pending<(), 2> = Pending::new();
-    pending.register(ReplyKey::Unload, ()).unwrap();
+fn v24_unload_response_counts_once() {
     let message = Inbound::parse(&messages::unload_response()).unwrap();
-    assert_eq!(pending.resolve(&message), Some(((), Reply::Done)));
-    assert_eq!(pending.resolve(&message), None);
-    assert_eq!(pending.stray(), 1);
+    assert_eq!(message, Inbound::UnloadResponse);
+    let unloading = Link::Up.after(LinkEvent::Unload).unwrap();
+    let down = unloading.after(LinkEvent::Unloaded).unwrap();
+    assert_eq!(down, Link::Down);
+    assert_eq!(down.after(LinkEvent::Unloaded), None);
 }
 
 #[test]

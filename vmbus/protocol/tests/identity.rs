@@ -148,6 +148,19 @@ fn cap_and_isolation_limit_the_versions() {
 }
 
 #[test]
+fn a_contact_that_was_not_posted_is_not_the_end() {
+    let mut negotiation = Negotiation::new(None).unwrap();
+    let mut tried = Vec::new();
+    while let Some(attempt) = negotiation.current() {
+        tried.push(attempt.version);
+        negotiation.posted();
+        negotiation.on_not_posted();
+    }
+    assert_eq!(tried, Version::OFFERED);
+    assert_eq!(negotiation.on_not_posted(), Step::Unexpected);
+}
+
+#[test]
 fn vtl2_tries_the_redirected_id_first() {
     let mut negotiation = Negotiation::new(None).unwrap().with_vtl(2);
     let first = negotiation.current().unwrap();

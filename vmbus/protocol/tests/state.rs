@@ -166,7 +166,7 @@ fn pending_requests_are_told_apart() {
     pending.register(other, "gpadl").unwrap();
     pending.register(ReplyKey::Version, "version").unwrap();
     assert_eq!(
-        pending.register(ReplyKey::Unload, "x"),
+        pending.register(ReplyKey::Modify { relid: 9 }, "x"),
         Err(RegisterError::Full)
     );
     let result = |relid, open_id| {
