@@ -139,5 +139,16 @@ read -r STATIC_ASSERTIONS STATIC_ASSERTIONS_SUM < <(crate_version static_asserti
 BITFLAGS=${BITFLAGS:-} STATIC_ASSERTIONS=${STATIC_ASSERTIONS:-}
 CRATES=$CACHE/crates-bitflags-$BITFLAGS-static_assertions-$STATIC_ASSERTIONS
 
+kbuild_modules() { # from Kbuild, the one list of modules: "OPTION module crate-root pure-crate..." a line each
+	awk '{ while (sub(/\\$/, "")) { getline more; $0 = $0 more } }
+		/^obj-\$\(CONFIG_/ { option = $1; gsub(/^obj-\$\(CONFIG_|\)$/, "", option); module = $3; sub(/\.o$/, "", module) }
+		$1 == module "-y" {
+			line = option " " module " " $3
+			for (i = 4; i <= NF; i++) if ($i ~ /_(protocol|ring)\.o$/) line = line " " $i
+			print line
+		}' "$TOP/Kbuild"
+}
+
 # Crates that cargo tests too, as the modules link them.
-PURE_OBJECTS=("$BUILD"/modules-stock/{vmbus/vmbus_{protocol,ring},drivers/balloon/balloon_protocol,drivers/storvsc/storvsc_protocol}.o)
+read -r -d '' -a PURE_OBJECTS < <(kbuild_modules | awk '{ for (i = 4; i <= NF; i++) print $i }') || true
+PURE_OBJECTS=("${PURE_OBJECTS[@]/#/$BUILD/modules-stock/}")
