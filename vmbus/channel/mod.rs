@@ -39,6 +39,7 @@ use kernel::{
 use receive::{Drain, Observer};
 use send::Transmitter;
 use vmbus_protocol::{
+    affinity::Affinity,
     channel::{ChannelLife, State},
     message::Offer,
     offers::{LiveChannel, Properties},
@@ -63,8 +64,12 @@ pub(crate) struct Channel {
     acceptor: Mutex<Option<Arc<dyn SubChannels>>>,
     /// Of a sub-channel: its driver knows of it.
     announced: Atomic<bool>,
-    /// The CPU that the host interrupts for this channel.
-    target_cpu: Atomic<u32>,
+    /// The CPU that the host interrupts for this channel. Innermost: `life` may be held.
+    #[pin]
+    affinity: SpinLock<Affinity>,
+    /// Held while the host is asked for another CPU, and while a close begins.
+    #[pin]
+    modifying: Mutex<()>,
     /// Interrupts from the host.
     interrupts: Atomic<u64>,
     /// Doorbells rung at the host.
@@ -152,7 +157,8 @@ impl Channel {
                 primary,
                 acceptor <- new_mutex!(None),
                 announced: Atomic::new(false),
-                target_cpu: Atomic::new(target_cpu),
+                affinity <- new_spinlock!(Affinity::new(target_cpu)),
+                modifying <- new_mutex!(()),
                 interrupts: Atomic::new(0),
                 signals: Atomic::new(0),
                 doorbell_owed: Atomic::new(false),
@@ -192,7 +198,7 @@ impl Channel {
 
     /// The CPU that the host interrupts for this channel.
     pub(crate) fn target_cpu(&self) -> u32 {
-        self.target_cpu.load(Relaxed)
+        self.affinity.lock().target()
     }
 
     /// The NUMA node of that CPU.

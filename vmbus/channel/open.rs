@@ -25,6 +25,7 @@ use kernel::{
     sync::{atomic::Relaxed, Arc},
 };
 use vmbus_protocol::{
+    affinity::Affinity,
     channel::{CloseAction, LifeError, OpenOutcome},
     link::HostMemory,
     message::{CloseChannel, OpenChannel as OpenMessage, OpenParams},
@@ -200,7 +201,12 @@ impl<'bound> OpenChannel<'bound> {
     /// Ends what the host has of the channel.
     fn close_at_host(&mut self, connection: &Connection) {
         let channel = &self.channel;
-        let action = channel.life.lock().close_begin();
+        let action = {
+            // Not while the host is asked for another CPU: it would not answer.
+            let _modifying = channel.modifying.lock();
+
+            channel.life.lock().close_begin()
+        };
         let memory = if channel.life.lock().is_rescinded() {
             HostMemory::LetGo
         } else {
@@ -221,6 +227,9 @@ impl<'bound> OpenChannel<'bound> {
                 !channel.life.lock().is_rescinded()
             });
         }
+        let target = channel.target_cpu();
+
+        *channel.affinity.lock() = Affinity::new(target);
         let _ = channel.life.lock().close_end();
     }
 }

@@ -128,7 +128,7 @@ impl ChannelTable {
         self.list
             .lock()
             .iter()
-            .find(|channel| channel.target_cpu() == cpu)
+            .find(|channel| channel.affinity.lock().may_be(cpu))
             .cloned()
     }
 

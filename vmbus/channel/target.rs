@@ -10,10 +10,11 @@ use crate::{
 use kernel::{
     cpu::CpuId,
     prelude::*,
-    sync::{atomic::Relaxed, Arc},
+    sync::Arc,
 };
 use vmbus_protocol::{
-    channel::State,
+    affinity::{Affinity, ChangeEnd, NoChange},
+    channel::{Leave, State},
     message::{ModifyChannel, Offer},
     offers::Properties,
     pending::{Reply, ReplyKey},
@@ -61,37 +62,37 @@ fn is_fast(properties: &Properties) -> bool {
 /// Has the host interrupt `cpu` for an open channel from now on. May sleep.
 ///
 /// CPU hotplug is held off by the caller. `EIO` when the protocol is older than 4.1, the channel is
-/// not open, or the host refuses; `EINVAL` for a CPU that is not online, or that the administrator
+/// not open, or the host refuses; `EBUSY` when the host has not
+/// said where it changed to before; `EINVAL` for a CPU that is not online, or that the administrator
 /// isolated from device interrupts (`isolcpus=managed_irq`). Before protocol 5.3 the
 /// host does not say when it has changed over, and an interrupt may still come to the old CPU,
 /// where it is handled as well.
 pub(crate) fn retarget(connection: &Connection, channel: &Channel, cpu: CpuId) -> Result {
-    let version = connection.version();
-
-    if !version.has_modify_channel() || channel.life.lock().state() != State::Open {
-        return Err(EIO);
-    }
     if !hv::takes_device_interrupts(cpu) {
         return Err(EINVAL);
     }
-    if channel.target_cpu() == cpu.as_u32() {
-        return Ok(());
-    }
-    let relid = channel.relid();
-    let message = ModifyChannel::new(relid, hv::vp_number(cpu));
-    let post = || connection.post(message.as_bytes());
+    {
+        // A close that came in between would leave the host without an answer.
+        let _modifying = channel.modifying.lock();
 
-    if version.has_modify_channel_response() {
-        let alive = || !channel.dead.load(Relaxed);
-        let reply = connection.request(ReplyKey::Modify { relid }, alive, post)?;
-
-        if reply != Reply::Status(0) {
+        if channel.life.lock().state() != State::Open {
             return Err(EIO);
         }
-    } else {
-        post()?;
+        let change = match channel.affinity.lock().ask(cpu.as_u32()) {
+            Ok(change) => change,
+            Err(NoChange::Already) => return Ok(()),
+            Err(NoChange::InDoubt) => return Err(EBUSY),
+        };
+        let result = ask_host(connection, channel, cpu);
+        let end = match result {
+            Ok(()) => ChangeEnd::Done,
+            Err(error) if error == ETIMEDOUT => ChangeEnd::Unknown,
+            Err(_) => ChangeEnd::Undone,
+        };
+
+        channel.affinity.lock().ended(change, end);
+        result?;
     }
-    channel.target_cpu.store(cpu.as_u32(), Relaxed);
     // Not under the lock: the driver takes locks of its own.
     let observer = channel.observer.lock().clone();
 
@@ -99,6 +100,26 @@ pub(crate) fn retarget(connection: &Connection, channel: &Channel, cpu: CpuId) -
         observer.moved();
     }
     Ok(())
+}
+
+fn ask_host(connection: &Connection, channel: &Channel, cpu: CpuId) -> Result {
+    let version = connection.version();
+    let relid = channel.relid();
+    let message = ModifyChannel::new(relid, hv::vp_number(cpu));
+    let post = || connection.post(message.as_bytes());
+
+    if !version.has_modify_channel() {
+        return Err(EIO);
+    }
+    if !version.has_modify_channel_response() {
+        return post();
+    }
+    let alive = || !channel.life.lock().is_rescinded();
+
+    match connection.request(ReplyKey::Modify { relid }, alive, post)? {
+        Reply::Status(0) => Ok(()),
+        _ => Err(EIO),
+    }
 }
 
 /// Moves all channels away from a CPU that is about to go offline. May sleep.
@@ -109,17 +130,25 @@ pub(crate) fn evacuate(connection: &Connection, cpu: CpuId) -> Result {
         if !connection.version().has_modify_channel_response() {
             return Err(EBUSY);
         }
-        let leaving = Some(cpu.as_u32());
-        let other = connection
-            .channels
-            .look(|list| choose(list, &channel.offer, &channel.properties, leaving));
-        let other = CpuId::from_u32(other).ok_or(EBUSY)?;
+        let leaving = cpu.as_u32();
+        let doubt = channel.affinity.lock().other_than(leaving);
+        let other = doubt.unwrap_or_else(|| {
+            connection
+                .channels
+                .look(|list| choose(list, &channel.offer, &channel.properties, Some(leaving)))
+        });
+        let life = channel.life.lock();
 
-        // A channel that is not open gets no interrupts; its next open names the new CPU.
-        if channel.life.lock().state() == State::Open {
-            retarget(connection, &channel, other).map_err(|_| EBUSY)?;
-        } else {
-            channel.target_cpu.store(other.as_u32(), Relaxed);
+        match life.leave() {
+            // Under the lock, so that an open that begins names the new CPU.
+            Leave::Free => *channel.affinity.lock() = Affinity::new(other),
+            Leave::Wait => return Err(EBUSY),
+            Leave::Ask => {
+                drop(life);
+                let other = CpuId::from_u32(other).ok_or(EBUSY)?;
+
+                retarget(connection, &channel, other).map_err(|_| EBUSY)?;
+            }
         }
     }
     Ok(())

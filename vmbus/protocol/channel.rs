@@ -68,6 +68,18 @@ pub enum OpenOutcome {
     },
 }
 
+/// What has to happen before a CPU goes that the channel names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// The host interrupts no CPU for it; its next open may name another one.
+    Free,
+    /// The host has to be asked for another CPU.
+    Ask,
+    /// It is being opened or closed: the host may interrupt the CPU, and
+    /// cannot be asked now.
+    Wait,
+}
+
 /// The state of one channel.
 #[derive(Clone, Copy, Debug)]
 pub struct ChannelLife {
@@ -117,6 +129,17 @@ impl ChannelLife {
     #[must_use]
     pub const fn is_usable(&self) -> bool {
         matches!(self.state, State::Open) && !self.rescinded
+    }
+
+    /// What has to happen before its CPU goes.
+    #[must_use]
+    pub const fn leave(&self) -> Leave {
+        match self.state {
+            _ if self.rescinded => Leave::Free,
+            State::Offered | State::Closed => Leave::Free,
+            State::Open => Leave::Ask,
+            State::Opening | State::Closing => Leave::Wait,
+        }
     }
 
     const fn bad_state(&self) -> LifeError {

@@ -14,6 +14,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod affinity;
 pub mod channel;
 pub mod class;
 pub mod gpadl;

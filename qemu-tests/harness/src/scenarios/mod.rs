@@ -374,6 +374,16 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        machine: &storage::silent_move::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-silent-move",
+            "a host that moves a channel and does not say so",
+            240,
+            storage::silent_move::run,
+        )
+    },
+    Scenario {
         machine: &storage::hostile::MACHINE,
         only: Some(Core::Rust),
         ..shared(

@@ -15,6 +15,7 @@ pub(super) mod probe;
 pub(super) mod reload;
 pub(super) mod reset;
 pub(super) mod root;
+pub(super) mod silent_move;
 pub(super) mod soak;
 pub(super) mod unplug;
 pub(super) mod verify;
