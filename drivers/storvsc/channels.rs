@@ -255,12 +255,12 @@ impl Acceptor {
 impl SubChannels for Acceptor {
     fn offered(&self, channel: SubChannel) {
         if let Err(error) = self.open(&channel) {
-            dev_warn!(
+            ratelimited!(dev_warn!(
                 self.0.dev,
                 "sub-channel {} not used: {:?}\n",
                 channel.index(),
                 error
-            );
+            ));
         }
     }
 

@@ -54,12 +54,13 @@ pub(crate) fn connect(shared: &Arc<Shared>, dev: &Device<Core<'_>>) -> Result {
     if wanted == 0 {
         return Ok(());
     }
-    // They may be offered before the answer.
+    // Only those that are asked for are taken, and they may be offered before the answer.
+    let step = shared.init.lock().ask_sub_channels(wanted);
+
     shared
         .channels
         .lock()
         .accept_sub_channels(channels::acceptor(shared)?)?;
-    let step = shared.init.lock().ask_sub_channels(wanted);
 
     run(shared, &sender, step)?;
     if shared.init.lock().granted() == 0 {

@@ -217,8 +217,9 @@ pub fn outcome(sent: &Sent, status: &Status) -> Outcome {
     failure(sent, status)
 }
 
-/// A host byte would make an error of a busy unit, after a few tries at once;
-/// the SCSI status alone has the midlayer wait and lower the queue's depth.
+/// With a host byte the midlayer tries as often as a command may be retried,
+/// which is five times; with the SCSI status alone for as long as it may run,
+/// and with `TASK SET FULL` it lowers the queue's depth.
 fn says_busy(class: Class, scsi: u8) -> bool {
     match scsi {
         BUSY | TASK_SET_FULL => !matches!(class, Class::NoUnit | Class::NoDevice),
@@ -235,6 +236,21 @@ fn failure(sent: &Sent, status: &Status) -> Outcome {
         LogLevel::Error
     };
     let class = class(status.srb);
+    let has_sense = status.srb & AUTOSENSE_VALID != 0;
+    if says_busy(class, status.scsi) {
+        return Outcome {
+            host: HostByte::Ok,
+            scsi: if status.scsi == GOOD {
+                BUSY
+            } else {
+                status.scsi
+            },
+            residual: sent.data_len,
+            sense: false,
+            followup: (has_sense && says_changed(status.sense())).then_some(Followup::Rescan),
+            log: LogLevel::Warning,
+        };
+    }
     let absent = matches!(class, Class::NoUnit | Class::NoDevice);
     let masked = match sent.opcode {
         INQUIRY => sent.vpd || !absent,
@@ -252,21 +268,6 @@ fn failure(sent: &Sent, status: &Status) -> Outcome {
             log: LogLevel::Warning,
         };
     }
-    if says_busy(class, status.scsi) {
-        return Outcome {
-            host: HostByte::Ok,
-            scsi: if status.scsi == GOOD {
-                BUSY
-            } else {
-                status.scsi
-            },
-            residual: sent.data_len,
-            sense: false,
-            followup: None,
-            log: LogLevel::Warning,
-        };
-    }
-    let has_sense = status.srb & AUTOSENSE_VALID != 0;
     // A notice of the unit, not an error: the midlayer prints what matters.
     let log = if has_sense && sense_key(status.sense()) == Some(UNIT_ATTENTION) {
         LogLevel::Warning
