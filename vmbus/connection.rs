@@ -129,6 +129,10 @@ pub(crate) struct Connection {
     pub(crate) interrupts: Mutex<Option<InterruptHandler>>,
     /// A [`Link`].
     link: Atomic<u32>,
+    /// Whether the host had no room for the last message, in all the time.
+    full: Atomic<bool>,
+    /// Whether CPUs go without a word to the host.
+    cpus_released: Atomic<bool>,
     version: Atomic<u32>,
     message_connection: Atomic<u32>,
     next_handle: Atomic<u32>,
@@ -192,6 +196,8 @@ impl Connection {
                 hotplug <- new_mutex!(None),
                 interrupts <- new_mutex!(None),
                 link: Atomic::new(Link::Down.raw()),
+                full: Atomic::new(false),
+                cpus_released: Atomic::new(false),
                 version: Atomic::new(0),
                 message_connection: Atomic::new(MESSAGE_CONNECTION_ID),
                 next_handle: Atomic::new(vmbus_protocol::gpadl::FIRST_HANDLE),
@@ -206,6 +212,15 @@ impl Connection {
     /// The protocol version in force.
     pub(crate) fn version(&self) -> Version {
         Version(self.version.load(Relaxed))
+    }
+
+    /// Lets all CPUs go, for good: nothing is expected from the host any more. May sleep.
+    pub(crate) fn release_cpus(&self) {
+        self.cpus_released.store(true, Release);
+        // Dropped outside of the lock.
+        let hotplug = self.hotplug.lock().take();
+
+        drop(hotplug);
     }
 
     /// Where the connection is.
@@ -229,7 +244,12 @@ impl Connection {
 
     /// Whether the host has to be told before a CPU goes.
     pub(crate) fn needs_cpus(&self) -> bool {
-        self.link().needs_cpus()
+        self.link().needs_cpus() && !self.cpus_released.load(Acquire)
+    }
+
+    /// Whether the host answers requests.
+    pub(crate) fn is_up(&self) -> bool {
+        self.link().memory() == HostMemory::Ask
     }
 
     /// Whether the host may offer channels.
@@ -248,16 +268,25 @@ impl Connection {
     pub(crate) fn host_memory(&self) -> HostMemory {
         match self.link().memory() {
             HostMemory::Wait => {
-                // Whoever has not waited long enough keeps the memory.
-                let _ = self
-                    .unload_ended
-                    .wait_timeout(UNLOAD_TIMEOUT_MS.saturating_mul(2));
+                self.wait_for_others_unload();
                 match self.link().memory() {
                     HostMemory::LetGo => HostMemory::LetGo,
+                    // Whoever has not waited long enough keeps the memory.
                     _ => HostMemory::Keep,
                 }
             }
             memory => memory,
+        }
+    }
+
+    /// Waits until an UNLOAD that is under way elsewhere has ended, for as long as it may take.
+    fn wait_for_others_unload(&self) {
+        const LONGEST_MS: u32 = UNLOAD_TIMEOUT_MS + Purpose::Request.budget_us() / 1_000 * 2;
+
+        for _ in 0..LONGEST_MS / UNLOAD_NOTICE_MS {
+            if self.link() != Link::Unloading || self.unload_ended.wait_timeout(UNLOAD_NOTICE_MS) {
+                return;
+            }
         }
     }
 
@@ -281,13 +310,27 @@ impl Connection {
         }
     }
 
-    /// Posts a message, again and again while the host has no room for it. May sleep, for minutes.
+    /// Posts a message, again and again while the host has no room for it and `alive` says that it
+    /// makes sense. May sleep, for minutes.
     ///
-    /// `EAGAIN` when the host stayed full, `EIO` for anything else the hypervisor says.
-    pub(crate) fn post(&self, message: &[u8]) -> Result {
+    /// `EAGAIN` when the host stayed full, `ENODEV` when it is not `alive` or the connection is not
+    /// up (any more), `EIO` for anything else the hypervisor says.
+    pub(crate) fn post(&self, message: &[u8], alive: &dyn Fn() -> bool) -> Result {
+        let purpose = if self.full.load(Relaxed) {
+            Purpose::AfterFull
+        } else {
+            Purpose::Request
+        };
         let connection = self.message_connection.load(Relaxed);
+        let alive = || self.is_up() && alive();
+        let result = post_on(connection, message, purpose, delay::fsleep, alive);
 
-        post_on(connection, message, Purpose::Request, delay::fsleep)
+        match result {
+            Ok(()) => self.full.store(false, Relaxed),
+            Err(error) if error == EAGAIN => self.full.store(true, Relaxed),
+            Err(_) => {}
+        }
+        result
     }
 
     /// Posts a request with `post` and waits for its reply, for a bounded time. May sleep.
@@ -297,7 +340,7 @@ impl Connection {
     pub(crate) fn request(
         &self,
         key: ReplyKey,
-        alive: impl FnOnce() -> bool,
+        alive: &dyn Fn() -> bool,
         post: impl FnOnce() -> Result,
     ) -> Result<Reply> {
         let waiter = Waiter::new()?;
@@ -385,10 +428,11 @@ impl Connection {
                 }
                 Err(error) if error == ENXIO => negotiation.on_invalid_connection(),
                 // Nothing was posted, so nothing can be answered: on with the next version.
-                Err(error) => {
+                Err(error) if error == EAGAIN || error == EIO => {
                     reason = error;
                     negotiation.on_not_posted()
                 }
+                Err(error) => break Err(error),
             };
 
             match step {
@@ -444,13 +488,14 @@ impl Connection {
 
         self.request(
             ReplyKey::Version,
-            || true,
+            &|| true,
             || {
                 post_on(
                     attempt.connection_id,
                     message.as_bytes(),
                     Purpose::Contact,
                     delay::fsleep,
+                    || true,
                 )
             },
         )
@@ -458,7 +503,7 @@ impl Connection {
 
     /// Asks for the offers and waits until the devices of all of them are there. May sleep.
     pub(crate) fn request_offers(&self) -> Result {
-        self.post(RequestOffers::new().as_bytes())?;
+        self.post(RequestOffers::new().as_bytes(), &|| true)?;
         if !self.offers_done.wait_timeout(OFFERS_TIMEOUT_MS) {
             pr_warn!(
                 "the host did not finish its offers in {} s; going on with what is there\n",
@@ -473,11 +518,18 @@ impl Connection {
     ///
     /// Allocates nothing: a machine without memory has to be shut down, too.
     pub(crate) fn unload(&self) {
-        // The first one sends it.
+        // The first one sends it; whoever comes second must not find a host that still writes.
         if !self.happens(LinkEvent::Unload) {
-            return;
+            return self.wait_for_others_unload();
         }
-        let answered = match self.post(Unload::new().as_bytes()) {
+        let posted = post_on(
+            self.message_connection.load(Relaxed),
+            Unload::new().as_bytes(),
+            Purpose::Request,
+            delay::fsleep,
+            || true,
+        );
+        let answered = match posted {
             Ok(()) => self.wait_for_unload(),
             Err(error) => Err(error),
         };
@@ -537,6 +589,7 @@ impl Connection {
             Unload::new().as_bytes(),
             Purpose::Crash,
             busy_wait,
+            || true,
         );
 
         if posted.is_err() {
@@ -556,11 +609,21 @@ impl Connection {
     }
 }
 
-/// Posts a message; `ENXIO` when the host does not know the connection id of a contact.
-fn post_on(connection: u32, message: &[u8], purpose: Purpose, pause: impl Fn(Delta)) -> Result {
+/// Posts a message; `ENXIO` when the host does not know the connection id of a contact, `ENODEV` once
+/// it is not `alive`.
+fn post_on(
+    connection: u32,
+    message: &[u8],
+    purpose: Purpose,
+    pause: impl Fn(Delta),
+    alive: impl Fn() -> bool,
+) -> Result {
     let mut tries = Tries::new(purpose);
 
     loop {
+        if !alive() {
+            return Err(ENODEV);
+        }
         let status = hypercall::post_message(connection, message).map_or_else(|s| s.raw(), |()| 0);
 
         match tries.after(status) {

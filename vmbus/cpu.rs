@@ -57,6 +57,10 @@ fn leave(connection: &Connection, cpu: CpuId) -> Result {
     if !connection.needs_cpus() {
         return Ok(());
     }
+    // While the connection ends, the host answers nothing else.
+    if !connection.is_up() {
+        return Err(EBUSY);
+    }
     if cpu.as_u32() == CONNECT_CPU {
         pr_info!(
             "CPU {} receives the host's messages and stays online\n",

@@ -47,13 +47,14 @@ module! {
     license: "GPL",
 }
 
-/// The loaded module. Fields are dropped in this order.
+/// The loaded module. Fields are dropped in this order: a crash while the connection ends needs the
+/// handlers, which find it by themselves.
 #[pin_data(PinnedDrop)]
 struct Core {
+    link: Link,
     #[pin]
     _panic: PanicNotifier,
     _shutdown: ShutdownHandlers,
-    link: Link,
     _bus: BusRegistration,
     #[pin]
     _platform: PlatformDriver,
@@ -135,9 +136,7 @@ impl Drop for Link {
         channel::take_everything_down(connection);
         connection.unload();
         // The guards are dropped outside of the locks that hold them.
-        let hotplug = connection.hotplug.lock().take();
-
-        drop(hotplug);
+        connection.release_cpus();
         let interrupts = connection.interrupts.lock().take();
 
         drop(interrupts);
@@ -172,9 +171,7 @@ extern "C" fn kexec() {
     };
 
     connection.unload();
-    let hotplug = connection.hotplug.lock().take();
-
-    drop(hotplug);
+    connection.release_cpus();
 }
 
 /// A crash kernel is about to be started from this CPU.

@@ -30,7 +30,7 @@ impl Gpadl {
         connection: &Connection,
         relid: u32,
         pages: &SharedPages,
-        alive: impl FnOnce() -> bool,
+        alive: &dyn Fn() -> bool,
     ) -> Result<Self> {
         let handle = connection.next_handle();
         let bytes = u32::try_from(pages.count() * crate::memory::PAGE_BYTES)?;
@@ -49,7 +49,7 @@ impl Gpadl {
                 let mut buffer = [0; MAX_MESSAGE];
 
                 while let Some(message) = messages.next_message(&mut buffer) {
-                    connection.post(message)?;
+                    connection.post(message, alive)?;
                     header_posted = true;
                 }
                 Ok(())
@@ -112,7 +112,7 @@ impl Gpadl {
         connection: &Connection,
         pages: &SharedPages,
         memory: HostMemory,
-        alive: impl FnOnce() -> bool,
+        alive: &dyn Fn() -> bool,
     ) {
         match memory {
             HostMemory::LetGo => self.life.revoked(),
@@ -128,22 +128,24 @@ impl Gpadl {
         &mut self,
         connection: &Connection,
         pages: &SharedPages,
-        alive: impl FnOnce() -> bool,
+        alive: &dyn Fn() -> bool,
     ) {
         if self.life.tearing_down().is_err() {
             return;
         }
         let (relid, gpadl) = (self.relid, self.handle);
         let reply = connection.request(ReplyKey::GpadlTorndown { relid, gpadl }, alive, || {
-            connection.post(GpadlTeardown::new(relid, gpadl).as_bytes())
+            connection.post(GpadlTeardown::new(relid, gpadl).as_bytes(), alive)
         });
 
         match reply {
             Ok(_) => {
                 let _ = self.life.torndown();
             }
-            // A rescind that came meanwhile.
-            Err(error) if error == ENODEV => self.life.revoked(),
+            // A rescind that came meanwhile, or an UNLOAD.
+            Err(_) if !alive() || connection.host_memory() == HostMemory::LetGo => {
+                self.life.revoked()
+            }
             Err(error) => {
                 pr_err!(
                     "GPADL {:#x} of relid {} not torn down: {:?}; {} pages are not freed\n",

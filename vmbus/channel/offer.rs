@@ -202,13 +202,18 @@ pub(super) fn release(connection: &Arc<Connection>, channel: &Arc<Channel>) {
         return;
     }
     connection.channels.remove(channel);
-    if let Err(error) = connection.post(RelidReleased::new(channel.relid()).as_bytes()) {
-        pr_err!(
+    let message = RelidReleased::new(channel.relid());
+
+    match connection.post(message.as_bytes(), &|| true) {
+        Ok(()) => {}
+        // The host has forgotten all relids.
+        Err(error) if error == ENODEV => {}
+        Err(error) => pr_err!(
             "{}: relid {} could not be released: {:?}\n",
             Shown(&channel.offer().instance),
             channel.relid(),
             error
-        );
+        ),
     }
 }
 

@@ -145,7 +145,7 @@ impl<'bound> OpenChannel<'bound> {
             requests: requests::new_table(config.max_requests)?,
         };
         let view = RingPages::map_recv(&ring)?;
-        let gpadl = Gpadl::create(connection, channel.relid(), ring.pages(), || {
+        let gpadl = Gpadl::create(connection, channel.relid(), ring.pages(), &|| {
             !channel.dead.load(Relaxed)
         })?;
 
@@ -176,11 +176,10 @@ impl<'bound> OpenChannel<'bound> {
             user_data: config.user_data,
         })
         .ok_or(EINVAL)?;
-        let reply = connection.request(
-            ReplyKey::Open { relid, open_id },
-            || !channel.dead.load(Relaxed),
-            || connection.post(message.as_bytes()),
-        )?;
+        let alive = || !channel.dead.load(Relaxed);
+        let reply = connection.request(ReplyKey::Open { relid, open_id }, &alive, || {
+            connection.post(message.as_bytes(), &alive)
+        })?;
         let Reply::Status(status) = reply else {
             return Err(EPROTO);
         };
@@ -207,14 +206,17 @@ impl<'bound> OpenChannel<'bound> {
 
             channel.life.lock().close_begin()
         };
-        let memory = if channel.life.lock().is_rescinded() {
-            HostMemory::LetGo
-        } else {
+        let alive = || !channel.life.lock().is_rescinded();
+        let memory = if alive() {
             connection.host_memory()
+        } else {
+            HostMemory::LetGo
         };
 
         if action == Ok(CloseAction::Post) && memory == HostMemory::Ask {
-            if let Err(error) = connection.post(CloseChannel::new(channel.relid()).as_bytes()) {
+            let close = CloseChannel::new(channel.relid());
+
+            if let Err(error) = connection.post(close.as_bytes(), &alive) {
                 pr_err!(
                     "{}: not closed: {:?}\n",
                     Shown(&channel.offer.instance),
@@ -223,9 +225,7 @@ impl<'bound> OpenChannel<'bound> {
             }
         }
         if let Some(gpadl) = self.gpadl.take() {
-            gpadl.tear_down(connection, self.ring.pages(), memory, || {
-                !channel.life.lock().is_rescinded()
-            });
+            gpadl.tear_down(connection, self.ring.pages(), memory, &alive);
         }
         let target = channel.target_cpu();
 

@@ -106,7 +106,8 @@ fn ask_host(connection: &Connection, channel: &Channel, cpu: CpuId) -> Result {
     let version = connection.version();
     let relid = channel.relid();
     let message = ModifyChannel::new(relid, hv::vp_number(cpu));
-    let post = || connection.post(message.as_bytes());
+    let alive = || !channel.life.lock().is_rescinded();
+    let post = || connection.post(message.as_bytes(), &alive);
 
     if !version.has_modify_channel() {
         return Err(EIO);
@@ -114,9 +115,7 @@ fn ask_host(connection: &Connection, channel: &Channel, cpu: CpuId) -> Result {
     if !version.has_modify_channel_response() {
         return post();
     }
-    let alive = || !channel.life.lock().is_rescinded();
-
-    match connection.request(ReplyKey::Modify { relid }, alive, post)? {
+    match connection.request(ReplyKey::Modify { relid }, &alive, post)? {
         Reply::Status(0) => Ok(()),
         _ => Err(EIO),
     }

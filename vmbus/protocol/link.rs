@@ -17,8 +17,8 @@ pub enum Link {
     Closing = 3,
     /// UNLOAD was or is about to be posted, and the host has not answered.
     Unloading = 4,
-    /// UNLOAD was not posted or not answered, nor was a proposal: what the
-    /// host does is not known, and never will be.
+    /// A proposal was not answered, or UNLOAD was not posted or not answered:
+    /// what the host does is not known, and never will be.
     Lost = 5,
 }
 
@@ -29,7 +29,7 @@ pub enum LinkEvent {
     Propose,
     /// The host accepted a version.
     Accepted,
-    /// No version was accepted, and the host has said so to each.
+    /// No version was accepted; the host has refused each that was posted.
     Refused,
     /// A proposal was posted that the host did not answer, or UNLOAD failed.
     NoAnswer,
@@ -48,7 +48,7 @@ pub enum HostMemory {
     Ask,
     /// The host has let go of all of it.
     LetGo,
-    /// UNLOAD is under way, which ends in one of the other two.
+    /// UNLOAD is under way; after it the host has let go, or may have it.
     Wait,
     /// The host may have it, and is not asked any more: never free it.
     Keep,

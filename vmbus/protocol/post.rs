@@ -27,16 +27,21 @@ pub enum Purpose {
     /// Every other message. A host that has accepted the connection has its
     /// connection id, and may deny it when messages come too often.
     Request,
+    /// Any message after one that the host had no room for in all the time:
+    /// it would be waited for again and again, with each channel's.
+    AfterFull,
     /// UNLOAD in a crash: nothing else runs meanwhile, and a dump waits.
     Crash,
 }
 
 impl Purpose {
     /// The sum of all pauses, in microseconds. The C driver's is about 168 s.
-    const fn budget_us(self) -> u32 {
+    #[must_use]
+    pub const fn budget_us(self) -> u32 {
         match self {
-            Purpose::Contact | Purpose::Crash => 30_000_000,
-            Purpose::Request => 180_000_000,
+            Purpose::Contact | Purpose::Request => 180_000_000,
+            Purpose::AfterFull => 1_000_000,
+            Purpose::Crash => 30_000_000,
         }
     }
 }

@@ -43,8 +43,9 @@ fn an_unknown_connection_ends_a_contact_at_once() {
 #[test]
 fn a_host_that_is_never_free_is_given_up() {
     for (purpose, seconds) in [
-        (Purpose::Contact, 30),
+        (Purpose::Contact, 180),
         (Purpose::Request, 180),
+        (Purpose::AfterFull, 1),
         (Purpose::Crash, 30),
     ] {
         let (count, waited, end) = post(purpose, BUFFERS, u64::MAX);
