@@ -486,19 +486,15 @@ impl Connection {
             },
         );
 
-        self.request(
-            ReplyKey::Version,
-            &|| true,
-            || {
-                post_on(
-                    attempt.connection_id,
-                    message.as_bytes(),
-                    Purpose::Contact,
-                    delay::fsleep,
-                    || true,
-                )
-            },
-        )
+        self.request(ReplyKey::Version, &|| true, || {
+            post_on(
+                attempt.connection_id,
+                message.as_bytes(),
+                Purpose::Contact,
+                delay::fsleep,
+                || true,
+            )
+        })
     }
 
     /// Asks for the offers and waits until the devices of all of them are there. May sleep.

@@ -124,12 +124,7 @@ impl Gpadl {
         }
     }
 
-    fn ask_back(
-        &mut self,
-        connection: &Connection,
-        pages: &SharedPages,
-        alive: &dyn Fn() -> bool,
-    ) {
+    fn ask_back(&mut self, connection: &Connection, pages: &SharedPages, alive: &dyn Fn() -> bool) {
         if self.life.tearing_down().is_err() {
             return;
         }

@@ -7,11 +7,7 @@ use crate::{
     connection::{Connection, CONNECT_CPU},
     hv,
 };
-use kernel::{
-    cpu::CpuId,
-    prelude::*,
-    sync::Arc,
-};
+use kernel::{cpu::CpuId, prelude::*, sync::Arc};
 use vmbus_protocol::{
     affinity::{Affinity, ChangeEnd, NoChange},
     channel::{Leave, State},
