@@ -3,7 +3,7 @@
 //! Races that repeat: something happens under I/O in a guest whose instructions are counted, under
 //! many seeds. A seed decides how many instructions a CPU runs before it is the other one's turn, how
 //! long the host takes, and when what is to happen, happens. A run with the same seed is the same run,
-//! to the instruction.
+//! but for an exception that docs/testing.md tells of.
 //!
 //! A guest boots once for each core, up to the point where it stops itself; each seed goes on from there.
 
