@@ -379,7 +379,7 @@ pub(crate) const ALL: &[Scenario] = &[
         ..shared(
             "storage-silent-move",
             "a host that moves a channel and does not say so",
-            240,
+            480,
             storage::silent_move::run,
         )
     },
