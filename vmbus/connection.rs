@@ -103,9 +103,10 @@ pub(crate) struct Queues {
 
 /// Everything about the connection.
 ///
-/// Locks, outermost first: a device's lock, `channels.list`, `pending`; a channel's `life` and its
-/// ring locks are innermost. None of them is held while the host is waited for, except the device
-/// lock, which the driver core holds around `probe` and `unbind`.
+/// Locks, outermost first: a device's lock or that of CPU hotplug, a channel's `modifying`,
+/// `channels.list`, `pending`; a channel's `life`, `affinity` and ring locks are innermost. None of
+/// them is held while the host is waited for, except the device lock, which the driver core holds
+/// around `probe` and `unbind`, and CPU hotplug's and `modifying` in a change of a channel's CPU.
 #[pin_data]
 pub(crate) struct Connection {
     /// The ACPI device below which the VMBus devices hang.
@@ -281,6 +282,7 @@ impl Connection {
 
     /// Waits until an UNLOAD that is under way elsewhere has ended, for as long as it may take.
     fn wait_for_others_unload(&self) {
+        // Pauses last longer than they are asked to.
         const LONGEST_MS: u32 = UNLOAD_TIMEOUT_MS + Purpose::Request.budget_us() / 1_000 * 2;
 
         for _ in 0..LONGEST_MS / UNLOAD_NOTICE_MS {
@@ -572,7 +574,7 @@ impl Connection {
     }
 
     /// [`Self::unload`] for a crash: takes no lock, does not sleep, and reads the message pages
-    /// itself. Bounded by the same time.
+    /// itself. Bounded.
     pub(crate) fn unload_in_crash(&self) {
         if !self.happens(LinkEvent::Unload) {
             return;

@@ -25,7 +25,8 @@ pub(super) struct Gpadl {
 impl Gpadl {
     /// Tells the host about `pages` on behalf of a channel and waits for its answer. May sleep.
     ///
-    /// On failure the memory is free again, or counted as leaked when the host may know it.
+    /// `alive` is whether the channel is not rescinded. On failure the memory is free again, or
+    /// counted as leaked when the host may know it.
     pub(super) fn create(
         connection: &Connection,
         relid: u32,
@@ -77,7 +78,8 @@ impl Gpadl {
                 life.gave_up();
                 Err(EPROTO)
             }
-            Err(error) if error == ENODEV => {
+            // `ENODEV` alone does not say that: posting ends with it when an UNLOAD begins, too.
+            Err(error) if has_let_go(connection, alive) => {
                 life.revoked();
                 Err(error)
             }
@@ -137,10 +139,7 @@ impl Gpadl {
             Ok(_) => {
                 let _ = self.life.torndown();
             }
-            // A rescind that came meanwhile, or an UNLOAD.
-            Err(_) if !alive() || connection.host_memory() == HostMemory::LetGo => {
-                self.life.revoked()
-            }
+            Err(_) if has_let_go(connection, alive) => self.life.revoked(),
             Err(error) => {
                 pr_err!(
                     "GPADL {:#x} of relid {} not torn down: {:?}; {} pages are not freed\n",
@@ -153,4 +152,10 @@ impl Gpadl {
             }
         }
     }
+}
+
+/// Whether a rescind or an UNLOAD that came meanwhile has taken all memory from the host. May sleep:
+/// waits for the end of an UNLOAD.
+fn has_let_go(connection: &Connection, alive: &dyn Fn() -> bool) -> bool {
+    !alive() || connection.host_memory() == HostMemory::LetGo
 }

@@ -145,8 +145,13 @@ impl<'bound> OpenChannel<'bound> {
             requests: requests::new_table(config.max_requests)?,
         };
         let view = RingPages::map_recv(&ring)?;
+
+        if channel.dead.load(Relaxed) {
+            return Err(ENODEV);
+        }
+        // A channel can be dead for its rings' sake; only a rescind says something of the memory.
         let gpadl = Gpadl::create(connection, channel.relid(), ring.pages(), &|| {
-            !channel.dead.load(Relaxed)
+            !channel.life.lock().is_rescinded()
         })?;
 
         channel
