@@ -4,7 +4,7 @@
 
 use crate::{
     abstractions::{Completion, CpuHotplug, Published, Workqueue, WqFlags},
-    channel::table::ChannelTable,
+    channel::{gpadl::Gpadls, table::ChannelTable},
     counters,
     hv::{self, hypercall, interrupt::InterruptHandler, synic::Synic},
     memory::{FlagPage, MonitorPage},
@@ -24,7 +24,7 @@ use kernel::{
 };
 use vmbus_protocol::{
     link::{HostMemory, Link, LinkEvent},
-    message::{ContactParams, InitiateContact, RequestOffers, Unload},
+    message::{ContactParams, Inbound, InitiateContact, RequestOffers, Unload},
     pending::{Pending, Reply, ReplyKey},
     post::{Next, PostError, Purpose, Tries},
     synic::MESSAGE_CONNECTION_ID,
@@ -60,7 +60,8 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
-    fn new() -> Result<Arc<Self>> {
+    /// Somebody who will wait for one reply.
+    pub(crate) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 done <- Completion::new(),
@@ -103,10 +104,12 @@ pub(crate) struct Queues {
 
 /// Everything about the connection.
 ///
-/// Locks, outermost first: a device's lock or that of CPU hotplug, a channel's `modifying`,
-/// `channels.list`, `pending`; a channel's `life`, `affinity` and ring locks are innermost. None of
-/// them is held while the host is waited for, except the device lock, which the driver core holds
-/// around `probe` and `unbind`, and CPU hotplug's and `modifying` in a change of a channel's CPU.
+/// Locks, outermost first: a device's lock, a session's `end` (that of a primary channel before those
+/// of its sub-channels), that of CPU hotplug, a channel's `modifying`, `channels.list`, `gpadls`,
+/// `pending`; a channel's `session`, `life`, `affinity` and ring locks are innermost. None of them is
+/// held while the host is waited for, except the device lock, which the driver core holds around
+/// `probe` and `unbind`, a session's `end`, and CPU hotplug's and `modifying` in a change of a
+/// channel's CPU.
 #[pin_data]
 pub(crate) struct Connection {
     /// The ACPI device below which the VMBus devices hang.
@@ -116,6 +119,8 @@ pub(crate) struct Connection {
     pub(crate) queues: Queues,
     #[pin]
     pub(crate) channels: ChannelTable,
+    #[pin]
+    pub(crate) gpadls: Gpadls,
     /// One work item for each CPU that can have messages, indexed by CPU number.
     message_works: KVec<Option<Arc<MessageWork>>>,
     #[pin]
@@ -191,6 +196,7 @@ impl Connection {
                 doorbells,
                 queues,
                 channels <- ChannelTable::new(),
+                gpadls <- Gpadls::new(),
                 message_works,
                 pending <- new_mutex!(Pending::new()),
                 offers_done <- Completion::new(),
@@ -345,7 +351,17 @@ impl Connection {
         alive: &dyn Fn() -> bool,
         post: impl FnOnce() -> Result,
     ) -> Result<Reply> {
-        let waiter = Waiter::new()?;
+        self.request_with(Waiter::new()?, key, alive, post)
+    }
+
+    /// As [`Self::request`], with a new `waiter`: allocates nothing.
+    pub(crate) fn request_with(
+        &self,
+        waiter: Arc<Waiter>,
+        key: ReplyKey,
+        alive: &dyn Fn() -> bool,
+        post: impl FnOnce() -> Result,
+    ) -> Result<Reply> {
         let token = self
             .pending
             .lock()
@@ -376,12 +392,18 @@ impl Connection {
     }
 
     /// Hands a reply to whoever waits for it.
-    pub(crate) fn on_reply(&self, message: &vmbus_protocol::message::Inbound) {
+    pub(crate) fn on_reply(&self, message: &Inbound) {
         let found = self.pending.lock().resolve(message);
 
-        match found {
-            Some((waiter, reply)) => waiter.wake(reply),
-            None => {
+        match (found, message) {
+            (Some((waiter, reply)), _) => waiter.wake(reply),
+            // Late, but good to know.
+            (None, Inbound::GpadlTorndown(torndown))
+                if self.gpadls.on_late_torndown(torndown.gpadl) =>
+            {
+                pr_info!("GPADL {:#x} is torn down after all\n", torndown.gpadl);
+            }
+            (None, _) => {
                 counters::STRAY_REPLIES.count();
                 crate::ratelimited!(pr_warn!("reply that nobody waits for: {:?}\n", message))
             }
@@ -481,9 +503,9 @@ impl Connection {
             attempt.version,
             &ContactParams {
                 target_vp: CpuId::from_u32(CONNECT_CPU).map_or(0, hv::vp_number),
-                interrupt_page: self.doorbells.interrupt_page.pages().phys(),
-                monitor_page1: self.doorbells.monitor_in.pages().phys(),
-                monitor_page2: self.doorbells.monitor_out.pages().phys(),
+                interrupt_page: self.doorbells.interrupt_page.page().phys(),
+                monitor_page1: self.doorbells.monitor_in.page().phys(),
+                monitor_page2: self.doorbells.monitor_out.page().phys(),
                 ..Default::default()
             },
         );
@@ -535,6 +557,7 @@ impl Connection {
         match answered {
             Ok(()) => {
                 self.happens(LinkEvent::Unloaded);
+                self.gpadls.on_unloaded();
             }
             Err(error) => {
                 self.happens(LinkEvent::NoAnswer);
@@ -568,9 +591,9 @@ impl Connection {
     /// The host may go on writing to pages that it was told about, so they are never freed.
     fn leak_everything(&self, why: &str) {
         pr_err!("{}: pages shared with the host are not freed\n", why);
-        self.doorbells.interrupt_page.pages().leak();
-        self.doorbells.monitor_in.pages().leak();
-        self.doorbells.monitor_out.pages().leak();
+        self.doorbells.interrupt_page.page().leak();
+        self.doorbells.monitor_in.page().leak();
+        self.doorbells.monitor_out.page().leak();
     }
 
     /// [`Self::unload`] for a crash: takes no lock, does not sleep, and reads the message pages

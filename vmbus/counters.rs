@@ -12,8 +12,6 @@ pub(crate) static STRAY_REPLIES: Counter = Counter::new();
 pub(crate) static TIMEOUTS: Counter = Counter::new();
 /// Offers that were refused because something was wrong with them.
 pub(crate) static REFUSED_OFFERS: Counter = Counter::new();
-/// Offers that no driver can use.
-pub(crate) static IGNORED_OFFERS: Counter = Counter::new();
 /// Rescinds of channels that are not there, and repeated ones.
 pub(crate) static BAD_RESCINDS: Counter = Counter::new();
 

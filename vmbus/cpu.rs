@@ -15,7 +15,6 @@ use crate::{
 use kernel::{
     cpu::CpuId,
     prelude::*,
-    sync::Arc,
     time::{delay, Delta},
 };
 use vmbus_protocol::synic::iter_set;
@@ -105,7 +104,7 @@ pub(crate) extern "C" fn interrupt() {
                 // Flags of unknown relids, say of an earlier kernel, are cleared and forgotten.
                 connection
                     .channels
-                    .with(relid, |channel| Arc::from(channel).on_event(connection));
+                    .with(relid, |channel| channel.on_event(connection));
             }
         }
         if connection

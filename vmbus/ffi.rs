@@ -26,7 +26,10 @@ extern "C" {
     pub(crate) fn vmbus_shim_cpu_housekeeping(cpu: u32) -> bool;
     pub(crate) fn vmbus_shim_cpu_to_node(cpu: u32) -> c_int;
     pub(crate) fn vmbus_shim_virt_to_phys(addr: *const c_void) -> bindings::phys_addr_t;
-    pub(crate) fn vmbus_shim_virt_to_page(addr: *const c_void) -> *mut bindings::page;
+    pub(crate) fn vmbus_shim_alloc_block(node: c_int, order: c_uint) -> *mut bindings::page;
+    pub(crate) fn vmbus_shim_page_to_pfn(page: *const bindings::page) -> u64;
+    pub(crate) fn vmbus_shim_noio_save() -> c_uint;
+    pub(crate) fn vmbus_shim_noio_restore(flags: c_uint);
     pub(crate) fn vmbus_shim_vmap(pages: *mut *mut bindings::page, count: c_uint) -> *mut c_void;
     pub(crate) fn vmbus_shim_acpi_companion(dev: *mut bindings::device) -> *mut bindings::device;
     pub(crate) fn vmbus_shim_driver_override(

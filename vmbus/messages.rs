@@ -3,7 +3,7 @@
 //! Reception of channel messages: from a CPU's SynIC slot to whoever a message is for.
 
 use crate::{
-    abstractions::Shown,
+    abstractions::{NoIo, Shown},
     channel,
     connection::{busy_wait, Connection, CONNECTION},
     counters,
@@ -58,6 +58,9 @@ impl WorkItem for MessageWork {
         let Some(connection) = CONNECTION.get() else {
             return;
         };
+        // Memory for a new channel may not wait for a disk: its driver may be waiting for a message
+        // that is still to be read here.
+        let _noio = NoIo::new();
 
         for _ in 0..MESSAGES_PER_RUN {
             match take_message(&connection, this.cpu) {

@@ -16,6 +16,7 @@
 #include <linux/moduleparam.h>
 #include <linux/percpu.h>
 #include <linux/sched/isolation.h>
+#include <linux/sched/mm.h>
 #include <linux/topology.h>
 #include <linux/vmalloc.h>
 #include <asm/irq_vectors.h>
@@ -124,9 +125,30 @@ phys_addr_t vmbus_shim_virt_to_phys(const void *addr)
 	return virt_to_phys((void *)addr);
 }
 
-struct page *vmbus_shim_virt_to_page(const void *addr)
+struct page *vmbus_shim_alloc_block(int node, unsigned int order)
 {
-	return virt_to_page(addr);
+	gfp_t gfp = GFP_KERNEL | __GFP_ZERO;
+
+	/* A large block is worth a look, but neither reclaim nor a line in the log. */
+	if (order)
+		gfp = (gfp & ~__GFP_DIRECT_RECLAIM) | __GFP_NOWARN;
+
+	return alloc_pages_node(node, gfp, order);
+}
+
+u64 vmbus_shim_page_to_pfn(const struct page *page)
+{
+	return page_to_pfn(page);
+}
+
+unsigned int vmbus_shim_noio_save(void)
+{
+	return memalloc_noio_save();
+}
+
+void vmbus_shim_noio_restore(unsigned int flags)
+{
+	memalloc_noio_restore(flags);
 }
 
 void *vmbus_shim_vmap(struct page **pages, unsigned int count)

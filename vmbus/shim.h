@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What vmbus/hv/ffi.rs declares again for Rust; keep the two together. */
+/* What vmbus/ffi.rs declares again for Rust; keep the two together. */
 #ifndef VMBUS_SHIM_H
 #define VMBUS_SHIM_H
 
@@ -24,7 +24,10 @@ bool vmbus_shim_cpu_online(u32 cpu);
 bool vmbus_shim_cpu_housekeeping(u32 cpu);
 int vmbus_shim_cpu_to_node(u32 cpu);
 phys_addr_t vmbus_shim_virt_to_phys(const void *addr);
-struct page *vmbus_shim_virt_to_page(const void *addr);
+struct page *vmbus_shim_alloc_block(int node, unsigned int order);
+u64 vmbus_shim_page_to_pfn(const struct page *page);
+unsigned int vmbus_shim_noio_save(void);
+void vmbus_shim_noio_restore(unsigned int flags);
 void *vmbus_shim_vmap(struct page **pages, unsigned int count);
 void *vmbus_shim_acpi_companion(struct device *dev);
 int vmbus_shim_driver_override(struct device *dev, const struct device_driver *drv);

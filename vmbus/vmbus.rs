@@ -4,9 +4,10 @@
 //! devices.
 //!
 //! This crate is the core (`hv_vmbus_rust`). Drivers of VMBus devices use what is public here:
-//! [`Driver`] and [`module_vmbus_driver!`] to bind a device, [`Device::open`] and [`Handler`] to
-//! open its channel and receive packets, [`Sender`] to send some. Nothing else of the core is
-//! visible to them, so the same drivers can run on another core.
+//! [`Driver`] and [`module_vmbus_driver!`] to bind a device, [`Device::open`] with a [`Handler`], or
+//! [`Device::open_polled`] with a [`Signal`] and a [`Receiver`], to open its channel and receive
+//! packets, [`Sender`] to send some, [`HostBuffer`] for memory beside the rings. Nothing else of the
+//! core is visible to them, so the same drivers can run on another core.
 //!
 //! Layers, from the bottom: `hv` and `memory` (hypervisor and shared memory), `abstractions` (what
 //! `rust/kernel` lacks), `connection`, `messages` and `channel` (the protocol at work, on top of the
@@ -27,12 +28,12 @@ mod messages;
 
 pub use bus::{Adapter, Device, DeviceId, Driver, IdTable, RawDevice, RawDriver};
 pub use channel::{
-    Batch, ChannelConfig, Context, Doorbell, Handler, OpenChannel, Outbox, ReadMode, Sender,
-    SubChannel, SubChannels,
+    Batch, ChannelConfig, Context, Doorbell, Handler, HostBuffer, Line, Lingering, OpenChannel,
+    Outbox, ReadMode, Receiver, Sender, Signal, SubChannel, SubChannels,
 };
 pub use vmbus_protocol as protocol;
 pub use vmbus_protocol::Guid;
-pub use vmbus_ring::{Outgoing, Packet, PagePacket, SendError};
+pub use vmbus_ring::{Outgoing, Packet, PagePacket, ReadError, SendError};
 
 use abstractions::{CpuHotplug, PanicNotifier};
 use bus::{BusRegistration, PlatformDriver};
@@ -132,6 +133,8 @@ impl Drop for Link {
         let connection = &self.0;
 
         connection.close_to_offers();
+        // An offer that was taken before is on its way to its device's work, which follows.
+        connection.queues.messages.flush();
         connection.queues.devices.flush();
         channel::take_everything_down(connection);
         connection.unload();

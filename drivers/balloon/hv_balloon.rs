@@ -29,6 +29,7 @@
 //!
 //! Memory hot-add and free page reporting are not served yet; a request to add memory is declined.
 
+use core::marker::PhantomData;
 use kernel::{
     debugfs,
     device::Core,
@@ -37,7 +38,7 @@ use kernel::{
 };
 use vmbus::{
     abstractions::workqueue::{Delayed, DisableOnDrop, Plain},
-    ChannelConfig, Context, Device, DeviceId, Driver, IdTable, OpenChannel, ReadMode,
+    ChannelConfig, Device, DeviceId, Driver, IdTable, OpenChannel,
 };
 
 mod inflate;
@@ -85,9 +86,10 @@ struct Data<'bound> {
     _directory: debugfs::Dir,
     _stop: Stop,
     _pressure: DisableOnDrop<Shared, Delayed, PRESSURE>,
-    _channel: OpenChannel<'bound>,
+    _channel: OpenChannel,
     _inflate: DisableOnDrop<Shared, Plain, INFLATE>,
     _reclaim: Reclaim,
+    _device: PhantomData<&'bound ()>,
 }
 
 impl Driver for Balloon {
@@ -111,9 +113,6 @@ impl Driver for Balloon {
                     recv_bytes: RING_BYTES,
                     max_packet: MAX_PACKET,
                     user_data: &[],
-                    context: Context::Process,
-                    mode: ReadMode::Batched,
-                    max_requests: 0,
                 },
             )?;
             let pressure = DisableOnDrop::new(shared.clone());
@@ -131,6 +130,7 @@ impl Driver for Balloon {
                 _stop: stop,
                 _status <- status::file(&directory, shared),
                 _directory: directory,
+                _device: PhantomData,
             }? Error))
         })
     }

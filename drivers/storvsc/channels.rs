@@ -11,8 +11,8 @@ use storvsc_protocol::{
     HostByte, Inbound, Outcome,
 };
 use vmbus::{
-    abstractions::Shown, ratelimited, ChannelConfig, Context, Handler, OpenChannel, Packet,
-    ReadMode, Sender, SubChannel, SubChannels,
+    abstractions::Shown, ratelimited, ChannelConfig, Context, Handler, OpenChannel, Packet, Sender,
+    SubChannel, SubChannels,
 };
 
 /// Number of the primary channel in the slots of commands.
@@ -30,9 +30,6 @@ pub(crate) fn config(shared: &Shared) -> ChannelConfig<'static> {
         recv_bytes: bytes,
         max_packet: MAX_PACKET,
         user_data: &[0; 24],
-        context: Context::Interrupt,
-        mode: ReadMode::Batched,
-        max_requests: 0,
     }
 }
 
@@ -41,13 +38,13 @@ struct Sub {
     relid: u32,
     /// Its number in the slots of commands.
     number: u16,
-    channel: OpenChannel<'static>,
+    channel: OpenChannel,
 }
 
 /// The open channels. Dropping closes them, sub-channels first.
 pub(crate) struct Channels {
     subs: KVec<Sub>,
-    primary: Option<OpenChannel<'static>>,
+    primary: Option<OpenChannel>,
     /// Number of the newest sub-channel. Not used again soon, since late answers name it.
     last_number: u16,
 }
@@ -68,7 +65,7 @@ impl Channels {
     }
 
     /// Keeps the primary channel.
-    pub(crate) fn set_primary(&mut self, channel: OpenChannel<'static>) {
+    pub(crate) fn set_primary(&mut self, channel: OpenChannel) {
         self.primary = Some(channel);
     }
 
@@ -159,6 +156,8 @@ impl Inbox {
 }
 
 impl Handler for Inbox {
+    const CONTEXT: Context = Context::Interrupt;
+
     #[inline]
     fn on_packet(&self, sender: &Sender, packet: &Packet<'_>) {
         let shared = &self.shared;

@@ -27,7 +27,7 @@ use vmbus_protocol::packet::PacketFlags;
 pub(crate) fn connect(shared: &Arc<Shared>, dev: &Device<Core<'_>>) -> Result {
     let inbox = Arc::new(Inbox::new(shared.clone(), PRIMARY), GFP_KERNEL)?;
     let dev: &Device<Bound> = dev;
-    let channel = dev.open_detached(inbox, &channels::config(shared))?;
+    let channel = dev.open(inbox, &channels::config(shared))?;
     let sender = channel.sender();
 
     shared.channels.lock().set_primary(channel);

@@ -7,7 +7,7 @@
 //! never comes.
 
 use crate::{host::FakeHost, slot::FakeSlot};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use vmbus_protocol::{
     channel::{ChannelLife, CloseAction, OpenOutcome, RescindAction, State},
     gpadl::{self, GpadlLife, MemoryFate},
@@ -19,6 +19,7 @@ use vmbus_protocol::{
     pending::{Pending, Reply, ReplyKey},
     synic::{read_slot, release_slot, EndOfMessage, SlotContent},
     version::{Negotiation, Step, Version},
+    Guid,
 };
 use zerocopy::IntoBytes;
 
@@ -46,8 +47,6 @@ pub struct Counters {
     pub bad_messages: u32,
     /// Offers refused.
     pub refused_offers: u32,
-    /// Offers nobody wants.
-    pub ignored_offers: u32,
     /// Rescinds of unknown channels, and repeated ones.
     pub ignored_rescinds: u32,
     /// Version responses nobody waited for.
@@ -84,6 +83,8 @@ pub struct Guest {
     pub limits: Limits,
     /// Channels by relid.
     pub channels: BTreeMap<u32, GuestChannel>,
+    /// Relids of refused offers that the host has not taken back.
+    pub refused: BTreeSet<u32>,
     /// Requests that wait.
     pub pending: Pending<u32, 8>,
     /// Counters.
@@ -108,6 +109,7 @@ impl Guest {
             slot: FakeSlot::new(),
             limits: Limits::default(),
             channels: BTreeMap::new(),
+            refused: BTreeSet::new(),
             pending: Pending::new(),
             counters: Counters::default(),
             fail_post: None,
@@ -223,6 +225,13 @@ impl Guest {
                 sub_channel_index: channel.offer.sub_channel_index,
                 rescinded: channel.life.is_rescinded(),
             })
+            .chain(self.refused.iter().map(|&relid| LiveChannel {
+                relid,
+                class: Guid::NULL,
+                instance: Guid::NULL,
+                sub_channel_index: 0,
+                rescinded: true,
+            }))
             .collect();
         match admit(offer, live, &self.limits) {
             Admission::Primary(properties)
@@ -238,12 +247,20 @@ impl Guest {
                     },
                 );
             }
-            Admission::Ignore(_) => self.counters.ignored_offers += 1,
-            Admission::Refuse(_) => self.counters.refused_offers += 1,
+            Admission::Refuse(error) => {
+                self.counters.refused_offers += 1;
+                if error.has_relid() {
+                    self.refused.insert(offer.relid);
+                }
+            }
         }
     }
 
     fn on_rescind(&mut self, relid: u32) {
+        if self.refused.remove(&relid) {
+            let _ = self.post(RelidReleased::new(relid).as_bytes());
+            return;
+        }
         let Some(channel) = self.channels.get_mut(&relid) else {
             self.counters.ignored_rescinds += 1;
             return;

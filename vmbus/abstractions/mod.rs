@@ -15,6 +15,7 @@
 pub mod completion;
 pub mod counter;
 pub mod cpuhp;
+pub mod noio;
 pub mod panic_notifier;
 pub mod published;
 pub mod ratelimit;
@@ -25,6 +26,7 @@ pub use self::{
     completion::Completion,
     counter::Counter,
     cpuhp::{CpuHotplug, CpuHotplugOps, CpuHotplugState},
+    noio::NoIo,
     panic_notifier::PanicNotifier,
     published::Published,
     ratelimit::RateLimit,

@@ -96,12 +96,15 @@ device_attributes! {
     numa_node, c"numa_node", |ch, page| Ok(write!(page, "{}", ch.numa_node())?);
     channel_vp_mapping, c"channel_vp_mapping", |ch, page| {
         write!(page, "{}:{}", ch.relid(), ch.target_cpu())?;
+        let mut written = Ok(());
+
         if let Some(connection) = CONNECTION.get() {
-            for sub in connection.channels.subs_of(ch)? {
-                write!(page, "\n{}:{}", sub.relid(), sub.target_cpu())?;
-            }
+            connection.channels.for_each_sub(ch, |sub| {
+                written = written
+                    .and_then(|()| write!(page, "\n{}:{}", sub.relid(), sub.target_cpu()));
+            });
         }
-        Ok(())
+        Ok(written?)
     };
     out_intr_mask, c"out_intr_mask", |ch, page| {
         Ok(write!(page, "{}", ch.ring_stats()?.outgoing.interrupt_mask)?)
@@ -219,7 +222,6 @@ counter_attributes! {
     stray_replies, c"stray_replies", counters::STRAY_REPLIES.get();
     timeouts, c"timeouts", counters::TIMEOUTS.get();
     refused_offers, c"refused_offers", counters::REFUSED_OFFERS.get();
-    ignored_offers, c"ignored_offers", counters::IGNORED_OFFERS.get();
     bad_rescinds, c"bad_rescinds", counters::BAD_RESCINDS.get();
     leaked_pages, c"leaked_pages", counters::leaked_pages();
 }

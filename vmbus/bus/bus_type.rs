@@ -8,14 +8,15 @@ use super::{
     driver::{RawDeviceId, RawDriver},
     dynamic_ids,
 };
-use crate::{abstractions::Shown, ffi};
+use crate::{abstractions::Shown, channel, ffi};
 use core::{mem::MaybeUninit, ptr};
 use kernel::{
     bindings, container_of,
     error::to_result,
-    ffi::c_int,
+    ffi::{c_int, c_ulong, c_void},
     prelude::*,
     str::{as_char_ptr_in_const_context, CString},
+    types::Opaque,
 };
 use vmbus_protocol::Guid;
 
@@ -65,15 +66,55 @@ impl BusRegistration {
     pub(crate) fn new() -> Result<Self> {
         // SAFETY: `BUS` is valid for ever; its callbacks accept what the driver core passes.
         to_result(unsafe { bindings::bus_register(bus()) })?;
-        Ok(Self(()))
+        // From here on dropping it undoes whatever was done.
+        let this = Self(());
+
+        // SAFETY: The bus is registered, and the block is there for ever.
+        to_result(unsafe { bindings::bus_register_notifier(bus(), NOTIFIER.0.get()) })?;
+        Ok(this)
     }
 }
 
 impl Drop for BusRegistration {
     fn drop(&mut self) {
-        // SAFETY: Registered by `new`.
-        unsafe { bindings::bus_unregister(bus()) };
+        // SAFETY: The bus was registered by `new`; a block that is not in its list is ignored.
+        unsafe {
+            bindings::bus_unregister_notifier(bus(), NOTIFIER.0.get());
+            bindings::bus_unregister(bus());
+        };
     }
+}
+
+/// Tells when a driver is done with a device.
+struct Notifier(Opaque<bindings::notifier_block>);
+
+// SAFETY: Only the bus writes it, under the lock of its list of notifiers.
+unsafe impl Sync for Notifier {}
+
+static NOTIFIER: Notifier = Notifier(Opaque::new(bindings::notifier_block {
+    notifier_call: Some(notifier_callback),
+    next: ptr::null_mut(),
+    priority: 0,
+}));
+
+/// Closes what a driver left open. Runs when its private data of the device is gone, and before its
+/// module can go.
+extern "C" fn notifier_callback(
+    _block: *mut bindings::notifier_block,
+    event: c_ulong,
+    dev: *mut c_void,
+) -> c_int {
+    const UNBOUND: c_ulong = bindings::bus_notifier_event_BUS_NOTIFY_UNBOUND_DRIVER as c_ulong;
+    const NOT_BOUND: c_ulong = bindings::bus_notifier_event_BUS_NOTIFY_DRIVER_NOT_BOUND as c_ulong;
+
+    if event == UNBOUND || event == NOT_BOUND {
+        // SAFETY: The bus passes a device of its own, which lives as long as this call; the field is
+        // never written after creation.
+        let channel = unsafe { &(*raw_device(dev.cast())).channel };
+
+        channel::close_left_open(channel);
+    }
+    bindings::NOTIFY_DONE as c_int
 }
 
 /// How a driver fits a device.

@@ -37,16 +37,17 @@ static ROOT: Atomic<*mut bindings::device> = Atomic::new(core::ptr::null_mut());
 /// What runs when the machine is shut down or restarted.
 static SHUTDOWN: Atomic<usize> = Atomic::new(0);
 
-/// Suspend and hibernation are refused: a resumed guest would have to bring all channels up again.
+/// Hibernation is refused: a resumed guest would have to bring all channels up again. Suspend to idle
+/// is none of the bus's business: the host's messages and interrupts go on, and end it
+/// (`drivers/hv/vmbus_drv.c:vmbus_bus_pm`).
 static POWER: Static<bindings::dev_pm_ops> = Static(bindings::dev_pm_ops {
-    suspend: Some(refuse_suspend),
-    freeze: Some(refuse_suspend),
+    freeze: Some(refuse_hibernation),
     // SAFETY: All fields are options of functions, for which zero means "not there".
     ..unsafe { MaybeUninit::<bindings::dev_pm_ops>::zeroed().assume_init() }
 });
 
-extern "C" fn refuse_suspend(_dev: *mut bindings::device) -> c_int {
-    pr_err!("suspend and hibernation are not supported yet; unload the VMBus drivers first\n");
+extern "C" fn refuse_hibernation(_dev: *mut bindings::device) -> c_int {
+    pr_err!("hibernation is not supported yet; unload the VMBus drivers first\n");
     EOPNOTSUPP.to_errno()
 }
 

@@ -1,9 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Guest memory that the host was told about (GPADL), and its end.
+//!
+//! The connection keeps a [`Record`] of each GPADL until the host has let go of it. When the guest
+//! gives up waiting for that, the memory stays where it is, counted as leaked; if the host says so
+//! later all the same (a late GPADL_TORNDOWN, a rescind, the answer to UNLOAD), it is freed.
 
-use crate::{connection::Connection, memory::SharedPages};
-use kernel::prelude::*;
+use crate::{
+    connection::{Connection, Waiter},
+    memory::{PageList, PAGE_BYTES},
+};
+use kernel::{
+    new_mutex, new_spinlock,
+    prelude::*,
+    sync::{Arc, Mutex, SpinLock},
+};
 use vmbus_protocol::{
     gpadl::{split, GpadlLife, MemoryFate},
     link::HostMemory,
@@ -12,14 +23,156 @@ use vmbus_protocol::{
 };
 use zerocopy::IntoBytes;
 
-/// A GPADL that the host has accepted.
-///
-/// It has to be ended with [`Self::tear_down`]; only that says whether the memory may be freed.
-#[must_use = "the memory stays with the host until the GPADL is torn down"]
-pub(super) struct Gpadl {
+/// What the connection knows of one GPADL.
+#[pin_data]
+struct Record {
     handle: u32,
     relid: u32,
-    life: GpadlLife,
+    pages: Arc<PageList>,
+    #[pin]
+    life: SpinLock<GpadlLife>,
+}
+
+impl Record {
+    /// The guest waits no longer. Returns whether the memory is left to the host.
+    fn give_up(&self) -> bool {
+        let mut life = self.life.lock();
+
+        life.gave_up();
+        self.leak_unless_free(&life)
+    }
+
+    /// Leaves the memory to the host if that may still use it. Under the lock, since the host may
+    /// let go of it at any time.
+    fn leak_unless_free(&self, life: &GpadlLife) -> bool {
+        let leaked = life.memory() != MemoryFate::Free;
+
+        if leaked {
+            self.pages.leak();
+        }
+        leaked
+    }
+
+    /// The host has let go of the memory.
+    fn let_go(&self) {
+        let mut life = self.life.lock();
+
+        if life.let_go() {
+            self.pages.reclaim();
+        }
+    }
+
+    fn is_free(&self) -> bool {
+        self.life.lock().memory() == MemoryFate::Free
+    }
+}
+
+/// The GPADLs of a connection that the host has not let go of.
+#[pin_data]
+pub(crate) struct Gpadls {
+    #[pin]
+    records: Mutex<KVec<Arc<Record>>>,
+}
+
+impl Gpadls {
+    /// None yet.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            records <- new_mutex!(KVec::new()),
+        })
+    }
+
+    /// Keeps a record of a GPADL that is about to be posted.
+    fn add(&self, handle: u32, relid: u32, pages: &Arc<PageList>) -> Result<Arc<Record>> {
+        let mut life = GpadlLife::new();
+
+        life.posting().map_err(|_| EINVAL)?;
+        let record = Arc::pin_init(
+            pin_init!(Record {
+                handle,
+                relid,
+                pages: pages.clone(),
+                life <- new_spinlock!(life),
+            }),
+            GFP_KERNEL,
+        )?;
+
+        self.records.lock().push(record.clone(), GFP_KERNEL)?;
+        Ok(record)
+    }
+
+    fn remove(&self, record: &Arc<Record>) {
+        let mut records = self.records.lock();
+        let at = records.iter().position(|other| Arc::ptr_eq(other, record));
+        let removed = at.and_then(|at| records.remove(at).ok());
+
+        // Freeing pages is done without the lock.
+        drop(records);
+        drop(removed);
+    }
+
+    /// The host has let go of all GPADLs that `which` names.
+    fn let_go(&self, which: impl Fn(&Record) -> bool) -> bool {
+        let mut found = false;
+
+        // One after the other, so that pages are freed without the lock.
+        loop {
+            let mut records = self.records.lock();
+            let at = records.iter().position(|record| {
+                which(record) && {
+                    record.let_go();
+                    record.is_free()
+                }
+            });
+            let Some(record) = at.and_then(|at| records.remove(at).ok()) else {
+                return found;
+            };
+
+            drop(records);
+            drop(record);
+            found = true;
+        }
+    }
+
+    /// A GPADL_TORNDOWN that nobody waits for any more. Returns whether it ends a GPADL.
+    pub(crate) fn on_late_torndown(&self, handle: u32) -> bool {
+        self.let_go(|record| record.handle == handle)
+    }
+
+    /// The channel `relid` is rescinded: the host has let go of what was announced on it.
+    pub(crate) fn on_rescind(&self, relid: u32) {
+        self.let_go(|record| record.relid == relid);
+    }
+
+    /// The host has let go of everything.
+    pub(crate) fn on_unloaded(&self) {
+        self.let_go(|_| true);
+    }
+}
+
+/// Memory that the host did not say it is done with when it was closed.
+///
+/// That is the memory of the channel, and all that the packets on it named: the host may still write
+/// there.
+#[derive(Clone)]
+pub struct Lingering(Arc<Record>);
+
+impl Lingering {
+    /// Whether the host has let go of it meanwhile. Any context but NMI.
+    pub fn is_over(&self) -> bool {
+        self.0.is_free()
+    }
+}
+
+/// A GPADL that the host has accepted.
+///
+/// It has to be ended with [`Self::tear_down`]; only that says whether the memory may be used for
+/// something else.
+#[must_use = "the memory stays with the host until the GPADL is torn down"]
+pub(super) struct Gpadl {
+    record: Arc<Record>,
+    /// For the end, which may not need memory.
+    waiter: Arc<Waiter>,
 }
 
 impl Gpadl {
@@ -30,41 +183,37 @@ impl Gpadl {
     pub(super) fn create(
         connection: &Connection,
         relid: u32,
-        pages: &SharedPages,
+        pages: &Arc<PageList>,
         alive: &dyn Fn() -> bool,
     ) -> Result<Self> {
         let handle = connection.next_handle();
-        let bytes = u32::try_from(pages.count() * crate::memory::PAGE_BYTES)?;
+        let bytes = u32::try_from(pages.count() * PAGE_BYTES)?;
         let mut messages = split(handle, relid, bytes, pages.pfns()).map_err(|_| EINVAL)?;
-        let mut life = GpadlLife::new();
+        let waiter = Waiter::new()?;
+        let record = connection.gpadls.add(handle, relid, pages)?;
         let mut header_posted = false;
+        let key = ReplyKey::GpadlCreated {
+            relid,
+            gpadl: handle,
+        };
 
-        life.posting().map_err(|_| EINVAL)?;
-        let reply = connection.request(
-            ReplyKey::GpadlCreated {
-                relid,
-                gpadl: handle,
-            },
-            alive,
-            || {
-                let mut buffer = [0; MAX_MESSAGE];
+        let reply = connection.request(key, alive, || {
+            let mut buffer = [0; MAX_MESSAGE];
 
-                while let Some(message) = messages.next_message(&mut buffer) {
-                    connection.post(message, alive)?;
-                    header_posted = true;
-                }
-                Ok(())
-            },
-        );
+            while let Some(message) = messages.next_message(&mut buffer) {
+                connection.post(message, alive)?;
+                header_posted = true;
+            }
+            Ok(())
+        });
+        let let_go = reply.is_err() && has_let_go(connection, alive);
+        let mut life = record.life.lock();
         let result = match reply {
             Ok(Reply::Status(status)) => {
                 let _ = life.created(status);
                 if status == 0 {
-                    return Ok(Self {
-                        handle,
-                        relid,
-                        life,
-                    });
+                    drop(life);
+                    return Ok(Self { record, waiter });
                 }
                 pr_err!(
                     "GPADL {:#x} of relid {} refused: {:#x}\n",
@@ -79,7 +228,7 @@ impl Gpadl {
                 Err(EPROTO)
             }
             // `ENODEV` alone does not say that: posting ends with it when an UNLOAD begins, too.
-            Err(error) if has_let_go(connection, alive) => {
+            Err(error) if let_go => {
                 life.revoked();
                 Err(error)
             }
@@ -92,64 +241,96 @@ impl Gpadl {
                 Err(error)
             }
         };
+        let leaked = record.leak_unless_free(&life);
 
-        if life.memory() != MemoryFate::Free {
-            pages.leak();
+        drop(life);
+        if !leaked {
+            connection.gpadls.remove(&record);
         }
         result
     }
 
     /// The handle that the host knows it by.
     pub(super) fn handle(&self) -> u32 {
-        self.handle
+        self.record.handle
     }
 
-    /// Takes the memory back and waits until the host has let go of it. May sleep.
+    /// Takes the memory back and waits until the host has let go of it. May sleep; allocates nothing,
+    /// for it runs where memory is reclaimed.
     ///
     /// `memory` is what the connection, or a rescind, says of it; `alive` is whether the channel is
-    /// not rescinded, asked again when a rescind that comes later would end the wait. If the host
-    /// does not answer, `pages` are leaked.
+    /// not rescinded, asked again when a rescind that comes later would end the wait. Returns what is
+    /// left to the host if that does not say that it has let go.
     pub(super) fn tear_down(
-        mut self,
+        self,
         connection: &Connection,
-        pages: &SharedPages,
         memory: HostMemory,
         alive: &dyn Fn() -> bool,
-    ) {
-        match memory {
-            HostMemory::LetGo => self.life.revoked(),
-            HostMemory::Keep | HostMemory::Wait => self.life.gave_up(),
-            HostMemory::Ask => self.ask_back(connection, pages, alive),
+    ) -> Option<Lingering> {
+        let Self { record, waiter } = self;
+        let leaked = match memory {
+            HostMemory::LetGo => {
+                record.life.lock().revoked();
+                false
+            }
+            HostMemory::Keep | HostMemory::Wait => record.give_up(),
+            HostMemory::Ask => ask_back(connection, &record, waiter, alive),
+        };
+
+        if leaked {
+            return Some(Lingering(record));
         }
-        if self.life.memory() != MemoryFate::Free {
-            pages.leak();
-        }
+        connection.gpadls.remove(&record);
+        None
     }
 
-    fn ask_back(&mut self, connection: &Connection, pages: &SharedPages, alive: &dyn Fn() -> bool) {
-        if self.life.tearing_down().is_err() {
-            return;
-        }
-        let (relid, gpadl) = (self.relid, self.handle);
-        let reply = connection.request(ReplyKey::GpadlTorndown { relid, gpadl }, alive, || {
-            connection.post(GpadlTeardown::new(relid, gpadl).as_bytes(), alive)
-        });
+    /// Leaves the memory to the host: there is no connection to say more.
+    pub(super) fn abandon(self) -> Lingering {
+        self.record.give_up();
+        Lingering(self.record)
+    }
+}
 
-        match reply {
-            Ok(_) => {
-                let _ = self.life.torndown();
-            }
-            Err(_) if has_let_go(connection, alive) => self.life.revoked(),
-            Err(error) => {
+/// Asks for the memory; returns whether it is left to the host.
+fn ask_back(
+    connection: &Connection,
+    record: &Record,
+    waiter: Arc<Waiter>,
+    alive: &dyn Fn() -> bool,
+) -> bool {
+    let (relid, gpadl) = (record.relid, record.handle);
+
+    if record.life.lock().tearing_down().is_err() {
+        return record.give_up();
+    }
+    let key = ReplyKey::GpadlTorndown { relid, gpadl };
+    let reply = connection.request_with(waiter, key, alive, || {
+        connection.post(GpadlTeardown::new(relid, gpadl).as_bytes(), alive)
+    });
+
+    match reply {
+        Ok(_) => {
+            let _ = record.life.lock().torndown();
+            false
+        }
+        Err(_) if has_let_go(connection, alive) => {
+            record.life.lock().revoked();
+            false
+        }
+        Err(error) => {
+            // An answer that came meanwhile counts.
+            let leaked = record.give_up();
+
+            if leaked {
                 pr_err!(
-                    "GPADL {:#x} of relid {} not torn down: {:?}; {} pages are not freed\n",
+                    "GPADL {:#x} of relid {} not torn down: {:?}; {} pages are left to the host\n",
                     gpadl,
                     relid,
                     error,
-                    pages.count()
+                    record.pages.count()
                 );
-                self.life.gave_up();
             }
+            leaked
         }
     }
 }

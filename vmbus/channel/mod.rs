@@ -2,61 +2,66 @@
 
 //! Channels: what an offer becomes, how a driver opens it, and how packets move.
 
-mod gpadl;
+mod affinity;
+mod buffer;
+pub(crate) mod gpadl;
 pub(crate) mod offer;
 mod open;
 mod receive;
-mod requests;
 mod send;
+mod session;
 mod sub;
 pub(crate) mod table;
-mod target;
 
+pub(crate) use affinity::{evacuate, retarget};
+pub use buffer::HostBuffer;
+pub use gpadl::Lingering;
 pub(crate) use offer::take_everything_down;
 pub use open::{ChannelConfig, OpenChannel};
-pub use receive::{Context, Handler, ReadMode};
+pub use receive::{Context, Handler, Line, ReadMode, Receiver, Signal};
 pub use send::{Batch, Doorbell, Outbox, Sender};
+pub(crate) use session::close_left_open;
 pub use sub::{SubChannel, SubChannels};
-pub(crate) use target::{evacuate, retarget};
 
 use crate::{
-    abstractions::{workqueue, Shown},
+    abstractions::Shown,
     bus::NewDevice,
-    connection::{Connection, Doorbells, CONNECTION},
+    connection::{Connection, Doorbells, CONNECT_CPU},
     hv,
-    memory::RingMap,
 };
 use kernel::{
     cpu::CpuId,
-    impl_has_work, new_mutex, new_spinlock, new_spinlock_irq, new_work,
+    impl_has_work, new_mutex, new_spinlock, new_spinlock_irq,
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
-        static_lock_class, Arc, Mutex, SpinLock, SpinLockIrq,
+        static_lock_class, Arc, LockClassKey, Mutex, SpinLock, SpinLockIrq,
     },
     workqueue::{Work, WorkItem},
 };
-use receive::{Drain, Observer};
-use send::Transmitter;
+use session::{Session, Slot};
 use vmbus_protocol::{
     affinity::Affinity,
     channel::{ChannelLife, State},
     message::Offer,
     offers::{LiveChannel, Properties},
+    synic::MonitorBit,
 };
 use vmbus_ring::RingStats;
 
-/// Work items of a channel: events from the host, and the two ends of its device's life.
-const EVENT: u64 = 0;
-const ADD: u64 = 1;
-const REMOVE: u64 = 2;
+/// Work items of a channel: the two ends of its device's life.
+const ADD: u64 = 0;
+const REMOVE: u64 = 1;
 
 /// One channel, from its offer to the release of its relid.
 #[pin_data]
 pub(crate) struct Channel {
     offer: Offer,
-    properties: Properties,
+    /// What admission found out about it; nothing about an offer that it refused.
+    properties: Option<Properties>,
     doorbells: Arc<Doorbells>,
+    /// The bit of the monitor page that rings the doorbell; without one it is a hypercall.
+    monitor: Option<MonitorBit>,
     /// The channel that this one is a sub-channel of.
     primary: Option<Arc<Channel>>,
     /// Of a primary channel: who takes its sub-channels.
@@ -74,35 +79,24 @@ pub(crate) struct Channel {
     interrupts: Atomic<u64>,
     /// Doorbells rung at the host.
     signals: Atomic<u64>,
-    /// Packets were sent whose doorbell was deferred.
-    doorbell_owed: Atomic<bool>,
     /// Packets that did not fit into the outgoing ring at once.
     ring_full: Atomic<u64>,
     /// Packets that were dropped because something was wrong with them.
     dropped: Atomic<u64>,
-    /// Where the handler runs: a [`Context`].
-    context: Atomic<u32>,
-    /// The host took the channel back, or broke its rings: nothing may be sent any more.
-    dead: Atomic<bool>,
     #[pin]
     life: SpinLock<ChannelLife>,
-    /// The outgoing ring and the requests under way while the channel is open.
+    /// Lock class of the `end` of its sessions.
+    end_class: Pin<&'static LockClassKey>,
+    /// Where interrupts find the session of now. Written when a session begins and ends.
     #[pin]
-    tx: SpinLockIrq<Option<Transmitter>>,
-    /// The incoming ring and its handler while the channel is open and no event is being handled.
+    rx: SpinLockIrq<Option<Slot>>,
+    /// The session of now, from before it is open until it is closed. That of a primary channel may
+    /// be held around that of a sub-channel.
     #[pin]
-    rx: SpinLockIrq<Option<KBox<dyn Drain>>>,
-    /// Who wants to know what becomes of the channel while it is open.
-    #[pin]
-    observer: Mutex<Option<Arc<dyn Observer>>>,
-    /// A second view of the incoming ring, for statistics.
-    #[pin]
-    rx_view: Mutex<Option<RingMap>>,
+    session: Mutex<Option<Arc<Session>>>,
     /// The device that the driver model sees.
     #[pin]
     device: Mutex<Option<NewDevice>>,
-    #[pin]
-    event: Work<Channel, EVENT>,
     #[pin]
     add: Work<Channel, ADD>,
     #[pin]
@@ -110,9 +104,8 @@ pub(crate) struct Channel {
 }
 
 impl_has_work! {
-    impl HasWork<Channel, 0> for Channel { self.event }
-    impl HasWork<Channel, 1> for Channel { self.add }
-    impl HasWork<Channel, 2> for Channel { self.remove }
+    impl HasWork<Channel, 0> for Channel { self.add }
+    impl HasWork<Channel, 1> for Channel { self.remove }
 }
 
 /// Statistics of an open channel's rings.
@@ -134,24 +127,41 @@ pub(crate) struct ChannelCounts {
 }
 
 impl Channel {
+    /// The channel of a refused offer: it has a relid that is to be handed back, and nothing else.
+    fn refused(connection: &Connection, offer: Offer) -> Result<Arc<Self>> {
+        Self::new(connection, offer, None, None, CONNECT_CPU)
+    }
+
     fn new(
         connection: &Connection,
         offer: Offer,
-        properties: Properties,
+        properties: Option<Properties>,
         primary: Option<Arc<Channel>>,
         target_cpu: u32,
     ) -> Result<Arc<Self>> {
         // The two kinds of channels are added and removed on queues of their own, and the removal
-        // of a primary one waits for those of its sub-channels: not the same thing for lockdep.
-        let (add_class, remove_class) = if primary.is_none() {
-            (static_lock_class!(), static_lock_class!())
+        // of a primary one waits for those of its sub-channels, whose sessions end inside of the end
+        // of its own: not the same thing for lockdep.
+        let (add_class, remove_class, session_class, end_class) = if primary.is_none() {
+            (
+                static_lock_class!(),
+                static_lock_class!(),
+                static_lock_class!(),
+                static_lock_class!(),
+            )
         } else {
-            (static_lock_class!(), static_lock_class!())
+            (
+                static_lock_class!(),
+                static_lock_class!(),
+                static_lock_class!(),
+                static_lock_class!(),
+            )
         };
 
         Arc::pin_init(
             pin_init!(Self {
                 offer,
+                monitor: properties.and_then(|properties| properties.monitor),
                 properties,
                 doorbells: connection.doorbells.clone(),
                 primary,
@@ -161,18 +171,13 @@ impl Channel {
                 modifying <- new_mutex!(()),
                 interrupts: Atomic::new(0),
                 signals: Atomic::new(0),
-                doorbell_owed: Atomic::new(false),
                 ring_full: Atomic::new(0),
                 dropped: Atomic::new(0),
-                context: Atomic::new(Context::Process as u32),
-                dead: Atomic::new(false),
                 life <- new_spinlock!(ChannelLife::new()),
-                tx <- new_spinlock_irq!(None),
+                end_class,
                 rx <- new_spinlock_irq!(None),
-                observer <- new_mutex!(None),
-                rx_view <- new_mutex!(None),
+                session <- Mutex::new(None, c"vmbus_session", session_class),
                 device <- new_mutex!(None),
-                event <- new_work!("vmbus_event"),
                 add <- Work::new(c"vmbus_add", add_class),
                 remove <- Work::new(c"vmbus_remove", remove_class),
             }),
@@ -183,6 +188,11 @@ impl Channel {
     /// The offer, all fields checked by [`vmbus_protocol::offers::admit`].
     pub(crate) fn offer(&self) -> &Offer {
         &self.offer
+    }
+
+    /// It was refused: no device, no driver.
+    fn is_refused(&self) -> bool {
+        self.properties.is_none()
     }
 
     fn is_sub_of(&self, primary: &Arc<Channel>) -> bool {
@@ -222,7 +232,7 @@ impl Channel {
             class: self.offer.class,
             instance: self.offer.instance,
             sub_channel_index: self.offer.sub_channel_index,
-            rescinded: self.life.lock().is_rescinded(),
+            rescinded: self.is_refused() || self.is_rescinded(),
         }
     }
 
@@ -236,43 +246,24 @@ impl Channel {
         }
     }
 
+    /// The host has taken it back.
+    fn is_rescinded(&self) -> bool {
+        self.life.lock().is_rescinded()
+    }
+
     /// Statistics of both rings; `EINVAL` while the channel is not open.
     pub(crate) fn ring_stats(&self) -> Result<ChannelStats> {
-        let view = self.rx_view.lock();
-        let incoming = vmbus_ring::stats(view.as_ref().ok_or(EINVAL)?);
-        let tx = self.tx.lock();
-        let outgoing = vmbus_ring::stats(tx.as_ref().ok_or(EINVAL)?.writer.memory());
+        let session = self.session.lock().clone().ok_or(EINVAL)?;
+        let (outgoing, incoming) = session.ring_stats()?;
 
         Ok(ChannelStats { outgoing, incoming })
     }
 
     /// Handles an event, or has it handled. Runs in the interrupt of the CPU that the host chose.
     #[inline]
-    pub(crate) fn on_event(self: Arc<Self>, connection: &Connection) {
+    pub(crate) fn on_event(&self, connection: &Connection) {
         self.interrupts.fetch_add(1u64, Relaxed);
-        if self.context.load(Relaxed) == Context::Interrupt as u32 {
-            receive::run_in_interrupt(self);
-        } else {
-            self.schedule(connection);
-        }
-    }
-
-    /// Queues the work that drains the incoming ring. Any context but NMI.
-    fn schedule(self: Arc<Self>, connection: &Connection) {
-        let cpu = CpuId::current();
-
-        // An item that is queued already will see this event too.
-        if self.context.load(Relaxed) == Context::Process as u32 {
-            let _ = connection.queues.channels.enqueue_on::<_, EVENT>(cpu, self);
-        } else {
-            let _ = workqueue::system_bh_enqueue_on::<_, EVENT>(cpu, self);
-        }
-    }
-
-    /// As [`Self::schedule`], for who does not have the connection at hand.
-    #[cold]
-    fn schedule_again(self: Arc<Self>) {
-        CONNECTION.with(|connection| self.schedule(&connection));
+        receive::on_event(self, connection);
     }
 
     /// Rings the host's doorbell of this channel. Any context.
@@ -283,7 +274,7 @@ impl Channel {
                 .interrupt_page
                 .set(crate::memory::FlagPage::SEND_OFFSET, self.relid() as usize);
         }
-        if let Some(bit) = self.properties.monitor {
+        if let Some(bit) = self.monitor {
             self.doorbells.monitor_out.trigger(bit);
             return;
         }
@@ -294,19 +285,6 @@ impl Channel {
                 Shown(&status)
             ));
         }
-    }
-
-    /// Stops all sending; the receiving side stops by itself.
-    fn mark_dead(&self) {
-        self.dead.store(true, Relaxed);
-    }
-}
-
-impl WorkItem<EVENT> for Channel {
-    type Pointer = Arc<Channel>;
-
-    fn run(this: Arc<Channel>) {
-        receive::run(this);
     }
 }
 

@@ -8,9 +8,9 @@
 //! waits for the host about that channel before it queues the removal, so a `probe` that is stuck
 //! in a request cannot keep its own removal from running.
 
-use super::{sub, target, Channel, ADD, REMOVE};
+use super::{affinity, sub, Channel, ADD, REMOVE};
 use crate::{
-    abstractions::{cpuhp::CpusReadGuard, Shown},
+    abstractions::Shown,
     bus::NewDevice,
     connection::{Connection, CONNECTION},
     counters,
@@ -36,14 +36,11 @@ pub(crate) fn on_offer(connection: &Arc<Connection>, offer: Offer) {
         ));
         return;
     }
-    // A CPU that is chosen here cannot go offline before the channel is in the list that
-    // `crate::cpu` looks at.
-    let _online = CpusReadGuard::new();
-
     match connection
         .channels
         .insert(|list| decide(connection, offer, list))
     {
+        Ok(Some(channel)) if channel.is_refused() => {}
         Ok(Some(channel)) if channel.primary.is_some() => sub::enqueue(connection, channel),
         Ok(Some(channel)) => {
             let _ = connection.queues.devices.enqueue::<_, ADD>(channel);
@@ -83,16 +80,6 @@ fn decide(
         }
         // Nothing is suspended, so admission never says this.
         Admission::Resumed(_) => Ok(None),
-        Admission::Ignore(reason) => {
-            counters::IGNORED_OFFERS.count();
-            crate::ratelimited!(pr_info!(
-                "{}: offer of class {} ignored: {:?}\n",
-                Shown(&offer.instance),
-                Shown(&offer.class),
-                reason
-            ));
-            Ok(None)
-        }
         Admission::Refuse(error) => {
             counters::REFUSED_OFFERS.count();
             crate::ratelimited!(pr_warn!(
@@ -100,6 +87,10 @@ fn decide(
                 Shown(&offer.instance),
                 Shown(&error)
             ));
+            if error.has_relid() {
+                // Known by its relid only, until the host takes it back.
+                return Channel::refused(connection, offer).map(Some);
+            }
             Ok(None)
         }
     }
@@ -119,9 +110,9 @@ fn new_channel(
             id
         ));
     }
-    let cpu = target::choose(list, &offer, &properties, None);
+    let cpu = affinity::choose(list, &offer, Some(&properties), None);
 
-    Channel::new(connection, offer, properties, primary, cpu)
+    Channel::new(connection, offer, Some(properties), primary, cpu)
 }
 
 /// Takes a rescind from the host. A repeated one, or one of an unknown relid, changes nothing.
@@ -140,10 +131,12 @@ pub(crate) fn on_rescind(connection: &Arc<Connection>, relid: u32) {
         counters::BAD_RESCINDS.count();
         return;
     }
-    channel.mark_dead();
+    connection.gpadls.on_rescind(relid);
     connection.abort_requests(relid);
-    if let Some(handler) = &*channel.observer.lock() {
-        handler.rescinded();
+    let session = channel.session.lock().clone();
+
+    if let Some(session) = session {
+        session.on_rescind(connection);
     }
     let queue = match channel.primary {
         None => &connection.queues.devices,
@@ -158,7 +151,7 @@ pub(super) fn add_device(channel: &Arc<Channel>) {
         return;
     };
 
-    if channel.life.lock().is_rescinded() {
+    if channel.is_rescinded() {
         return;
     }
     match NewDevice::register(&connection.root, channel.clone()) {

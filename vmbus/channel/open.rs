@@ -1,38 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Opening and closing a channel.
+//! How a driver opens a channel, and the handle of what it opened.
 
 use super::{
-    gpadl::Gpadl,
-    offer,
-    receive::{Context, Drain, Handler, Observer, ReadMode, Receiver},
-    requests,
-    send::Transmitter,
-    sub, Channel, Sender, EVENT,
+    gpadl::Lingering,
+    receive::{self, Handler, Receiver, Signal},
+    session::Session,
+    Channel, Sender,
 };
-use crate::{
-    abstractions::{workqueue, Shown},
-    bus::Device,
-    connection::{Connection, CONNECTION},
-    hv,
-    memory::RingPages,
-};
-use core::marker::PhantomData;
-use kernel::{
-    cpu::CpuId,
-    device::Bound,
-    prelude::*,
-    sync::{atomic::Relaxed, Arc},
-};
-use vmbus_protocol::{
-    affinity::Affinity,
-    channel::{CloseAction, LifeError, OpenOutcome},
-    link::HostMemory,
-    message::{CloseChannel, OpenChannel as OpenMessage, OpenParams},
-    pending::{Reply, ReplyKey},
-};
-use vmbus_ring::{init_control, Reader, Writer};
-use zerocopy::IntoBytes;
+use crate::bus::Device;
+use kernel::{device::Bound, prelude::*, sync::Arc};
 
 /// How a driver wants its channel.
 pub struct ChannelConfig<'a> {
@@ -45,24 +22,14 @@ pub struct ChannelConfig<'a> {
     pub max_packet: usize,
     /// Up to 120 bytes for the host's end of the channel.
     pub user_data: &'a [u8],
-    /// Where the handler runs.
-    pub context: Context,
-    /// Whether the host interrupts while packets are being handled.
-    pub mode: ReadMode,
-    /// Requests with a completion that may be under way at the same time; see
-    /// [`Sender::request`].
-    pub max_requests: usize,
 }
 
 /// An open channel. Dropping closes it.
 ///
-/// Dropping may sleep, and waits for the handler to return: not in the handler itself.
-pub struct OpenChannel<'bound> {
-    pub(super) channel: Arc<Channel>,
-    ring: Arc<RingPages>,
-    gpadl: Option<Gpadl>,
-    _device: PhantomData<&'bound Device<Bound>>,
-}
+/// Dropping may sleep, and waits for the driver's functions that the channel calls to return: not in
+/// one of them. What is still open when the driver has been unbound from the device is closed by the
+/// core, so no code of the driver is called after that, whatever became of this handle.
+pub struct OpenChannel(pub(super) Arc<Session>);
 
 impl Device<Bound> {
     /// Opens the primary channel of the device. May sleep.
@@ -70,211 +37,80 @@ impl Device<Bound> {
     /// From before this returns the handler may be called. `EBUSY` when it is open already,
     /// `ENODEV` when it is rescinded, `EIO` when the host refuses, `ETIMEDOUT` when it does not
     /// answer, `EINVAL` for sizes or user data that make no sense.
-    pub fn open<'bound, H: Handler>(
-        &'bound self,
-        handler: Arc<H>,
-        config: &ChannelConfig<'_>,
-    ) -> Result<OpenChannel<'bound>> {
-        OpenChannel::open(self.primary(), handler, config)
-    }
-
-    /// As [`Self::open`], for a channel that has to be closed from elsewhere when something goes
-    /// wrong, say from a work item. The driver closes it before it is unbound all the same.
-    pub fn open_detached<H: Handler>(
+    pub fn open<H: Handler>(
         &self,
         handler: Arc<H>,
         config: &ChannelConfig<'_>,
-    ) -> Result<OpenChannel<'static>> {
-        OpenChannel::open(self.primary(), handler, config)
+    ) -> Result<OpenChannel> {
+        open(self.primary(), handler, config)
+    }
+
+    /// Opens the primary channel of the device for a driver that takes its packets by itself.
+    ///
+    /// As [`Self::open`], with `signal` in place of the handler.
+    pub fn open_polled<S: Signal>(
+        &self,
+        signal: Arc<S>,
+        config: &ChannelConfig<'_>,
+    ) -> Result<(OpenChannel, Receiver)> {
+        open_polled(self.primary(), signal, config)
     }
 }
 
-impl<'bound> OpenChannel<'bound> {
+/// Opens a channel for a handler.
+pub(super) fn open<H: Handler>(
+    channel: &Arc<Channel>,
+    handler: Arc<H>,
+    config: &ChannelConfig<'_>,
+) -> Result<OpenChannel> {
+    let (open, ()) = Session::open(channel, config, H::CONTEXT, |reader, sender| {
+        Ok((receive::by_handler(reader, sender, config, handler)?, ()))
+    })?;
+
+    Ok(open)
+}
+
+/// Opens a channel for who polls it.
+pub(super) fn open_polled<S: Signal>(
+    channel: &Arc<Channel>,
+    signal: Arc<S>,
+    config: &ChannelConfig<'_>,
+) -> Result<(OpenChannel, Receiver)> {
+    Session::open(
+        channel,
+        config,
+        receive::Context::Interrupt,
+        |reader, sender| receive::by_polling(reader, sender, config, signal),
+    )
+}
+
+impl OpenChannel {
     /// The sending side.
     pub fn sender(&self) -> Sender {
-        Sender(self.channel.clone())
+        Sender(self.0.clone())
     }
 
     /// The CPU that the host interrupts for it.
     pub fn target_cpu(&self) -> u32 {
-        self.channel.target_cpu()
+        self.0.channel.target_cpu()
     }
 
-    pub(super) fn open<H: Handler>(
-        channel: &Arc<Channel>,
-        handler: Arc<H>,
-        config: &ChannelConfig<'_>,
-    ) -> Result<Self> {
-        let connection = CONNECTION.get().ok_or(ENODEV)?;
-
-        channel.life.lock().open_begin().map_err(life_error)?;
-        let result = Self::prepare(&connection, channel, handler, config).and_then(|this| {
-            this.ask_host(&connection, config)?;
-            Ok(this)
-        });
-
-        if result.is_err() {
-            // Without effect when the host's answer has ended the attempt.
-            let _ = channel.life.lock().open_abort();
-        }
-        result
+    /// Closes it, as dropping does.
+    ///
+    /// Returns what is left to the host if it does not confirm that it has let go of the channel's
+    /// memory, and of all memory that packets on the channel named: until [`Lingering::is_over`] the
+    /// host may still write there.
+    pub fn close(self) -> Option<Lingering> {
+        self.0.close()
     }
 
-    /// Makes the rings, tells the host about them and gets ready for its events.
-    fn prepare<H: Handler>(
-        connection: &Connection,
-        channel: &Arc<Channel>,
-        handler: Arc<H>,
-        config: &ChannelConfig<'_>,
-    ) -> Result<Self> {
-        let ring = Arc::new(
-            RingPages::new(config.send_bytes, config.recv_bytes)?,
-            GFP_KERNEL,
-        )?;
-        let (send, recv) = (RingPages::map_send(&ring)?, RingPages::map_recv(&ring)?);
-
-        init_control(&send);
-        init_control(&recv);
-        let writer = Writer::new(send).map_err(|_| EINVAL)?;
-        let reader = Reader::new(recv).map_err(|_| EINVAL)?;
-        let observer: Arc<dyn Observer> = handler.clone();
-        let receiver: KBox<dyn Drain> =
-            KBox::new(Receiver::new(reader, config, handler)?, GFP_KERNEL)?;
-        let transmitter = Transmitter {
-            writer,
-            requests: requests::new_table(config.max_requests)?,
-        };
-        let view = RingPages::map_recv(&ring)?;
-
-        if channel.dead.load(Relaxed) {
-            return Err(ENODEV);
-        }
-        // A channel can be dead for its rings' sake; only a rescind says something of the memory.
-        let gpadl = Gpadl::create(connection, channel.relid(), ring.pages(), &|| {
-            !channel.life.lock().is_rescinded()
-        })?;
-
-        channel
-            .context
-            .store(config.context.possible() as u32, Relaxed);
-        *channel.tx.lock() = Some(transmitter);
-        *channel.rx.lock() = Some(receiver);
-        *channel.rx_view.lock() = Some(view);
-        *channel.observer.lock() = Some(observer);
-        Ok(Self {
-            channel: channel.clone(),
-            ring,
-            gpadl: Some(gpadl),
-            _device: PhantomData,
-        })
-    }
-
-    fn ask_host(&self, connection: &Connection, config: &ChannelConfig<'_>) -> Result {
-        let channel = &self.channel;
-        let (relid, open_id) = (channel.relid(), connection.next_handle());
-        let message = OpenMessage::new(&OpenParams {
-            relid,
-            open_id,
-            ring_gpadl: self.gpadl.as_ref().ok_or(EINVAL)?.handle(),
-            target_vp: CpuId::from_u32(channel.target_cpu()).map_or(0, hv::vp_number),
-            downstream_page_offset: u32::try_from(self.ring.recv_offset())?,
-            user_data: config.user_data,
-        })
-        .ok_or(EINVAL)?;
-        let alive = || !channel.dead.load(Relaxed);
-        let reply = connection.request(ReplyKey::Open { relid, open_id }, &alive, || {
-            connection.post(message.as_bytes(), &alive)
-        })?;
-        let Reply::Status(status) = reply else {
-            return Err(EPROTO);
-        };
-
-        match channel.life.lock().open_end(status).map_err(life_error)? {
-            OpenOutcome::Opened => Ok(()),
-            OpenOutcome::Failed { status } => {
-                pr_err!(
-                    "{}: the host refused to open the channel: status {:#x}\n",
-                    Shown(&channel.offer.instance),
-                    status
-                );
-                Err(EIO)
-            }
-        }
-    }
-
-    /// Ends what the host has of the channel.
-    fn close_at_host(&mut self, connection: &Connection) {
-        let channel = &self.channel;
-        let action = {
-            // Not while the host is asked for another CPU: it would not answer.
-            let _modifying = channel.modifying.lock();
-
-            channel.life.lock().close_begin()
-        };
-        let alive = || !channel.life.lock().is_rescinded();
-        let memory = if alive() {
-            connection.host_memory()
-        } else {
-            HostMemory::LetGo
-        };
-
-        if action == Ok(CloseAction::Post) && memory == HostMemory::Ask {
-            let close = CloseChannel::new(channel.relid());
-
-            if let Err(error) = connection.post(close.as_bytes(), &alive) {
-                pr_err!(
-                    "{}: not closed: {:?}\n",
-                    Shown(&channel.offer.instance),
-                    error
-                );
-            }
-        }
-        if let Some(gpadl) = self.gpadl.take() {
-            gpadl.tear_down(connection, self.ring.pages(), memory, &alive);
-        }
-        let target = channel.target_cpu();
-
-        *channel.affinity.lock() = Affinity::new(target);
-        let _ = channel.life.lock().close_end();
+    pub(super) fn channel(&self) -> &Arc<Channel> {
+        &self.0.channel
     }
 }
 
-impl Drop for OpenChannel<'_> {
+impl Drop for OpenChannel {
     fn drop(&mut self) {
-        let channel = self.channel.clone();
-
-        if let Some(connection) = CONNECTION.get() {
-            // Sub-channels go first; the driver's acceptor owns them.
-            sub::stop(&connection, &channel);
-        }
-        let observer = channel.observer.lock().take();
-
-        drop(observer);
-        // Whatever is taken out of a lock is dropped after the lock is released: unmapping sleeps.
-        let transmitter = channel.tx.lock().take();
-
-        drop(transmitter);
-        workqueue::disable_sync::<Channel, EVENT>(&channel);
-        let receiver = channel.rx.lock().take();
-
-        drop(receiver);
-        let view = channel.rx_view.lock().take();
-
-        drop(view);
-        match CONNECTION.get() {
-            Some(connection) => {
-                self.close_at_host(&connection);
-                offer::release(&connection, &channel);
-            }
-            None => self.ring.pages().leak(),
-        }
-        workqueue::enable::<Channel, EVENT>(&channel);
-    }
-}
-
-fn life_error(error: LifeError) -> Error {
-    match error {
-        LifeError::Rescinded | LifeError::Removed => ENODEV,
-        LifeError::BadState { .. } => EBUSY,
+        let _ = self.0.close();
     }
 }

@@ -1,14 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Receiving packets from the host.
+//! Receiving packets from the host, in two parts: what runs when the host signals, and who takes the
+//! packets.
+//!
+//! A driver that polls ([`Signal`]) is told in the interrupt and takes packets with its [`Receiver`]
+//! when and where it likes. A [`Handler`] is called by the core for each packet: an adapter, in which
+//! the core owns the receiver.
 
-use super::{Channel, ChannelConfig, Sender};
-use crate::{abstractions::Shown, memory::RingMap};
+use super::{
+    session::{Reception, Session, Slot},
+    Channel, ChannelConfig, Sender,
+};
+use crate::{abstractions::Shown, connection::Connection, memory::RingMap};
 use kernel::{
     prelude::*,
     sync::{atomic::Relaxed, Arc},
 };
-use vmbus_ring::{Packet, Reader};
+use vmbus_ring::{Packet, ReadError, Reader};
 
 /// Packets that one run of the work takes before it lets others run.
 const PACKETS_PER_RUN: usize = 256;
@@ -17,16 +25,15 @@ const PACKETS_PER_INTERRUPT: usize = 64;
 
 /// Where a channel's handler runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
 pub enum Context {
     /// On a work queue: the handler may sleep.
-    Process = 0,
+    Process,
     /// In softirq context: lower latency, must not sleep.
-    Softirq = 1,
+    Softirq,
     /// In the interrupt itself, and after many packets in softirq context: lowest latency, must be
     /// short. The handler must not sleep, and takes only locks that disable interrupts. With
     /// `CONFIG_PREEMPT_RT` such locks may not be taken in interrupts: then as `Softirq`.
-    Interrupt = 2,
+    Interrupt,
 }
 
 impl Context {
@@ -50,8 +57,15 @@ pub enum ReadMode {
 
 /// What a driver does with the packets of a channel.
 ///
-/// The functions of one channel never run at the same time, and never after the channel is closed.
+/// [`Self::on_packet`], [`Self::on_idle`] and [`Self::on_broken`] never run at the same time for one
+/// channel. None of the functions is called after the channel is closed.
 pub trait Handler: Send + Sync + 'static {
+    /// Where it runs.
+    const CONTEXT: Context = Context::Process;
+
+    /// Whether the host interrupts while it runs.
+    const MODE: ReadMode = ReadMode::Batched;
+
     /// Takes one packet, a private copy that the host cannot change any more.
     fn on_packet(&self, sender: &Sender, packet: &Packet<'_>);
 
@@ -60,8 +74,8 @@ pub trait Handler: Send + Sync + 'static {
         let _ = sender;
     }
 
-    /// The host corrupted the ring: nothing will be received or sent any more. The device stays
-    /// until the host takes it back or it is unbound.
+    /// The host corrupted the ring: nothing will be received or sent any more until the channel is
+    /// closed and opened again.
     fn on_broken(&self) {}
 
     /// The host took the channel back: nothing can be sent any more, nobody waits for the host any
@@ -69,33 +83,137 @@ pub trait Handler: Send + Sync + 'static {
     /// have to wait for a `probe` that still runs.
     ///
     /// Process context. May run at the same time as the other functions; must return soon, and may
-    /// not close the channel.
+    /// not close the channel. Not called when the channel is closed before.
     fn on_rescind(&self) {}
 
-    /// The host interrupts another CPU for the channel from now on.
+    /// The host interrupts another CPU for the channel since a short while.
     ///
-    /// Process context, with CPU hotplug held off or the CPU's own hotplug under way, so it may not
-    /// wait for that. May not close the channel.
+    /// As [`Self::on_rescind`].
     fn on_moved(&self) {}
 }
 
-/// A handler, as far as the channel's fate goes.
+/// What a driver that polls a channel does when the host signals.
+///
+/// None of the functions is called after the channel is closed.
+pub trait Signal: Send + Sync + 'static {
+    /// The host signalled: there are packets, or room in the outgoing ring.
+    ///
+    /// In the interrupt, or with `CONFIG_PREEMPT_RT` in a softirq: as for [`Context::Interrupt`].
+    /// The usual thing is to [mask](Line::mask) and to schedule who polls.
+    fn on_event(&self, line: &Line<'_>);
+
+    /// [`Handler::on_rescind`].
+    fn on_rescind(&self) {}
+
+    /// [`Handler::on_moved`].
+    fn on_moved(&self) {}
+}
+
+/// The host's way to interrupt for a channel.
+pub struct Line<'a>(&'a RingMap);
+
+impl Line<'_> {
+    /// Asks the host not to signal until [`Receiver::unmask_and_check`].
+    #[inline]
+    pub fn mask(&self) {
+        vmbus_ring::mask(self.0);
+    }
+}
+
+/// The receiving side of a channel, for who takes the packets by itself.
+///
+/// It may outlive the channel: then there are no packets.
+pub struct Receiver {
+    reader: Reader<RingMap>,
+    buffer: KVec<u8>,
+    sender: Sender,
+}
+
+impl Receiver {
+    fn new(reader: Reader<RingMap>, sender: Sender, config: &ChannelConfig<'_>) -> Result<Self> {
+        Ok(Self {
+            reader,
+            buffer: KVec::from_elem(0, config.max_packet, GFP_KERNEL)?,
+            sender,
+        })
+    }
+
+    /// Takes the next packet, a private copy that the host cannot change any more; `None` when there
+    /// is none.
+    ///
+    /// What is wrong with a packet is counted and reported here. After a
+    /// [fatal](ReadError::is_fatal) error the ring is broken: nothing is received or sent any more.
+    /// Any other skips the packet; it counts like one, or a host that sends nothing else keeps its
+    /// guest busy for ever.
+    #[inline]
+    pub fn next(&mut self) -> Result<Option<Packet<'_>>, ReadError> {
+        match self.reader.next(&mut self.buffer) {
+            Err(error) => {
+                report(&self.sender, &error);
+                Err(error)
+            }
+            taken => taken,
+        }
+    }
+
+    /// Gives the room of all packets taken so far back to the host, and signals a host that waits
+    /// for it.
+    #[inline]
+    pub fn finish(&mut self) {
+        if self.reader.finish() {
+            self.sender.0.channel.signal_host();
+        }
+    }
+
+    /// Asks the host not to signal until [`Self::unmask_and_check`].
+    #[inline]
+    pub fn mask(&self) {
+        self.reader.mask();
+    }
+
+    /// Asks for signals again and looks whether something came in since: then no signal announces
+    /// it, so mask and take packets.
+    #[inline]
+    #[must_use = "true means that no signal will announce what is there"]
+    pub fn unmask_and_check(&self) -> bool {
+        self.reader.unmask_and_check()
+    }
+
+    /// Whether there are packets, now.
+    #[inline]
+    pub fn has_data(&self) -> bool {
+        self.reader.has_data()
+    }
+
+    /// Whether the host broke the ring.
+    #[inline]
+    pub fn is_broken(&self) -> bool {
+        self.reader.is_broken()
+    }
+}
+
+#[cold]
+fn report(sender: &Sender, error: &ReadError) {
+    let channel = &sender.0.channel;
+
+    channel.dropped.fetch_add(1u64, Relaxed);
+    crate::ratelimited!(pr_err!(
+        "{}: {}\n",
+        Shown(&channel.offer.instance),
+        Shown(error)
+    ));
+    if error.is_fatal() {
+        sender.0.stop_sending();
+    }
+}
+
+/// Who is told of a channel's fate.
 pub(super) trait Observer: Send + Sync {
     /// [`Handler::on_rescind`].
     fn rescinded(&self);
 
     /// [`Handler::on_moved`].
     fn moved(&self);
-}
-
-impl<H: Handler> Observer for H {
-    fn rescinded(&self) {
-        self.on_rescind();
-    }
-
-    fn moved(&self) {
-        self.on_moved();
-    }
 }
 
 /// What a run of the work left.
@@ -106,56 +224,71 @@ pub(super) enum Drained {
     More,
 }
 
-/// The receiving side of an open channel, whatever its handler is.
+/// What happens when the host signalled, whatever takes the packets.
 ///
-/// One call through this table for each run of packets; inside of it the handler is known.
+/// One call through this table for each run of packets; inside of it the driver is known.
 pub(super) trait Drain: Send {
     /// Takes packets until the ring is empty, or `budget` packets.
-    fn drain(&mut self, sender: &Sender, budget: usize) -> Drained;
+    fn drain(&mut self, budget: usize) -> Drained;
 
-    /// Whether there are packets, now.
+    /// Whether there are packets that nobody takes care of, now.
     fn has_data(&self) -> bool;
 }
 
-pub(super) struct Receiver<H: Handler> {
-    reader: Reader<RingMap>,
-    buffer: KVec<u8>,
-    mode: ReadMode,
+/// Calls a handler for each packet.
+struct Calling<H: Handler> {
+    receiver: Receiver,
     handler: Arc<H>,
 }
 
-impl<H: Handler> Receiver<H> {
-    /// A receiver as `config` wants it.
-    pub(super) fn new(
-        reader: Reader<RingMap>,
-        config: &ChannelConfig<'_>,
-        handler: Arc<H>,
-    ) -> Result<Self> {
-        Ok(Self {
-            reader,
-            buffer: KVec::from_elem(0, config.max_packet, GFP_KERNEL)?,
-            mode: config.mode,
-            handler,
-        })
+/// Tells of the channel's fate.
+struct HandlerFate<H: Handler>(Arc<H>);
+
+impl<H: Handler> Observer for HandlerFate<H> {
+    fn rescinded(&self) {
+        self.0.on_rescind();
     }
 
+    fn moved(&self) {
+        self.0.on_moved();
+    }
+}
+
+/// Reception by a handler.
+pub(super) fn by_handler<H: Handler>(
+    reader: Reader<RingMap>,
+    sender: Sender,
+    config: &ChannelConfig<'_>,
+    handler: Arc<H>,
+) -> Result<Reception> {
+    let observer = Arc::new(HandlerFate(handler.clone()), GFP_KERNEL)?;
+    let calling = Calling {
+        receiver: Receiver::new(reader, sender, config)?,
+        handler,
+    };
+
+    Ok(Reception {
+        drain: KBox::new(calling, GFP_KERNEL)?,
+        observer,
+    })
+}
+
+impl<H: Handler> Calling<H> {
     /// Takes up to `budget` packets; what is left of the budget, or `None` when the ring is broken.
-    fn take_packets(&mut self, sender: &Sender, mut budget: usize) -> Option<usize> {
+    fn take_packets(&mut self, mut budget: usize) -> Option<usize> {
+        let Receiver {
+            reader,
+            buffer,
+            sender,
+        } = &mut self.receiver;
+
         while budget > 0 {
-            match self.reader.next(&mut self.buffer) {
+            match reader.next(buffer) {
                 Ok(Some(packet)) => self.handler.on_packet(sender, &packet),
                 Ok(None) => break,
                 Err(error) => {
-                    let channel = &sender.0;
-
-                    channel.dropped.fetch_add(1u64, Relaxed);
-                    crate::ratelimited!(pr_err!(
-                        "{}: {}\n",
-                        Shown(&channel.offer.instance),
-                        Shown(&error)
-                    ));
+                    report(sender, &error);
                     if error.is_fatal() {
-                        channel.mark_dead();
                         self.handler.on_broken();
                         return None;
                     }
@@ -167,34 +300,32 @@ impl<H: Handler> Receiver<H> {
     }
 }
 
-impl<H: Handler> Drain for Receiver<H> {
+impl<H: Handler> Drain for Calling<H> {
     fn has_data(&self) -> bool {
-        self.reader.has_data()
+        self.receiver.has_data()
     }
 
-    fn drain(&mut self, sender: &Sender, mut budget: usize) -> Drained {
-        if self.reader.is_broken() {
+    fn drain(&mut self, mut budget: usize) -> Drained {
+        if self.receiver.is_broken() {
             return Drained::Empty;
         }
 
         loop {
-            if self.mode == ReadMode::Batched {
-                self.reader.mask();
+            if H::MODE == ReadMode::Batched {
+                self.receiver.mask();
             }
-            match self.take_packets(sender, budget) {
+            match self.take_packets(budget) {
                 Some(left) => budget = left,
                 None => return Drained::Empty,
             }
-            if self.reader.finish() {
-                sender.0.signal_host();
-            }
+            self.receiver.finish();
             if budget == 0 {
                 return Drained::More;
             }
-            self.handler.on_idle(sender);
-            let more = match self.mode {
-                ReadMode::Batched => self.reader.unmask_and_check(),
-                ReadMode::Direct => self.reader.has_data(),
+            self.handler.on_idle(&self.receiver.sender);
+            let more = match H::MODE {
+                ReadMode::Batched => self.receiver.unmask_and_check(),
+                ReadMode::Direct => self.receiver.has_data(),
             };
 
             if !more {
@@ -204,43 +335,99 @@ impl<H: Handler> Drain for Receiver<H> {
     }
 }
 
-/// Handles the events of a channel. Runs as its work item, so never twice at the same time.
-pub(super) fn run(channel: Arc<Channel>) {
-    // The receiver is taken out, not borrowed: a handler may sleep, and the lock may not be held
-    // meanwhile. Closing the channel waits for this work to end before it looks for the receiver.
-    let Some(mut receiver) = channel.rx.lock().take() else {
-        return;
-    };
-    let sender = Sender(channel);
-    let drained = receiver.drain(&sender, PACKETS_PER_RUN);
-    let channel = sender.0;
-    // An interrupt that came when the receiver was not there has left its packets to this work.
-    let missed = {
-        let mut rx = channel.rx.lock();
-        let receiver = rx.insert(receiver);
+/// Tells a driver that polls.
+struct Telling<S: Signal> {
+    line: RingMap,
+    signal: Arc<S>,
+}
 
-        channel.context.load(Relaxed) == Context::Interrupt as u32 && receiver.has_data()
-    };
+/// Tells of the channel's fate.
+struct SignalFate<S: Signal>(Arc<S>);
 
-    if missed || matches!(drained, Drained::More) {
-        channel.schedule_again();
+impl<S: Signal> Observer for SignalFate<S> {
+    fn rescinded(&self) {
+        self.0.on_rescind();
+    }
+
+    fn moved(&self) {
+        self.0.on_moved();
     }
 }
 
-/// Handles an event of a channel in its interrupt.
-pub(super) fn run_in_interrupt(channel: Arc<Channel>) {
-    let sender = Sender(channel);
-    let drained = {
-        let mut rx = sender.0.rx.lock();
-        // It is not there while the channel is closed, or the work is at it.
-        let Some(receiver) = &mut *rx else {
-            return;
-        };
+impl<S: Signal> Drain for Telling<S> {
+    fn drain(&mut self, _budget: usize) -> Drained {
+        self.signal.on_event(&Line(&self.line));
+        Drained::Empty
+    }
 
-        receiver.drain(&sender, PACKETS_PER_INTERRUPT)
+    fn has_data(&self) -> bool {
+        false
+    }
+}
+
+/// Reception by polling.
+pub(super) fn by_polling<S: Signal>(
+    reader: Reader<RingMap>,
+    sender: Sender,
+    config: &ChannelConfig<'_>,
+    signal: Arc<S>,
+) -> Result<(Reception, Receiver)> {
+    let observer = Arc::new(SignalFate(signal.clone()), GFP_KERNEL)?;
+    let telling = Telling {
+        line: reader.memory().clone(),
+        signal,
+    };
+    let reception = Reception {
+        drain: KBox::new(telling, GFP_KERNEL)?,
+        observer,
     };
 
-    if let Drained::More = drained {
-        sender.0.schedule_again();
+    Ok((reception, Receiver::new(reader, sender, config)?))
+}
+
+/// Handles an event of a channel, or has it handled. Runs in the interrupt of the CPU that the host
+/// chose.
+#[inline]
+pub(super) fn on_event(channel: &Channel, connection: &Connection) {
+    let mut rx = channel.rx.lock();
+    // It is not there while the channel is closed.
+    let Some(Slot { session, drain }) = &mut *rx else {
+        return;
+    };
+
+    if session.context != Context::Interrupt {
+        return session.schedule(connection);
+    }
+    // The work, if that is at it, looks again before it rests.
+    if let Some(drain) = drain {
+        if let Drained::More = drain.drain(PACKETS_PER_INTERRUPT) {
+            session.schedule(connection);
+        }
+    }
+}
+
+/// Handles the events of a session. Runs as its work item, so never twice at the same time.
+pub(super) fn run(session: &Arc<Session>) {
+    let rx = &session.channel.rx;
+    // The drain is taken out, not borrowed: a handler may sleep, and the lock may not be held
+    // meanwhile. The end of the session waits for this work before it looks for the drain, and no
+    // other session has the slot before.
+    let Some(mut drain) = (*rx.lock()).as_mut().and_then(|slot| slot.drain.take()) else {
+        return;
+    };
+    let drained = drain.drain(PACKETS_PER_RUN);
+    // An interrupt that came when the drain was not there has left its packets to this work.
+    let missed = {
+        let mut rx = rx.lock();
+
+        (*rx).as_mut().is_some_and(|slot| {
+            let drain = slot.drain.insert(drain);
+
+            session.context == Context::Interrupt && drain.has_data()
+        })
+    };
+
+    if missed || matches!(drained, Drained::More) {
+        session.schedule_again();
     }
 }

@@ -2,7 +2,7 @@
 
 //! Sending packets to the host.
 
-use super::{requests::Requests, Channel};
+use super::session::Session;
 use crate::{abstractions::Shown, memory::RingMap};
 use core::ops::Range;
 use kernel::{
@@ -13,13 +13,7 @@ use kernel::{
     },
 };
 use vmbus_protocol::packet::PacketFlags;
-use vmbus_ring::{Outgoing, PagePacket, SendError, Sent, Writer};
-
-/// What sending needs while a channel is open.
-pub(super) struct Transmitter {
-    pub(super) writer: Writer<RingMap>,
-    pub(super) requests: Requests,
-}
+use vmbus_ring::{Outgoing, PagePacket, SendError, WaitState, Writer};
 
 /// When the host is told about packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +68,8 @@ impl Batch<'_> {
 /// The outgoing ring of a channel, locked, with interrupts off. Nothing is slow here.
 #[must_use = "the ring is locked"]
 pub struct Outbox<'a> {
-    channel: &'a Channel,
-    tx: SpinLockIrqGuard<'a, Option<Transmitter>>,
+    session: &'a Session,
+    writer: SpinLockIrqGuard<'a, Option<Writer<RingMap>>>,
     /// The host has to be told about packets.
     signal: bool,
 }
@@ -85,29 +79,67 @@ impl Outbox<'_> {
     #[inline]
     pub fn batch(&mut self) -> Result<Batch<'_>> {
         Ok(Batch {
-            packets: (*self.tx).as_mut().ok_or(ENODEV)?.writer.batch(),
+            packets: (*self.writer).as_mut().ok_or(ENODEV)?.batch(),
             signal: &mut self.signal,
         })
+    }
+
+    /// Bytes that are free in the ring; a packet needs less than that. `ENODEV` when the channel is
+    /// closed, `EIO` when the host corrupted the ring.
+    #[inline]
+    pub fn bytes_free(&self) -> Result<u32> {
+        let writer = (*self.writer).as_ref().ok_or(ENODEV)?;
+
+        writer.bytes_free().map_err(|_| EIO)
+    }
+
+    /// Bytes of the ring.
+    #[inline]
+    pub fn capacity(&self) -> u32 {
+        (*self.writer).as_ref().map_or(0, Writer::data_len)
+    }
+
+    /// Asks the host to signal as soon as more than `bytes` bytes are free, and returns whether they
+    /// are already: then it does not. `ENODEV` when the channel is closed, `EMSGSIZE` when that much
+    /// can never be free, `EIO` when the host corrupted the ring.
+    ///
+    /// The signal is an event like any other: [`crate::Signal::on_event`], or
+    /// [`crate::Handler::on_idle`].
+    pub fn wait_for(&self, bytes: u32) -> Result<bool> {
+        let writer = (*self.writer).as_ref().ok_or(ENODEV)?;
+
+        match writer.wait_for(bytes) {
+            Ok(state) => Ok(state == WaitState::Ready),
+            Err(SendError::TooLarge) => Err(EMSGSIZE),
+            Err(_) => Err(EIO),
+        }
+    }
+
+    /// Takes a request of [`Self::wait_for`] back.
+    pub fn stop_waiting(&self) {
+        if let Some(writer) = &*self.writer {
+            writer.stop_waiting();
+        }
     }
 
     /// Unlocks the ring and tells the host about the packets, now or later.
     #[inline]
     pub fn release(self, doorbell: Doorbell) {
         let Self {
-            channel,
-            tx,
+            session,
+            writer,
             signal,
         } = self;
-        let owed = &channel.doorbell_owed;
+        let owed = &session.doorbell_owed;
 
-        drop(tx);
+        drop(writer);
         match (doorbell, signal) {
             // One doorbell is for all that was published before.
             (Doorbell::Ring, true) => {
                 owed.store(false, Relaxed);
-                channel.signal_host();
+                session.channel.signal_host();
             }
-            (Doorbell::Ring, false) => channel.ring_owed_doorbell(),
+            (Doorbell::Ring, false) => session.ring_owed_doorbell(),
             (Doorbell::Defer, true) => owed.store(true, Relaxed),
             (Doorbell::Defer, false) => {}
         }
@@ -116,7 +148,8 @@ impl Outbox<'_> {
     /// Unlocks the ring after a packet was refused, and does what the reason demands.
     #[cold]
     pub fn refuse(self, error: SendError) -> Error {
-        let channel = self.channel;
+        let session = self.session;
+        let channel = &session.channel;
 
         self.release(Doorbell::Ring);
         match error {
@@ -132,29 +165,30 @@ impl Outbox<'_> {
                     Shown(&channel.offer.instance),
                     Shown(&error)
                 );
-                channel.mark_dead();
+                session.stop_sending();
                 EIO
             }
         }
     }
 }
 
-impl Channel {
+impl Session {
     /// Rings the doorbell if that was deferred. Any context but NMI.
     #[inline]
     fn ring_owed_doorbell(&self) {
         // Who deferred sees its own store; if somebody else has taken it, that one rings.
         if self.doorbell_owed.load(Relaxed) && self.doorbell_owed.xchg(false, Full) {
-            self.signal_host();
+            self.channel.signal_host();
         }
     }
 }
 
 /// The sending side of a channel. Clones send on the same channel.
 ///
-/// Outlives the channel: sending fails with `ENODEV` once it is closed or rescinded.
+/// Outlives the channel: sending fails with `ENODEV` once it is closed or rescinded, also when it was
+/// opened again.
 #[derive(Clone)]
-pub struct Sender(pub(super) Arc<Channel>);
+pub struct Sender(pub(super) Arc<Session>);
 
 impl Sender {
     /// Sends one packet. Any context but NMI; the order of packets is that of the calls.
@@ -164,17 +198,9 @@ impl Sender {
     /// - `EMSGSIZE`: the packet can never fit.
     /// - `EIO`: the host corrupted the ring; the channel is broken from now on.
     pub fn send(&self, packet: &Outgoing<'_>) -> Result {
-        self.send_with(|tx| Ok(tx.writer.send(packet)))
-    }
-
-    /// Runs `write` with the ring locked and does what its outcome demands.
-    pub(super) fn send_with(
-        &self,
-        write: impl FnOnce(&mut Transmitter) -> Result<Result<Sent, SendError>>,
-    ) -> Result {
         let mut outbox = self.lock()?;
 
-        match write((*outbox.tx).as_mut().ok_or(ENODEV)?)? {
+        match (*outbox.writer).as_mut().ok_or(ENODEV)?.send(packet) {
             Ok(sent) => {
                 outbox.signal = sent.signal;
                 outbox.release(Doorbell::Ring);
@@ -188,14 +214,14 @@ impl Sender {
     /// visible to the host. Any context but NMI. `ENODEV` when the channel is rescinded or broken.
     #[inline]
     pub fn lock(&self) -> Result<Outbox<'_>> {
-        let channel = &*self.0;
+        let session = &*self.0;
 
-        if channel.dead.load(Relaxed) {
+        if !session.is_alive() {
             return Err(ENODEV);
         }
         Ok(Outbox {
-            channel,
-            tx: channel.tx.lock(),
+            session,
+            writer: session.writer.lock(),
             signal: false,
         })
     }
@@ -219,6 +245,6 @@ impl Sender {
 
     /// Whether packets can still be sent.
     pub fn is_alive(&self) -> bool {
-        !self.0.dead.load(Relaxed)
+        self.0.is_alive()
     }
 }

@@ -6,10 +6,13 @@
 //! Their offers are handled on a queue of their own, so that a driver may ask for sub-channels in
 //! its `probe` and get them while it is still there. It must not wait for them: the host may offer
 //! fewer than it granted, or none.
+//!
+//! What the driver gets is a token, [`SubChannel`]. It may open it at once, or on work of its own:
+//! then a host that is slow with one device does not hold up the sub-channels of another.
 
 use super::{
-    open::{ChannelConfig, OpenChannel},
-    receive::Handler,
+    open::{self, ChannelConfig, OpenChannel},
+    receive::{Handler, Receiver, Signal},
     Channel, ADD,
 };
 use crate::connection::Connection;
@@ -21,7 +24,7 @@ use kernel::{
     },
 };
 
-/// A sub-channel that was offered.
+/// A sub-channel that was offered. It can be opened as long as the primary channel is open.
 pub struct SubChannel(Arc<Channel>);
 
 impl SubChannel {
@@ -40,16 +43,26 @@ impl SubChannel {
         self.0.target_cpu()
     }
 
-    /// Opens it. May sleep. Errors as for [`crate::Device::open`].
+    /// Opens it. May sleep. Errors as for [`crate::Device::open`]; `ENODEV` also when the primary
+    /// channel is closed.
     ///
-    /// The driver drops the channel when it is rescinded, and before the primary channel of the
-    /// device.
+    /// The driver drops the channel when it is rescinded. What is open when the primary channel is
+    /// closed is closed with it.
     pub fn open<H: Handler>(
         &self,
         handler: Arc<H>,
         config: &ChannelConfig<'_>,
-    ) -> Result<OpenChannel<'static>> {
-        OpenChannel::open(&self.0, handler, config)
+    ) -> Result<OpenChannel> {
+        open::open(&self.0, handler, config)
+    }
+
+    /// As [`Self::open`], for a driver that takes its packets by itself.
+    pub fn open_polled<S: Signal>(
+        &self,
+        signal: Arc<S>,
+        config: &ChannelConfig<'_>,
+    ) -> Result<(OpenChannel, Receiver)> {
+        open::open_polled(&self.0, signal, config)
     }
 }
 
@@ -64,18 +77,18 @@ pub trait SubChannels: Send + Sync + 'static {
     fn rescinded(&self, relid: u32);
 }
 
-impl OpenChannel<'_> {
+impl OpenChannel {
     /// Takes the sub-channels of the device from now on, those that were offered before included.
     ///
     /// To be called once, on the primary channel.
     pub fn accept_sub_channels(&self, acceptor: Arc<dyn SubChannels>) -> Result {
         let connection = crate::connection::CONNECTION.get().ok_or(ENODEV)?;
-        let primary = &self.channel;
+        let primary = self.channel();
 
         *primary.acceptor.lock() = Some(acceptor);
-        for channel in connection.channels.subs_of(primary)? {
-            enqueue(&connection, channel);
-        }
+        connection
+            .channels
+            .for_each_sub(primary, |channel| enqueue(&connection, channel));
         Ok(())
     }
 }
@@ -96,7 +109,7 @@ pub(super) fn announce(channel: &Arc<Channel>) {
         return;
     };
 
-    if channel.life.lock().is_rescinded() {
+    if channel.is_rescinded() {
         return;
     }
     if !channel.announced.xchg(true, Full) {
@@ -114,11 +127,11 @@ fn add_folder(primary: &Channel, channel: &Arc<Channel>) {
 
 /// Adds the sysfs folders of the sub-channels of a device that was just registered.
 pub(super) fn add_folders(connection: &Connection, primary: &Arc<Channel>) {
-    for channel in connection.channels.subs_of(primary).iter().flatten() {
+    connection.channels.for_each_sub(primary, |channel| {
         if channel.announced.load(Relaxed) {
-            add_folder(primary, channel);
+            add_folder(primary, &channel);
         }
-    }
+    });
 }
 
 /// Tells the driver that a sub-channel is gone. Runs on the queue of sub-channels.
@@ -138,12 +151,23 @@ pub(super) fn withdraw(channel: &Arc<Channel>) {
     }
 }
 
-/// Stops all announcements for a primary channel that is about to be closed. May sleep.
+/// Stops all announcements for a primary channel that is about to be closed, and closes the
+/// sub-channels that its driver left open. May sleep.
 pub(super) fn stop(connection: &Connection, primary: &Arc<Channel>) {
+    if primary.primary.is_some() {
+        return;
+    }
     let acceptor = primary.acceptor.lock().take();
 
     if acceptor.is_some() {
         connection.queues.sub_channels.flush();
         connection.channels.forget_announcements(primary);
     }
+    connection.channels.for_each_sub(primary, |channel| {
+        let session = channel.session.lock().clone();
+
+        if let Some(session) = session {
+            let _ = session.close();
+        }
+    });
 }

@@ -103,15 +103,29 @@ impl ChannelTable {
         self.list.lock().last().cloned()
     }
 
-    /// The sub-channels of `primary`. May sleep.
-    pub(crate) fn subs_of(&self, primary: &Arc<Channel>) -> Result<KVec<Arc<Channel>>> {
-        let list = self.list.lock();
-        let mut subs = KVec::new();
+    /// Runs `f` on each sub-channel of `primary`, without the lock. May sleep.
+    ///
+    /// In the order of their relids, and without a list of them: nothing is allocated here, where
+    /// memory may be short because of the very device.
+    pub(crate) fn for_each_sub(&self, primary: &Arc<Channel>, mut f: impl FnMut(Arc<Channel>)) {
+        let mut done = 0;
 
-        for channel in list.iter().filter(|channel| channel.is_sub_of(primary)) {
-            subs.push(channel.clone(), GFP_KERNEL)?;
+        loop {
+            let next = {
+                let list = self.list.lock();
+
+                list.iter()
+                    .filter(|channel| channel.relid() > done && channel.is_sub_of(primary))
+                    .min_by_key(|channel| channel.relid())
+                    .cloned()
+            };
+            let Some(channel) = next else {
+                return;
+            };
+
+            done = channel.relid();
+            f(channel);
         }
-        Ok(subs)
     }
 
     /// Forgets that the driver of `primary` knows of its sub-channels: the next one is told anew.

@@ -60,6 +60,12 @@ pub(crate) fn takes_device_interrupts(cpu: CpuId) -> bool {
     }
 }
 
+/// Whether `cpu` is online. Stable only while CPU hotplug is held off.
+pub(crate) fn cpu_online(cpu: CpuId) -> bool {
+    // SAFETY: A `CpuId` is below `nr_cpu_ids`.
+    unsafe { ffi::vmbus_shim_cpu_online(cpu.as_u32()) }
+}
+
 /// Whether `cpu` exists in this machine, online or not.
 pub(crate) fn cpu_present(cpu: CpuId) -> bool {
     // SAFETY: A `CpuId` is below `nr_cpu_ids`.

@@ -7,7 +7,7 @@
 
 use crate::{
     ffi,
-    memory::{FlagPage, SharedPages, PAGE_BYTES},
+    memory::{FlagPage, SharedPage, PAGE_BYTES},
 };
 use kernel::{
     cpu::CpuId,
@@ -54,7 +54,7 @@ fn set(reg: u32, value: u64) {
 
 /// The pages of one CPU.
 struct CpuPages {
-    message: SharedPages,
+    message: SharedPage,
     event: FlagPage,
 }
 
@@ -73,7 +73,7 @@ impl Synic {
             let present = CpuId::from_u32(cpu).is_some_and(super::cpu_present);
             let pages = if present {
                 Some(CpuPages {
-                    message: SharedPages::new(1)?,
+                    message: SharedPage::new()?,
                     event: FlagPage::new()?,
                 })
             } else {
@@ -101,7 +101,7 @@ impl Synic {
         );
         set(
             msr::SIEFP,
-            (get(msr::SIEFP) & !BASE_MASK) | pages.event.pages().phys() | ENABLE,
+            (get(msr::SIEFP) & !BASE_MASK) | pages.event.page().phys() | ENABLE,
         );
 
         // SAFETY: No requirements; a constant and a flag set at boot.
@@ -163,7 +163,7 @@ impl Synic {
 }
 
 /// The message slot of one CPU, in memory that the hypervisor writes.
-pub(crate) struct Slot<'a>(&'a SharedPages);
+pub(crate) struct Slot<'a>(&'a SharedPage);
 
 const _: () = assert!(message_slot_offset(MESSAGE_SINT) + 256 <= PAGE_BYTES);
 

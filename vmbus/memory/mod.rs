@@ -7,11 +7,14 @@
 //! where `unsafe` lives.
 
 mod barrier;
+mod buffer;
+mod mapping;
 mod monitor;
 mod pages;
 mod ring;
 
 pub(crate) use barrier::full as full_barrier;
+pub(crate) use buffer::BufferMap;
 pub(crate) use monitor::MonitorPage;
-pub(crate) use pages::{leaked_pages, FlagPage, SharedPages, PAGE_BYTES};
+pub(crate) use pages::{leaked_pages, FlagPage, PageList, SharedPage, PAGE_BYTES};
 pub(crate) use ring::{RingMap, RingPages};

@@ -2,7 +2,7 @@
 
 //! The monitor pages: doorbells that the host polls instead of being called.
 
-use super::pages::{SharedPages, PAGE_BYTES};
+use super::pages::{SharedPage, PAGE_BYTES};
 use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Full, Relaxed},
@@ -10,16 +10,16 @@ use kernel::{
 use vmbus_protocol::synic::MonitorBit;
 
 /// One monitor page (`struct hv_monitor_page`).
-pub(crate) struct MonitorPage(SharedPages);
+pub(crate) struct MonitorPage(SharedPage);
 
 impl MonitorPage {
     /// A page with no trigger pending.
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self(SharedPages::new(1)?))
+        Ok(Self(SharedPage::new()?))
     }
 
     /// The page itself.
-    pub(crate) fn pages(&self) -> &SharedPages {
+    pub(crate) fn page(&self) -> &SharedPage {
         &self.0
     }
 

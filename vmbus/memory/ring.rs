@@ -4,38 +4,34 @@
 
 use super::{
     barrier,
-    pages::{SharedPages, PAGE_BYTES},
+    mapping::Mapping,
+    pages::{PageList, PAGE_BYTES},
 };
-use crate::ffi;
 use core::{
     marker::PhantomData,
     ptr::{self, NonNull},
 };
-use kernel::{
-    bindings,
-    ffi::{c_uint, c_void},
-    prelude::*,
-    sync::Arc,
-};
+use kernel::{bindings, ffi::c_void, prelude::*, sync::Arc};
 use vmbus_ring::{Field, RingMemory, Stretch};
 use zerocopy::little_endian::U64;
 
 /// Bytes in which descriptors, page numbers and trailers are written and read.
 const UNIT: u32 = 8;
 
-/// The pages of a channel: outgoing ring, then incoming ring, physically contiguous.
+/// The pages of a channel: outgoing ring, then incoming ring.
 ///
 /// Each ring is one page of indices followed by its data.
 pub(crate) struct RingPages {
-    pages: SharedPages,
+    pages: Arc<PageList>,
     send_pages: usize,
 }
 
 impl RingPages {
-    /// Allocates rings of `send_data` and `recv_data` bytes; both are rounded up to whole pages.
+    /// Allocates rings of `send_data` and `recv_data` bytes, both rounded up to whole pages, on NUMA
+    /// node `node` if it has the memory.
     ///
     /// May sleep. `EINVAL` when a ring has no data, `ENOMEM`.
-    pub(crate) fn new(send_data: usize, recv_data: usize) -> Result<Self> {
+    pub(crate) fn new(send_data: usize, recv_data: usize, node: i32) -> Result<Self> {
         let pages_of = |bytes: usize| -> Result<usize> {
             if bytes == 0 {
                 return Err(EINVAL);
@@ -48,13 +44,13 @@ impl RingPages {
             .ok_or(EOVERFLOW)?;
 
         Ok(Self {
-            pages: SharedPages::new(total)?,
+            pages: Arc::new(PageList::new(total, node)?, GFP_KERNEL)?,
             send_pages,
         })
     }
 
     /// The pages, in the order in which the host is told about them.
-    pub(crate) fn pages(&self) -> &SharedPages {
+    pub(crate) fn pages(&self) -> &Arc<PageList> {
         &self.pages
     }
 
@@ -64,28 +60,31 @@ impl RingPages {
     }
 
     /// Maps the outgoing ring. May sleep.
-    pub(crate) fn map_send(this: &Arc<Self>) -> Result<RingMap> {
-        RingMap::new(this, 0, this.send_pages)
+    pub(crate) fn map_send(&self) -> Result<RingMap> {
+        RingMap::new(&self.pages, 0, self.send_pages)
     }
 
     /// Maps the incoming ring. May sleep.
-    pub(crate) fn map_recv(this: &Arc<Self>) -> Result<RingMap> {
-        RingMap::new(this, this.send_pages, this.pages.count() - this.send_pages)
+    pub(crate) fn map_recv(&self) -> Result<RingMap> {
+        let recv_pages = self.pages.count().saturating_sub(self.send_pages);
+
+        RingMap::new(&self.pages, self.send_pages, recv_pages)
     }
 }
 
 /// One ring, mapped so that its data appears twice in a row: a packet that wraps around is still
-/// one range of addresses.
+/// one range of addresses. Clones are the same mapping.
 ///
 /// # Invariants
 ///
 /// - `base` is a mapping of one page of indices and twice `data_len` bytes of data.
 /// - `data_len` is a multiple of the page size and not zero.
-/// - The mapped pages live as long as this object (`_pages`).
+/// - The mapping, and with it the pages, live as long as this object (`_mapping`).
+#[derive(Clone)]
 pub(crate) struct RingMap {
     base: NonNull<u8>,
     data_len: u32,
-    _pages: Arc<RingPages>,
+    _mapping: Arc<Mapping>,
 }
 
 // SAFETY: The mapping is not bound to a thread.
@@ -95,26 +94,16 @@ unsafe impl Send for RingMap {}
 unsafe impl Sync for RingMap {}
 
 impl RingMap {
-    fn new(ring: &Arc<RingPages>, first: usize, count: usize) -> Result<Self> {
+    fn new(pages: &Arc<PageList>, first: usize, count: usize) -> Result<Self> {
         let data_pages = count.checked_sub(1).filter(|&n| n > 0).ok_or(EINVAL)?;
         let data_len = u32::try_from(data_pages * PAGE_BYTES).map_err(|_| EOVERFLOW)?;
-        let mut list = KVec::with_capacity(1 + 2 * data_pages, GFP_KERNEL)?;
-        let data = first + 1..first + count;
+        let mapping = Arc::new(Mapping::with_data_twice(pages, first, count)?, GFP_KERNEL)?;
 
-        list.push(ring.pages.page(first).ok_or(EINVAL)?, GFP_KERNEL)?;
-        for index in Iterator::chain(data.clone(), data) {
-            list.push(ring.pages.page(index).ok_or(EINVAL)?, GFP_KERNEL)?;
-        }
-        let len = c_uint::try_from(list.len()).map_err(|_| EOVERFLOW)?;
-        // SAFETY: `list` holds `len` pages that belong to `ring`.
-        let base = unsafe { ffi::vmbus_shim_vmap(list.as_mut_ptr(), len) };
-
-        // INVARIANT: The list above is one page of indices and the data pages twice; the
-        // reference in `_pages` keeps the pages alive.
+        // INVARIANT: The mapping is one page of indices and the data pages twice.
         Ok(Self {
-            base: NonNull::new(base.cast()).ok_or(ENOMEM)?,
+            base: mapping.base(),
             data_len,
-            _pages: ring.clone(),
+            _mapping: mapping,
         })
     }
 
@@ -282,13 +271,6 @@ impl Stretch for MappedStretch<'_> {
     }
 }
 
-impl Drop for RingMap {
-    fn drop(&mut self) {
-        // SAFETY: The mapping was made by `vmap()` and nothing uses it any more.
-        unsafe { ffi::vunmap(self.base.as_ptr().cast::<c_void>()) };
-    }
-}
-
 #[kunit_tests(vmbus_ring_memory)]
 mod tests {
     use super::*;
@@ -297,14 +279,14 @@ mod tests {
 
     #[test]
     fn rings_without_data() {
-        assert!(RingPages::new(0, 4096).err() == Some(EINVAL));
-        assert!(RingPages::new(4096, 0).err() == Some(EINVAL));
+        assert!(RingPages::new(0, 4096, -1).err() == Some(EINVAL));
+        assert!(RingPages::new(4096, 0, -1).err() == Some(EINVAL));
     }
 
     #[test]
     fn the_two_rings_share_no_page() -> Result {
-        let pages = Arc::new(RingPages::new(5000, 1)?, GFP_KERNEL)?;
-        let (send, recv) = (RingPages::map_send(&pages)?, RingPages::map_recv(&pages)?);
+        let pages = RingPages::new(5000, 1, -1)?;
+        let (send, recv) = (pages.map_send()?, pages.map_recv()?);
 
         assert_eq!(send.data_len(), 8192);
         assert_eq!(recv.data_len(), 4096);
@@ -319,8 +301,8 @@ mod tests {
 
     #[test]
     fn the_data_is_there_twice() -> Result {
-        let pages = Arc::new(RingPages::new(4096, 4096)?, GFP_KERNEL)?;
-        let map = RingPages::map_send(&pages)?;
+        let pages = RingPages::new(4096, 4096, -1)?;
+        let map = pages.map_send()?;
         let mut wrapped = [0; 8];
 
         map.copy_in(4092, &[1, 2, 3, 4, 5, 6, 7, 8]);
@@ -334,12 +316,12 @@ mod tests {
     /// What a host would see of the guest's ring, through another mapping of the same pages.
     #[test]
     fn packets_arrive_in_another_mapping() -> Result {
-        let pages = Arc::new(RingPages::new(4096, 4096)?, GFP_KERNEL)?;
-        let map = RingPages::map_send(&pages)?;
+        let pages = RingPages::new(4096, 4096, -1)?;
+        let map = pages.map_send()?;
 
         init_control(&map);
         let mut writer = Writer::new(map).map_err(|_| EINVAL)?;
-        let mut reader = Reader::new(RingPages::map_send(&pages)?).map_err(|_| EINVAL)?;
+        let mut reader = Reader::new(pages.map_send()?).map_err(|_| EINVAL)?;
         let mut buffer = KVec::from_elem(0u8, 256, GFP_KERNEL)?;
 
         // Twice around the ring.

@@ -116,17 +116,10 @@ pub static CLASSES: [ClassInfo; 16] = [
     info("balloon", BALLOON, 15, false, false),
 ];
 
-/// Looks a class up. `None` for unknown and unsupported classes.
+/// Looks a class up. `None` for those without a Linux driver.
 #[must_use]
 pub fn by_guid(guid: &Guid) -> Option<&'static ClassInfo> {
     CLASSES.iter().find(|class| class.guid == *guid)
-}
-
-/// Classes that hosts offer and Linux deliberately has no driver for: no log
-/// line about an unknown device is wanted for them.
-#[must_use]
-pub fn is_unsupported(guid: &Guid) -> bool {
-    [AVMA1, AVMA2, RDV, IMC].contains(guid)
 }
 
 /// The port of a vsock service GUID, or `None` for another GUID.

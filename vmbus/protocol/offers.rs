@@ -65,9 +65,6 @@ pub enum Admission {
     },
     /// A primary that existed before a suspend comes back under this relid.
     Resumed(Properties),
-    /// Nothing is wrong, but no driver wants it: do not create a device, and
-    /// hand the relid back.
-    Ignore(IgnoreReason),
     /// The offer is wrong: drop it, count it, report it once.
     Refuse(OfferError),
 }
@@ -88,13 +85,6 @@ pub struct Properties {
     pub class: Option<&'static class::ClassInfo>,
     /// A Hyper-V socket.
     pub hvsock: bool,
-}
-
-/// Why an offer is left alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IgnoreReason {
-    /// One of the classes Linux has no driver for.
-    UnsupportedClass,
 }
 
 /// Why an offer is refused.
@@ -133,6 +123,19 @@ pub enum OfferError {
     ConfidentialMemoryWithoutRing,
 }
 
+impl OfferError {
+    /// The relid belongs to the refused offer: the host counts it as given
+    /// away, and it has to be handed back once the host rescinds the offer. Not
+    /// so if no table has it, or another channel does.
+    #[must_use]
+    pub const fn has_relid(&self) -> bool {
+        !matches!(
+            self,
+            OfferError::RelidOutOfRange { .. } | OfferError::DuplicateRelid { .. }
+        )
+    }
+}
+
 impl fmt::Display for OfferError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -163,8 +166,12 @@ impl fmt::Display for OfferError {
 /// Decides about an offer. `live` yields every channel that is not yet
 /// released, in any order.
 ///
-/// A refused offer is not answered with RELID_RELEASED: its relid may belong to
-/// a live channel.
+/// A refused offer is not answered: RELID_RELEASED comes after a rescind only,
+/// see [`OfferError::has_relid`]. Until then it has to be among `live`, as
+/// rescinded: its relid is taken, its instance is not.
+///
+/// Classes that no driver exists for are admitted like others: they are devices
+/// all the same (`lsvmbus` lists them).
 pub fn admit<I>(offer: &Offer, live: I, limits: &Limits) -> Admission
 where
     I: IntoIterator<Item = LiveChannel>,
@@ -180,9 +187,6 @@ where
         Ok(properties) => properties,
         Err(error) => return Admission::Refuse(error),
     };
-    if class::is_unsupported(&offer.class) {
-        return Admission::Ignore(IgnoreReason::UnsupportedClass);
-    }
     if offer.is_sub_channel() {
         return match relations.primary_relid {
             Some(primary_relid) => Admission::SubChannel {

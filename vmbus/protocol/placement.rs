@@ -28,7 +28,7 @@ pub struct Placed {
 /// the first. `drivers/hv/channel_mgmt.c:init_vp_index` has the same aims.
 #[must_use]
 pub fn choose(
-    cpus: impl Iterator<Item = Cpu>,
+    cpus: &mut dyn Iterator<Item = Cpu>,
     placed: impl Iterator<Item = Placed> + Clone,
 ) -> Option<u32> {
     cpus.min_by_key(|cpu| {

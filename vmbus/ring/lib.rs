@@ -22,7 +22,7 @@ mod writer;
 
 pub use memory::{init_control, stats, Copies, Field, RingMemory, RingStats, SizeError, Stretch};
 pub use pages::PagePacket;
-pub use reader::{Packet, ReadError, Reader};
+pub use reader::{mask, Packet, ReadError, Reader};
 pub use signal::{frees_enough, wants_signal};
 pub use writer::{Batch, Outgoing, SendError, Sent, WaitState, Writer};
 

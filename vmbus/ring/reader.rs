@@ -326,8 +326,7 @@ impl<M: RingMemory> Reader<M> {
     /// Asks the host not to interrupt while the ring is drained.
     #[inline]
     pub fn mask(&self) {
-        self.memory.store(Field::InterruptMask, 1);
-        self.memory.full_barrier();
+        mask(&self.memory);
     }
 
     /// Asks for interrupts again and looks whether something came in since:
@@ -346,6 +345,14 @@ impl<M: RingMemory> Reader<M> {
     pub fn has_data(&self) -> bool {
         self.broken.is_none() && self.memory.load(Field::WriteIndex) != self.read
     }
+}
+
+/// Asks the host not to interrupt for the ring, for who has not the reader at
+/// hand. The reader asks for interrupts again.
+#[inline]
+pub fn mask<M: RingMemory>(memory: &M) {
+    memory.store(Field::InterruptMask, 1);
+    memory.full_barrier();
 }
 
 #[cold]

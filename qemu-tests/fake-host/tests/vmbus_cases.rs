@@ -474,10 +474,38 @@ fn offers_that_would_corrupt_the_channel_table() {
     assert_eq!(guest.channels.len(), 1);
     // Limits themselves are fine.
     guest.host.send(OfferSpec::new(class::NIC, 2047).bytes());
-    guest.host.send(OfferSpec::new(class::IMC, 11).bytes());
     guest.pump();
     assert!(guest.channels.contains_key(&2047));
-    assert_eq!(guest.counters.ignored_offers, 1);
+}
+
+#[test]
+fn the_relid_of_a_refused_offer_is_handed_back() {
+    let mut guest = one_channel();
+    let mut orphan = OfferSpec::new(class::NIC, 10);
+    orphan.sub_channel_index = 1;
+    guest.host.send(orphan.bytes());
+    // Taken until the host rescinds it, though nothing uses it.
+    guest.host.send(OfferSpec::new(class::KVP, 10).bytes());
+    guest.pump();
+    assert_eq!(guest.counters.refused_offers, 2);
+    guest.host.rescind(10);
+    guest.pump();
+    assert_eq!(guest.host.released, [10]);
+    assert_eq!(guest.counters.ignored_rescinds, 0);
+    guest.host.send(OfferSpec::new(class::KVP, 10).bytes());
+    guest.pump();
+    assert!(guest.channels.contains_key(&10));
+    assert!(guest.host.violations.is_empty());
+}
+
+#[test]
+fn a_class_without_a_driver_is_a_device() {
+    let guest = connected(vec![
+        OfferSpec::new(class::IMC, 11),
+        OfferSpec::new(class::AVMA1, 12),
+    ]);
+    assert!(guest.channels.contains_key(&11) && guest.channels.contains_key(&12));
+    assert_eq!(guest.channels[&11].properties.class, None);
 }
 
 #[test]

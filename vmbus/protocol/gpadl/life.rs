@@ -181,6 +181,17 @@ impl GpadlLife {
         }
     }
 
+    /// The host says late that it has let go: it tore the GPADL down after the
+    /// guest had given up, rescinded the channel, or unloaded. Returns whether
+    /// that ended a leak.
+    pub fn let_go(&mut self) -> bool {
+        let leaked = self.state == GpadlState::Leaked;
+        if leaked || self.state == GpadlState::TearingDown {
+            self.state = GpadlState::TornDown;
+        }
+        leaked
+    }
+
     /// What may be done with the memory now.
     #[must_use]
     pub const fn memory(&self) -> MemoryFate {

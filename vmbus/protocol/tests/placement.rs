@@ -13,12 +13,12 @@ fn place(nodes: &[i32], devices: &str) -> Vec<(char, u32)> {
             number,
             node: nodes[number as usize],
         };
-        let cpus = (0u32..).zip(nodes).map(|(number, _)| cpu(number));
+        let mut cpus = (0u32..).zip(nodes).map(|(number, _)| cpu(number));
         let others = placed.iter().map(|&(owner, number)| Placed {
             at: cpu(number),
             same_device: owner == device,
         });
-        let chosen = choose(cpus, others).expect("a CPU");
+        let chosen = choose(&mut cpus, others).expect("a CPU");
         placed.push((device, chosen));
     }
     placed
@@ -36,7 +36,7 @@ fn no_cpu_is_no_choice() {
         at: cpu,
         same_device: true,
     };
-    assert_eq!(choose(std::iter::empty(), std::iter::once(one)), None);
+    assert_eq!(choose(&mut std::iter::empty(), std::iter::once(one)), None);
 }
 
 /// A controller, an IDE disk, another controller with its sub-channel, and then those of the first:

@@ -21,17 +21,17 @@ use zerocopy::IntoBytes;
 /// Chooses the CPU of a channel, but not `leaving`: slow devices share the connect CPU, fast ones
 /// spread over the CPUs that take device interrupts. `list` are the channels that there are.
 ///
-/// CPU hotplug is held off by the caller.
+/// A CPU that goes meanwhile may be chosen: see [`settle`].
 pub(super) fn choose(
     list: &[Arc<Channel>],
     offer: &Offer,
-    properties: &Properties,
+    properties: Option<&Properties>,
     leaving: Option<u32>,
 ) -> u32 {
     if !is_fast(properties) {
         return CONNECT_CPU;
     }
-    let cpus = hv::present_cpus()
+    let mut cpus = hv::present_cpus()
         .filter(|&cpu| Some(cpu.as_u32()) != leaving && hv::takes_device_interrupts(cpu))
         .map(|cpu| Cpu {
             number: cpu.as_u32(),
@@ -39,7 +39,7 @@ pub(super) fn choose(
         });
     let placed = list
         .iter()
-        .filter(|other| is_fast(&other.properties))
+        .filter(|other| is_fast(other.properties.as_ref()))
         .map(|other| Placed {
             at: Cpu {
                 number: other.target_cpu(),
@@ -48,11 +48,29 @@ pub(super) fn choose(
             same_device: other.offer.instance == offer.instance,
         });
 
-    placement::choose(cpus, placed).unwrap_or(CONNECT_CPU)
+    placement::choose(&mut cpus, placed).unwrap_or(CONNECT_CPU)
 }
 
-fn is_fast(properties: &Properties) -> bool {
-    properties.class.is_some_and(|class| class.perf_device)
+/// Chooses another CPU for a channel whose open has just begun, if its own is gone: it is chosen when
+/// the channel is offered, and CPUs go without a word about channels that are not in use.
+///
+/// CPU hotplug is held off by the caller.
+pub(super) fn settle(connection: &Connection, channel: &Channel) {
+    let online = CpuId::from_u32(channel.target_cpu()).is_some_and(hv::cpu_online);
+
+    if !online {
+        let other = connection
+            .channels
+            .look(|list| choose(list, &channel.offer, channel.properties.as_ref(), None));
+
+        *channel.affinity.lock() = Affinity::new(other);
+    }
+}
+
+fn is_fast(properties: Option<&Properties>) -> bool {
+    let class = properties.and_then(|properties| properties.class);
+
+    class.is_some_and(|class| class.perf_device)
 }
 
 /// Has the host interrupt `cpu` for an open channel from now on. May sleep.
@@ -89,11 +107,10 @@ pub(crate) fn retarget(connection: &Connection, channel: &Channel, cpu: CpuId) -
         channel.affinity.lock().ended(change, end);
         result?;
     }
-    // Not under the lock: the driver takes locks of its own.
-    let observer = channel.observer.lock().clone();
+    let session = channel.session.lock().clone();
 
-    if let Some(observer) = observer {
-        observer.moved();
+    if let Some(session) = session {
+        session.on_moved(connection);
     }
     Ok(())
 }
@@ -102,7 +119,7 @@ fn ask_host(connection: &Connection, channel: &Channel, cpu: CpuId) -> Result {
     let version = connection.version();
     let relid = channel.relid();
     let message = ModifyChannel::new(relid, hv::vp_number(cpu));
-    let alive = || !channel.life.lock().is_rescinded();
+    let alive = || !channel.is_rescinded();
     let post = || connection.post(message.as_bytes(), &alive);
 
     if !version.has_modify_channel() {
@@ -128,9 +145,14 @@ pub(crate) fn evacuate(connection: &Connection, cpu: CpuId) -> Result {
         let leaving = cpu.as_u32();
         let doubt = channel.affinity.lock().other_than(leaving);
         let other = doubt.unwrap_or_else(|| {
-            connection
-                .channels
-                .look(|list| choose(list, &channel.offer, &channel.properties, Some(leaving)))
+            connection.channels.look(|list| {
+                choose(
+                    list,
+                    &channel.offer,
+                    channel.properties.as_ref(),
+                    Some(leaving),
+                )
+            })
         });
         let life = channel.life.lock();
 

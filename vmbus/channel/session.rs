@@ -1,0 +1,458 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A session: one open of a channel, from OPENCHANNEL until its end.
+//!
+//! It owns the rings and their GPADL, the writer and who is told about the channel's fate. Senders
+//! and receivers are handles of a session: after its end they find nothing to write to, also when
+//! the channel was opened again. The channel keeps the session of now, so that the core can end it
+//! whatever became of the driver's handle.
+
+use super::{
+    affinity, buffer,
+    gpadl::{Gpadl, Lingering},
+    offer,
+    receive::{Context, Drain, Observer},
+    sub, Channel, ChannelConfig, OpenChannel, Sender,
+};
+use crate::{
+    abstractions::{cpuhp::CpusReadGuard, workqueue, Shown},
+    connection::{Connection, CONNECTION},
+    hv,
+    memory::{RingMap, RingPages},
+};
+use kernel::{
+    cpu::CpuId,
+    impl_has_work, new_mutex, new_spinlock_irq, new_work,
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Full, Relaxed, Release},
+        Arc, Mutex, SpinLockIrq,
+    },
+    workqueue::{Work, WorkItem},
+};
+use vmbus_protocol::{
+    affinity::Affinity,
+    channel::{CloseAction, LifeError, OpenOutcome, State},
+    link::HostMemory,
+    message::{CloseChannel, OpenChannel as OpenMessage, OpenParams},
+    pending::{Reply, ReplyKey},
+};
+use vmbus_ring::{init_control, Reader, RingStats, Writer};
+use zerocopy::IntoBytes;
+
+/// Work items of a session: packets to receive, and the channel's fate to tell of.
+const EVENT: u64 = 0;
+const NOTICE: u64 = 1;
+
+/// The memory of a session.
+struct Rings {
+    gpadl: Gpadl,
+    pages: RingPages,
+    /// Another handle of the incoming ring's mapping, for statistics.
+    recv: RingMap,
+}
+
+/// Whether a session is over.
+enum End {
+    No,
+    /// With what was left to the host.
+    Yes(Option<Lingering>),
+}
+
+/// One open of a channel.
+#[pin_data]
+pub(crate) struct Session {
+    pub(super) channel: Arc<Channel>,
+    /// Where its packets are handled.
+    pub(super) context: Context,
+    /// Nothing is sent any more: it is closed, rescinded, or a ring is broken.
+    ended: Atomic<bool>,
+    /// It is about to be closed: no sub-channel is opened any more. Written under the lock of
+    /// `channel.session`.
+    closing: Atomic<bool>,
+    /// Packets were sent whose doorbell was deferred.
+    pub(super) doorbell_owed: Atomic<bool>,
+    /// The outgoing ring, until the end.
+    #[pin]
+    pub(super) writer: SpinLockIrq<Option<Writer<RingMap>>>,
+    #[pin]
+    rings: Mutex<Option<Rings>>,
+    /// Who wants to know what becomes of the channel, until the end.
+    #[pin]
+    observer: Mutex<Option<Arc<dyn Observer>>>,
+    /// What that one is still to be told.
+    rescinded: Atomic<bool>,
+    moved: Atomic<bool>,
+    /// Held while it ends.
+    #[pin]
+    end: Mutex<End>,
+    #[pin]
+    event: Work<Session, EVENT>,
+    #[pin]
+    notice: Work<Session, NOTICE>,
+}
+
+impl_has_work! {
+    impl HasWork<Session, 0> for Session { self.event }
+    impl HasWork<Session, 1> for Session { self.notice }
+}
+
+/// What takes the packets of a session.
+pub(super) struct Reception {
+    pub(super) drain: KBox<dyn Drain>,
+    pub(super) observer: Arc<dyn Observer>,
+}
+
+/// The place of a channel where interrupts find the session of now.
+pub(super) struct Slot {
+    pub(super) session: Arc<Session>,
+    /// Not there while the session's work is at it.
+    pub(super) drain: Option<KBox<dyn Drain>>,
+}
+
+impl Session {
+    /// Opens `channel`. `receive` makes what takes its packets, and something for the caller.
+    pub(super) fn open<R>(
+        channel: &Arc<Channel>,
+        config: &ChannelConfig<'_>,
+        context: Context,
+        receive: impl FnOnce(Reader<RingMap>, Sender) -> Result<(Reception, R)>,
+    ) -> Result<(OpenChannel, R)> {
+        let connection = CONNECTION.get().ok_or(ENODEV)?;
+
+        {
+            // From here on a CPU that goes has to wait for the channel, see `affinity::evacuate`.
+            let _online = CpusReadGuard::new();
+
+            channel.life.lock().open_begin().map_err(life_error)?;
+            affinity::settle(&connection, channel);
+        }
+        let result = Self::prepare(&connection, channel, config, context, receive).and_then(
+            |(open, received)| {
+                open.0.ask_host(&connection, config)?;
+                Ok((open, received))
+            },
+        );
+
+        if result.is_err() {
+            // Without effect when the host's answer, or the end of the session, was the end of the
+            // attempt.
+            let _ = channel.life.lock().open_abort();
+            offer::release(&connection, channel);
+        }
+        result
+    }
+
+    /// Makes the rings, tells the host about them and gets ready for its events.
+    fn prepare<R>(
+        connection: &Connection,
+        channel: &Arc<Channel>,
+        config: &ChannelConfig<'_>,
+        context: Context,
+        receive: impl FnOnce(Reader<RingMap>, Sender) -> Result<(Reception, R)>,
+    ) -> Result<(OpenChannel, R)> {
+        let node = channel.numa_node();
+        let pages = RingPages::new(config.send_bytes, config.recv_bytes, node)?;
+        let (send, recv) = (pages.map_send()?, pages.map_recv()?);
+
+        init_control(&send);
+        init_control(&recv);
+        let writer = Writer::new(send).map_err(|_| EINVAL)?;
+        let reader = Reader::new(recv.clone()).map_err(|_| EINVAL)?;
+        let session = Arc::pin_init(
+            pin_init!(Self {
+                channel: channel.clone(),
+                context: context.possible(),
+                ended: Atomic::new(false),
+                closing: Atomic::new(false),
+                doorbell_owed: Atomic::new(false),
+                writer <- new_spinlock_irq!(Some(writer)),
+                rings <- new_mutex!(None),
+                observer <- new_mutex!(None),
+                rescinded: Atomic::new(false),
+                moved: Atomic::new(false),
+                end <- Mutex::new(End::No, c"vmbus_end", channel.end_class),
+                event <- new_work!("vmbus_event"),
+                notice <- new_work!("vmbus_notice"),
+            }),
+            GFP_KERNEL,
+        )?;
+        let (reception, received) = receive(reader, Sender(session.clone()))?;
+
+        session.enlist()?;
+        // From here on dropping it undoes whatever was done.
+        let open = OpenChannel(session);
+        let session = &open.0;
+
+        *session.observer.lock() = Some(reception.observer);
+        // A rescind that came before the session was known has told nobody.
+        let alive = || !channel.is_rescinded();
+        let gpadl = Gpadl::create(connection, channel.relid(), pages.pages(), &alive)?;
+
+        *session.rings.lock() = Some(Rings { gpadl, pages, recv });
+        *channel.rx.lock() = Some(Slot {
+            session: session.clone(),
+            drain: Some(reception.drain),
+        });
+        Ok((open, received))
+    }
+
+    /// Makes it the session of its channel. `ENODEV` for a sub-channel whose primary one is not
+    /// open: nobody would close it.
+    fn enlist(self: &Arc<Self>) -> Result {
+        let channel = &self.channel;
+        let primary = channel
+            .primary
+            .as_ref()
+            .map(|primary| primary.session.lock());
+
+        if let Some(primary) = &primary {
+            let open = primary
+                .as_ref()
+                .is_some_and(|session| !session.closing.load(Relaxed));
+
+            if !open {
+                return Err(ENODEV);
+            }
+        }
+        *channel.session.lock() = Some(self.clone());
+        Ok(())
+    }
+
+    fn ask_host(&self, connection: &Connection, config: &ChannelConfig<'_>) -> Result {
+        let channel = &self.channel;
+        let (relid, open_id) = (channel.relid(), connection.next_handle());
+        let message = {
+            let rings = self.rings.lock();
+            let rings = rings.as_ref().ok_or(ENODEV)?;
+
+            OpenMessage::new(&OpenParams {
+                relid,
+                open_id,
+                ring_gpadl: rings.gpadl.handle(),
+                target_vp: CpuId::from_u32(channel.target_cpu()).map_or(0, hv::vp_number),
+                downstream_page_offset: u32::try_from(rings.pages.recv_offset())?,
+                user_data: config.user_data,
+            })
+            .ok_or(EINVAL)?
+        };
+        let alive = || !channel.is_rescinded();
+        let reply = connection.request(ReplyKey::Open { relid, open_id }, &alive, || {
+            connection.post(message.as_bytes(), &alive)
+        })?;
+        let Reply::Status(status) = reply else {
+            return Err(EPROTO);
+        };
+
+        match channel.life.lock().open_end(status).map_err(life_error)? {
+            OpenOutcome::Opened => Ok(()),
+            OpenOutcome::Failed { status } => {
+                pr_err!(
+                    "{}: the host refused to open the channel: status {:#x}\n",
+                    Shown(&channel.offer.instance),
+                    status
+                );
+                Err(EIO)
+            }
+        }
+    }
+
+    /// Whether packets can be sent.
+    #[inline]
+    pub(super) fn is_alive(&self) -> bool {
+        !self.ended.load(Relaxed)
+    }
+
+    /// Stops all sending; the receiving side stops by itself. Any context.
+    pub(super) fn stop_sending(&self) {
+        self.ended.store(true, Relaxed);
+    }
+
+    /// Statistics of both rings, outgoing and incoming; `EINVAL` once it is closed.
+    pub(super) fn ring_stats(&self) -> Result<(RingStats, RingStats)> {
+        let rings = self.rings.lock();
+        let incoming = vmbus_ring::stats(&rings.as_ref().ok_or(EINVAL)?.recv);
+        let writer = self.writer.lock();
+        let outgoing = vmbus_ring::stats(writer.as_ref().ok_or(EINVAL)?.memory());
+
+        Ok((outgoing, incoming))
+    }
+
+    /// Queues the work that drains the incoming ring. Any context but NMI; without effect once the
+    /// session is closed.
+    pub(super) fn schedule(self: &Arc<Self>, connection: &Connection) {
+        let cpu = CpuId::current();
+
+        // An item that is queued already will see this event too.
+        if self.context == Context::Process {
+            let _ = connection
+                .queues
+                .channels
+                .enqueue_on::<_, EVENT>(cpu, self.clone());
+        } else {
+            let _ = workqueue::system_bh_enqueue_on::<_, EVENT>(cpu, self.clone());
+        }
+    }
+
+    /// As [`Self::schedule`], for who does not have the connection at hand.
+    #[cold]
+    pub(super) fn schedule_again(self: &Arc<Self>) {
+        CONNECTION.with(|connection| self.schedule(&connection));
+    }
+
+    /// The channel is rescinded. Does not wait.
+    pub(super) fn on_rescind(self: &Arc<Self>, connection: &Connection) {
+        self.stop_sending();
+        self.notify(connection, &self.rescinded);
+    }
+
+    /// The host interrupts another CPU. Does not wait.
+    pub(super) fn on_moved(self: &Arc<Self>, connection: &Connection) {
+        self.notify(connection, &self.moved);
+    }
+
+    /// Has the driver told, by a work item: neither the reading of the host's messages nor CPU
+    /// hotplug waits for a driver, and a close can wait for the driver to be done.
+    fn notify(self: &Arc<Self>, connection: &Connection, what: &Atomic<bool>) {
+        what.store(true, Release);
+        let _ = connection
+            .queues
+            .channels
+            .enqueue::<_, NOTICE>(self.clone());
+    }
+
+    /// Ends the session: afterwards nothing of the driver is called any more, and nothing is sent.
+    /// Sub-channels that the driver left open are closed before. Does no harm when it was done
+    /// before. May sleep; allocates nothing.
+    ///
+    /// Returns the memory that is left to the host, if it does not say that it has let go.
+    pub(super) fn close(self: &Arc<Self>) -> Option<Lingering> {
+        let mut end = self.end.lock();
+
+        if let End::Yes(lingering) = &*end {
+            return lingering.clone();
+        }
+        let channel = &self.channel;
+        let connection = CONNECTION.get();
+
+        self.stop_sending();
+        {
+            let _current = channel.session.lock();
+
+            self.closing.store(true, Relaxed);
+        }
+        if let Some(connection) = &connection {
+            sub::stop(connection, channel);
+        }
+        // Whatever is taken out of a lock is dropped after the lock is released: unmapping sleeps,
+        // and a driver's objects may do anything.
+        let writer = self.writer.lock().take();
+
+        drop(writer);
+        workqueue::disable_sync::<Session, EVENT>(self);
+        let slot = channel.rx.lock().take();
+
+        drop(slot);
+        workqueue::disable_sync::<Session, NOTICE>(self);
+        let observer = self.observer.lock().take();
+
+        drop(observer);
+        let rings = self.rings.lock().take();
+        let lingering = match &connection {
+            Some(connection) => self.close_at_host(connection, rings),
+            None => rings.map(|rings| rings.gpadl.abandon()),
+        };
+        let session = channel.session.lock().take();
+
+        drop(session);
+        if let Some(connection) = &connection {
+            offer::release(connection, channel);
+        }
+        *end = End::Yes(lingering.clone());
+        lingering
+    }
+
+    /// Ends what the host has of the channel.
+    fn close_at_host(&self, connection: &Connection, rings: Option<Rings>) -> Option<Lingering> {
+        let channel = &self.channel;
+        let action = {
+            // Not while the host is asked for another CPU: it would not answer.
+            let _modifying = channel.modifying.lock();
+
+            channel.life.lock().close_begin()
+        };
+        let alive = || !channel.is_rescinded();
+        let memory = buffer::memory(connection, &alive);
+
+        if action == Ok(CloseAction::Post) && memory == HostMemory::Ask {
+            let close = CloseChannel::new(channel.relid());
+
+            if let Err(error) = connection.post(close.as_bytes(), &alive) {
+                pr_err!(
+                    "{}: not closed: {:?}\n",
+                    Shown(&channel.offer.instance),
+                    error
+                );
+            }
+        }
+        let lingering = rings.and_then(|rings| rings.gpadl.tear_down(connection, memory, &alive));
+        let target = channel.target_cpu();
+
+        *channel.affinity.lock() = Affinity::new(target);
+        let mut life = channel.life.lock();
+
+        // An open that failed is not closed but called off.
+        if life.state() == State::Closing {
+            let _ = life.close_end();
+        } else {
+            let _ = life.open_abort();
+        }
+        lingering
+    }
+}
+
+impl WorkItem<EVENT> for Session {
+    type Pointer = Arc<Session>;
+
+    fn run(this: Arc<Session>) {
+        super::receive::run(&this);
+    }
+}
+
+impl WorkItem<NOTICE> for Session {
+    type Pointer = Arc<Session>;
+
+    fn run(this: Arc<Session>) {
+        // Not called with the lock held. The end waits for this work, so the driver is still there.
+        let Some(observer) = this.observer.lock().clone() else {
+            return;
+        };
+
+        if this.rescinded.xchg(false, Full) {
+            observer.rescinded();
+        }
+        if this.moved.xchg(false, Full) {
+            observer.moved();
+        }
+    }
+}
+
+/// Closes what a driver left open of a device that it was just taken from. May sleep.
+pub(crate) fn close_left_open(primary: &Arc<Channel>) {
+    let session = primary.session.lock().clone();
+
+    if let Some(session) = session {
+        pr_warn!(
+            "{}: the driver left its channel open; closed\n",
+            Shown(&primary.offer.instance)
+        );
+        let _ = session.close();
+    }
+}
+
+fn life_error(error: LifeError) -> Error {
+    match error {
+        LifeError::Rescinded | LifeError::Removed => ENODEV,
+        LifeError::BadState { .. } => EBUSY,
+    }
+}
