@@ -20,12 +20,12 @@ use kernel::{
         atomic::{Acquire, Atomic, Full, Relaxed, Release},
         Arc, Mutex, SpinLock,
     },
-    time::{delay, Delta},
+    time::{delay, Delta, Instant, Monotonic},
 };
 use vmbus_protocol::{
     link::{HostMemory, Link, LinkEvent},
     message::{ContactParams, Inbound, InitiateContact, RequestOffers, Unload},
-    pending::{Pending, Reply, ReplyKey},
+    pending::{Pending, Reply, ReplyKey, Token},
     post::{Next, PostError, Purpose, Tries},
     synic::MESSAGE_CONNECTION_ID,
     version::{Attempt, Negotiation, Step},
@@ -78,6 +78,15 @@ impl Waiter {
     }
 }
 
+/// A request that was posted and not yet answered.
+#[must_use = "whoever asked takes the waiter back by waiting"]
+pub(crate) struct Asked {
+    key: ReplyKey,
+    token: Token,
+    waiter: Arc<Waiter>,
+    at: Instant<Monotonic>,
+}
+
 /// The pages that signal the host without a hypercall.
 pub(crate) struct Doorbells {
     /// Interrupt page, for channels without an interrupt of their own.
@@ -104,12 +113,10 @@ pub(crate) struct Queues {
 
 /// Everything about the connection.
 ///
-/// Locks, outermost first: a device's lock, a session's `end` (that of a primary channel before those
-/// of its sub-channels), that of CPU hotplug, a channel's `modifying`, `channels.list`, `gpadls`,
+/// Locks, outermost first: a device's lock, that of CPU hotplug, a channel's `modifying`, `channels.list`, `gpadls`,
 /// `pending`; a channel's `session`, `life`, `affinity` and ring locks are innermost. None of them is
 /// held while the host is waited for, except the device lock, which the driver core holds around
-/// `probe` and `unbind`, a session's `end`, and CPU hotplug's and `modifying` in a change of a
-/// channel's CPU.
+/// `probe` and `unbind`, and CPU hotplug's and `modifying` in a change of a channel's CPU.
 #[pin_data]
 pub(crate) struct Connection {
     /// The ACPI device below which the VMBus devices hang.
@@ -351,34 +358,52 @@ impl Connection {
         alive: &dyn Fn() -> bool,
         post: impl FnOnce() -> Result,
     ) -> Result<Reply> {
-        self.request_with(Waiter::new()?, key, alive, post)
+        let asked = self.begin_request(Waiter::new()?, key, alive, post)?;
+
+        self.finish_request(asked)
     }
 
-    /// As [`Self::request`], with a new `waiter`: allocates nothing.
-    pub(crate) fn request_with(
+    /// The first half of [`Self::request`], with a new `waiter`: registers it and posts. Allocates
+    /// nothing.
+    pub(crate) fn begin_request(
         &self,
         waiter: Arc<Waiter>,
         key: ReplyKey,
         alive: &dyn Fn() -> bool,
         post: impl FnOnce() -> Result,
-    ) -> Result<Reply> {
+    ) -> Result<Asked> {
         let token = self
             .pending
             .lock()
             .register(key, waiter.clone())
             .map_err(|_| EBUSY)?;
-        let cancel = || drop(self.pending.lock().cancel(token));
+        let posted = if alive() { post() } else { Err(ENODEV) };
 
-        if !alive() {
-            cancel();
-            return Err(ENODEV);
-        }
-        if let Err(error) = post() {
-            cancel();
+        if let Err(error) = posted {
+            drop(self.pending.lock().cancel(token));
             return Err(error);
         }
-        if !waiter.done.wait_timeout(REPLY_TIMEOUT_MS) {
-            cancel();
+        Ok(Asked {
+            key,
+            token,
+            waiter,
+            at: Instant::now(),
+        })
+    }
+
+    /// The second half: waits for the reply, for a bounded time from the first half on.
+    pub(crate) fn finish_request(&self, asked: Asked) -> Result<Reply> {
+        let Asked {
+            key,
+            token,
+            waiter,
+            at,
+        } = asked;
+        let waited = u32::try_from(at.elapsed().as_millis()).unwrap_or(u32::MAX);
+        let left = REPLY_TIMEOUT_MS.saturating_sub(waited);
+
+        if !waiter.done.wait_timeout(left) {
+            drop(self.pending.lock().cancel(token));
             counters::TIMEOUTS.count();
             pr_err!("no reply to {:?} in {} s\n", key, REPLY_TIMEOUT_MS / 1000);
             return Err(ETIMEDOUT);

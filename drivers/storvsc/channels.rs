@@ -41,7 +41,7 @@ struct Sub {
     channel: OpenChannel,
 }
 
-/// The open channels. Dropping closes them, sub-channels first.
+/// The channels, open or closed. Dropping closes them, one after the other.
 pub(crate) struct Channels {
     subs: KVec<Sub>,
     primary: Option<OpenChannel>,
@@ -62,6 +62,33 @@ impl Channels {
     /// Takes them all out.
     pub(crate) fn take(&mut self) -> Self {
         core::mem::replace(self, Self::new())
+    }
+
+    fn all(&self) -> impl Iterator<Item = (u16, &OpenChannel)> {
+        let subs = self.subs.iter().map(|sub| (sub.number, &sub.channel));
+        let primary = self.primary.iter().map(|channel| (PRIMARY, channel));
+
+        Iterator::chain(subs, primary)
+    }
+
+    /// Closes them, sub-channels first, and waits for the host's answers all at the same time. May
+    /// sleep; allocates nothing.
+    pub(crate) fn close(&self) {
+        for (_, channel) in self.all() {
+            channel.begin_close();
+        }
+        for (_, channel) in self.all() {
+            let _ = channel.close();
+        }
+    }
+
+    /// Of closed channels: whether the host has not given back the memory of the one with this
+    /// number. Until it has, it may write to the data of the commands on it.
+    pub(crate) fn withholds(&self, number: u16) -> bool {
+        self.all()
+            .filter(|(other, _)| *other == number)
+            .filter_map(|(_, channel)| channel.close())
+            .any(|memory| !memory.is_over())
     }
 
     /// Keeps the primary channel.
@@ -282,11 +309,14 @@ impl SubChannels for Acceptor {
             return shared.give_up();
         }
         drop(sub);
-        shared.slots.take_all(Some(number), |command| {
-            let outcome = Outcome::not_done(HostByte::Requeue, command.sent().data_len);
-            command.finish(&outcome, &[]);
-            shared.counters.requeued.count();
-        });
+        shared.slots.take_all(
+            |on| on == number,
+            |command| {
+                let outcome = Outcome::not_done(HostByte::Requeue, command.sent().data_len);
+                command.finish(&outcome, &[]);
+                shared.counters.requeued.count();
+            },
+        );
     }
 }
 

@@ -26,21 +26,22 @@ const LOOK_EVERY_MS: i64 = 10;
 ///
 /// The midlayer reuses the commands' memory afterwards, whatever is returned. So if the host does not
 /// answer, or does not finish all commands, the device is ended: then it cannot write there any more.
+/// If it does not even confirm that, this waits until it does.
 pub(crate) fn run(shared: &Arc<Shared>, sender: &Sender) -> bool {
     let _one = shared.reset.lock();
 
-    if shared.is_dead() {
-        return false;
-    }
-    shared.counters.resets.count();
-    let ok = ask(shared, sender) && drain(shared);
-
-    if !ok {
+    if !shared.is_dead() {
+        shared.counters.resets.count();
+        if ask(shared, sender) && drain(shared) {
+            return true;
+        }
         dev_err!(shared.dev, "bus reset failed, the device is given up\n");
         shared.give_up();
-        shared.end();
     }
-    ok
+    // Whoever ends it already is waited for.
+    shared.end();
+    shared.wait_for_commands();
+    false
 }
 
 /// How long the host may take to answer a reset, and then to get done with all commands, in
@@ -100,5 +101,7 @@ fn drain(shared: &Shared) -> bool {
         }
         fsleep(Delta::from_millis(LOOK_EVERY_MS));
     }
+    // The midlayer reuses them, with their slots.
+    shared.slots.wait_for_completions();
     true
 }

@@ -17,6 +17,7 @@ use kernel::{
         atomic::{Acquire, Atomic, Release},
         Arc, Mutex, SpinLockIrq,
     },
+    time::{delay::fsleep, Delta},
     workqueue::{new_delayed_work, new_work, DelayedWork, Work, WorkItem},
 };
 use storvsc_protocol::{
@@ -36,6 +37,12 @@ pub(crate) const END: u64 = 1;
 
 /// Identifies the work item that ends the device when its removal takes too long.
 pub(crate) const WATCHDOG: u64 = 2;
+
+/// Identifies the work item that looks whether the host gave memory back.
+pub(crate) const RECLAIM: u64 = 3;
+
+/// How often it looks, in milliseconds.
+const RECLAIM_EVERY_MS: u32 = 1_000;
 
 /// What does not change while the device is bound.
 pub(crate) struct Settings {
@@ -82,15 +89,17 @@ pub(crate) struct Shared {
     pub(crate) events: SpinLockIrq<Events>,
     #[pin]
     pub(crate) channels: Mutex<Channels>,
-    /// Held while the device is ended.
+    /// The channels, once the device was ended. Held while it is.
     #[pin]
-    ending: Mutex<()>,
+    ended: Mutex<Channels>,
     #[pin]
     units: Work<Shared, UNITS>,
     #[pin]
     end: Work<Shared, END>,
     #[pin]
     watchdog: DelayedWork<Shared, WATCHDOG>,
+    #[pin]
+    reclaim: DelayedWork<Shared, RECLAIM>,
 }
 
 impl_has_work! {
@@ -100,6 +109,7 @@ impl_has_work! {
 
 impl_has_delayed_work! {
     impl HasDelayedWork<Self, 2> for Shared { self.watchdog }
+    impl HasDelayedWork<Self, 3> for Shared { self.reclaim }
 }
 
 impl Shared {
@@ -153,10 +163,11 @@ impl Shared {
                 reset_done <- Completion::new(),
                 events <- new_spinlock_irq!(Events::new()),
                 channels <- new_mutex!(Channels::new()),
-                ending <- new_mutex!(()),
+                ended <- new_mutex!(Channels::new()),
                 units <- new_work!("hv_storvsc::units"),
                 end <- new_work!("hv_storvsc::end"),
                 watchdog <- new_delayed_work!("hv_storvsc::watchdog"),
+                reclaim <- new_delayed_work!("hv_storvsc::reclaim"),
             }),
             GFP_KERNEL,
         )
@@ -200,21 +211,43 @@ impl Shared {
     ///
     /// A command that is being sent meanwhile either finds the channel closed, or is waited for: the
     /// callbacks work with the published routes, and taking those back waits for them.
-    pub(crate) fn end(&self) {
-        let _ending = self.ending.lock();
+    ///
+    /// A command whose channel the host does not confirm to be closed is not ended: its memory would
+    /// be somebody else's, and the host may still write there. It is ended when the host says so after
+    /// all, takes the controller back, or unloads.
+    pub(crate) fn end(self: &Arc<Self>) {
+        let mut ended = self.ended.lock();
 
         self.dead.store(true, Release);
         let channels = self.channels.lock().take();
 
-        drop(channels);
+        if channels.count() != 0 {
+            channels.close();
+            *ended = channels;
+        }
         drop(self.host.withdraw());
+        if self.end_commands(&ended) != 0 {
+            dev_err!(
+                self.dev,
+                "{} commands wait until the host gives their memory back\n",
+                self.slots.in_flight()
+            );
+            self.reclaim_later();
+        }
+    }
+
+    /// Ends all commands, but those whose memory the host has not given back; how many those are.
+    fn end_commands(&self, ended: &Channels) -> usize {
         let mut count = 0u32;
 
-        self.slots.take_all(None, |command| {
-            count = count.saturating_add(1);
-            let outcome = Outcome::not_done(HostByte::NoConnect, command.sent().data_len);
-            command.finish(&outcome, &[]);
-        });
+        self.slots.take_all(
+            |number| !ended.withholds(number),
+            |command| {
+                count = count.saturating_add(1);
+                let outcome = Outcome::not_done(HostByte::NoConnect, command.sent().data_len);
+                command.finish(&outcome, &[]);
+            },
+        );
         self.counters.abandoned.add(count.into());
         if count != 0 {
             dev_warn!(
@@ -222,6 +255,33 @@ impl Shared {
                 "{} commands ended without an answer of the host\n",
                 count
             );
+        }
+        self.slots.in_flight()
+    }
+
+    fn reclaim_later(self: &Arc<Self>) {
+        let queue = workqueue::system_dfl_long();
+        let _ = workqueue::enqueue_delayed::<_, RECLAIM>(queue, self.clone(), RECLAIM_EVERY_MS);
+    }
+
+    /// Waits until no command is with the host, or on its way back to the midlayer, of a device that
+    /// was ended. May sleep, for as long as the host withholds memory.
+    pub(crate) fn wait_for_commands(&self) {
+        while self.slots.in_flight() != 0 {
+            fsleep(Delta::from_millis(RECLAIM_EVERY_MS.into()));
+        }
+        self.slots.wait_for_completions();
+    }
+}
+
+impl WorkItem<RECLAIM> for Shared {
+    type Pointer = Arc<Shared>;
+
+    fn run(this: Arc<Shared>) {
+        let left = this.end_commands(&this.ended.lock());
+
+        if left != 0 {
+            this.reclaim_later();
         }
     }
 }
@@ -270,5 +330,6 @@ impl Drop for Bound {
         workqueue::disable_delayed_sync::<Shared, WATCHDOG>(shared);
         shared.end();
         workqueue::disable_sync::<Shared, END>(shared);
+        workqueue::disable_delayed_sync::<Shared, RECLAIM>(shared);
     }
 }

@@ -4,15 +4,11 @@
 
 use super::{
     gpadl::{Gpadl, Lingering},
-    Channel, OpenChannel,
+    OpenChannel,
 };
-use crate::{
-    connection::{Connection, CONNECTION},
-    memory::BufferMap,
-};
+use crate::{connection::CONNECTION, memory::BufferMap};
 use core::{mem::MaybeUninit, ptr::NonNull};
-use kernel::{prelude::*, sync::Arc};
-use vmbus_protocol::link::HostMemory;
+use kernel::prelude::*;
 
 /// Memory of the guest that the host may read and write until it has let go of it.
 ///
@@ -22,7 +18,6 @@ pub struct HostBuffer {
     map: BufferMap,
     /// There until it is dropped.
     gpadl: Option<Gpadl>,
-    channel: Arc<Channel>,
 }
 
 impl OpenChannel {
@@ -34,13 +29,11 @@ impl OpenChannel {
         let connection = CONNECTION.get().ok_or(ENODEV)?;
         let channel = self.channel();
         let map = BufferMap::new(bytes, channel.numa_node())?;
-        let alive = || !channel.is_rescinded();
-        let gpadl = Gpadl::create(&connection, channel.relid(), map.pages(), &alive)?;
+        let gpadl = Gpadl::create(&connection, channel, map.pages())?;
 
         Ok(HostBuffer {
             map,
             gpadl: Some(gpadl),
-            channel: channel.clone(),
         })
     }
 }
@@ -105,26 +98,16 @@ impl HostBuffer {
 
     fn tear_down(&mut self) -> Option<Lingering> {
         let gpadl = self.gpadl.take()?;
-        let Some(connection) = CONNECTION.get() else {
-            return Some(gpadl.abandon());
-        };
-        let alive = || !self.channel.is_rescinded();
 
-        gpadl.tear_down(&connection, memory(&connection, &alive), &alive)
+        match CONNECTION.get() {
+            Some(connection) => gpadl.end(&connection),
+            None => Some(gpadl.abandon()),
+        }
     }
 }
 
 impl Drop for HostBuffer {
     fn drop(&mut self) {
         let _ = self.tear_down();
-    }
-}
-
-/// What the host does with the memory of a channel. May sleep.
-pub(super) fn memory(connection: &Connection, alive: &dyn Fn() -> bool) -> HostMemory {
-    if alive() {
-        connection.host_memory()
-    } else {
-        HostMemory::LetGo
     }
 }

@@ -6,8 +6,9 @@
 //! gives up waiting for that, the memory stays where it is, counted as leaked; if the host says so
 //! later all the same (a late GPADL_TORNDOWN, a rescind, the answer to UNLOAD), it is freed.
 
+use super::Channel;
 use crate::{
-    connection::{Connection, Waiter},
+    connection::{Asked, Connection, Waiter},
     memory::{PageList, PAGE_BYTES},
 };
 use kernel::{
@@ -171,6 +172,7 @@ impl Lingering {
 #[must_use = "the memory stays with the host until the GPADL is torn down"]
 pub(super) struct Gpadl {
     record: Arc<Record>,
+    channel: Arc<Channel>,
     /// For the end, which may not need memory.
     waiter: Arc<Waiter>,
 }
@@ -178,42 +180,44 @@ pub(super) struct Gpadl {
 impl Gpadl {
     /// Tells the host about `pages` on behalf of a channel and waits for its answer. May sleep.
     ///
-    /// `alive` is whether the channel is not rescinded. On failure the memory is free again, or
-    /// counted as leaked when the host may know it.
+    /// On failure the memory is free again, or counted as leaked when the host may know it.
     pub(super) fn create(
         connection: &Connection,
-        relid: u32,
+        channel: &Arc<Channel>,
         pages: &Arc<PageList>,
-        alive: &dyn Fn() -> bool,
     ) -> Result<Self> {
-        let handle = connection.next_handle();
+        let (relid, handle) = (channel.relid(), connection.next_handle());
         let bytes = u32::try_from(pages.count() * PAGE_BYTES)?;
         let mut messages = split(handle, relid, bytes, pages.pfns()).map_err(|_| EINVAL)?;
         let waiter = Waiter::new()?;
         let record = connection.gpadls.add(handle, relid, pages)?;
+        let alive = || !channel.is_rescinded();
         let mut header_posted = false;
         let key = ReplyKey::GpadlCreated {
             relid,
             gpadl: handle,
         };
-
-        let reply = connection.request(key, alive, || {
+        let reply = connection.request(key, &alive, || {
             let mut buffer = [0; MAX_MESSAGE];
 
             while let Some(message) = messages.next_message(&mut buffer) {
-                connection.post(message, alive)?;
+                connection.post(message, &alive)?;
                 header_posted = true;
             }
             Ok(())
         });
-        let let_go = reply.is_err() && has_let_go(connection, alive);
+        let let_go = reply.is_err() && has_let_go(connection, channel);
         let mut life = record.life.lock();
         let result = match reply {
             Ok(Reply::Status(status)) => {
                 let _ = life.created(status);
                 if status == 0 {
                     drop(life);
-                    return Ok(Self { record, waiter });
+                    return Ok(Self {
+                        record,
+                        channel: channel.clone(),
+                        waiter,
+                    });
                 }
                 pr_err!(
                     "GPADL {:#x} of relid {} refused: {:#x}\n",
@@ -255,33 +259,48 @@ impl Gpadl {
         self.record.handle
     }
 
-    /// Takes the memory back and waits until the host has let go of it. May sleep; allocates nothing,
-    /// for it runs where memory is reclaimed.
+    /// Takes the memory back. May sleep; allocates nothing, for it runs where memory is reclaimed.
     ///
-    /// `memory` is what the connection, or a rescind, says of it; `alive` is whether the channel is
-    /// not rescinded, asked again when a rescind that comes later would end the wait. Returns what is
-    /// left to the host if that does not say that it has let go.
-    pub(super) fn tear_down(
-        self,
-        connection: &Connection,
-        memory: HostMemory,
-        alive: &dyn Fn() -> bool,
-    ) -> Option<Lingering> {
-        let Self { record, waiter } = self;
-        let leaked = match memory {
+    /// `memory` is what the connection, or a rescind, says of it. The host's answer is waited for by
+    /// [`Teardown::finish`].
+    pub(super) fn tear_down(self, connection: &Connection, memory: HostMemory) -> Teardown {
+        let Self {
+            record,
+            channel,
+            waiter,
+        } = self;
+        let (relid, gpadl) = (record.relid, record.handle);
+
+        match memory {
             HostMemory::LetGo => {
                 record.life.lock().revoked();
-                false
+                return Teardown::ended(end(connection, record));
             }
-            HostMemory::Keep | HostMemory::Wait => record.give_up(),
-            HostMemory::Ask => ask_back(connection, &record, waiter, alive),
-        };
-
-        if leaked {
-            return Some(Lingering(record));
+            HostMemory::Keep | HostMemory::Wait => {
+                return Teardown::ended(end(connection, record));
+            }
+            HostMemory::Ask => {}
         }
-        connection.gpadls.remove(&record);
-        None
+        let _ = record.life.lock().tearing_down();
+        let alive = || !channel.is_rescinded();
+        let key = ReplyKey::GpadlTorndown { relid, gpadl };
+        let asked = connection.begin_request(waiter, key, &alive, || {
+            connection.post(GpadlTeardown::new(relid, gpadl).as_bytes(), &alive)
+        });
+
+        Teardown(State::Asked {
+            record,
+            channel,
+            asked,
+        })
+    }
+
+    /// Takes the memory back and waits until the host has let go of it, for a bounded time. May
+    /// sleep. Returns what is left to the host if it does not say that it has.
+    pub(super) fn end(self, connection: &Connection) -> Option<Lingering> {
+        let memory = memory_of(connection, &self.channel);
+
+        self.tear_down(connection, memory).finish(connection)
     }
 
     /// Leaves the memory to the host: there is no connection to say more.
@@ -291,52 +310,89 @@ impl Gpadl {
     }
 }
 
-/// Asks for the memory; returns whether it is left to the host.
-fn ask_back(
-    connection: &Connection,
-    record: &Record,
-    waiter: Arc<Waiter>,
-    alive: &dyn Fn() -> bool,
-) -> bool {
-    let (relid, gpadl) = (record.relid, record.handle);
+/// The end of a GPADL, begun.
+#[must_use = "only its end says what became of the memory"]
+pub(super) struct Teardown(State);
 
-    if record.life.lock().tearing_down().is_err() {
-        return record.give_up();
+enum State {
+    Asked {
+        record: Arc<Record>,
+        channel: Arc<Channel>,
+        asked: Result<Asked>,
+    },
+    Ended(Option<Lingering>),
+}
+
+impl Teardown {
+    /// One that needs no answer; `lingering` is what is left to the host.
+    pub(super) fn ended(lingering: Option<Lingering>) -> Self {
+        Self(State::Ended(lingering))
     }
-    let key = ReplyKey::GpadlTorndown { relid, gpadl };
-    let reply = connection.request_with(waiter, key, alive, || {
-        connection.post(GpadlTeardown::new(relid, gpadl).as_bytes(), alive)
-    });
 
-    match reply {
-        Ok(_) => {
-            let _ = record.life.lock().torndown();
-            false
-        }
-        Err(_) if has_let_go(connection, alive) => {
-            record.life.lock().revoked();
-            false
-        }
-        Err(error) => {
-            // An answer that came meanwhile counts.
-            let leaked = record.give_up();
+    /// Waits until the host has let go of the memory, for a bounded time from the question on. May
+    /// sleep. Returns what is left to the host if it does not say that it has.
+    pub(super) fn finish(self, connection: &Connection) -> Option<Lingering> {
+        let (record, channel, asked) = match self.0 {
+            State::Ended(lingering) => return lingering,
+            State::Asked {
+                record,
+                channel,
+                asked,
+            } => (record, channel, asked),
+        };
 
-            if leaked {
-                pr_err!(
-                    "GPADL {:#x} of relid {} not torn down: {:?}; {} pages are left to the host\n",
-                    gpadl,
-                    relid,
-                    error,
-                    record.pages.count()
-                );
+        match asked.and_then(|asked| connection.finish_request(asked)) {
+            Ok(_) => {
+                let _ = record.life.lock().torndown();
             }
-            leaked
+            Err(_) if has_let_go(connection, &channel) => record.life.lock().revoked(),
+            Err(error) => {
+                // An answer that came meanwhile counts.
+                if record.give_up() {
+                    pr_err!(
+                        "GPADL {:#x} of relid {} not torn down: {:?}; {} pages are left to the host\n",
+                        record.handle,
+                        record.relid,
+                        error,
+                        record.pages.count()
+                    );
+                }
+            }
+        }
+        end(connection, record)
+    }
+}
+
+impl Teardown {
+    /// Ends it without the host: there is no connection any more.
+    pub(super) fn abandon(self) -> Option<Lingering> {
+        match self.0 {
+            State::Ended(lingering) => lingering,
+            State::Asked { record, .. } => record.give_up().then_some(Lingering(record)),
         }
     }
 }
 
+/// The end of a GPADL, good or not: what is left to the host.
+fn end(connection: &Connection, record: Arc<Record>) -> Option<Lingering> {
+    if record.give_up() {
+        return Some(Lingering(record));
+    }
+    connection.gpadls.remove(&record);
+    None
+}
+
 /// Whether a rescind or an UNLOAD that came meanwhile has taken all memory from the host. May sleep:
 /// waits for the end of an UNLOAD.
-fn has_let_go(connection: &Connection, alive: &dyn Fn() -> bool) -> bool {
-    !alive() || connection.host_memory() == HostMemory::LetGo
+fn has_let_go(connection: &Connection, channel: &Channel) -> bool {
+    memory_of(connection, channel) == HostMemory::LetGo
+}
+
+/// What the host does with the memory of a channel. May sleep.
+pub(super) fn memory_of(connection: &Connection, channel: &Channel) -> HostMemory {
+    if channel.is_rescinded() {
+        HostMemory::LetGo
+    } else {
+        connection.host_memory()
+    }
 }

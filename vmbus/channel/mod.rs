@@ -35,7 +35,7 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
-        static_lock_class, Arc, LockClassKey, Mutex, SpinLock, SpinLockIrq,
+        static_lock_class, Arc, Mutex, SpinLock, SpinLockIrq,
     },
     workqueue::{Work, WorkItem},
 };
@@ -85,8 +85,6 @@ pub(crate) struct Channel {
     dropped: Atomic<u64>,
     #[pin]
     life: SpinLock<ChannelLife>,
-    /// Lock class of the `end` of its sessions.
-    end_class: Pin<&'static LockClassKey>,
     /// Where interrupts find the session of now. Written when a session begins and ends.
     #[pin]
     rx: SpinLockIrq<Option<Slot>>,
@@ -142,16 +140,14 @@ impl Channel {
         // The two kinds of channels are added and removed on queues of their own, and the removal
         // of a primary one waits for those of its sub-channels, whose sessions end inside of the end
         // of its own: not the same thing for lockdep.
-        let (add_class, remove_class, session_class, end_class) = if primary.is_none() {
+        let (add_class, remove_class, session_class) = if primary.is_none() {
             (
-                static_lock_class!(),
                 static_lock_class!(),
                 static_lock_class!(),
                 static_lock_class!(),
             )
         } else {
             (
-                static_lock_class!(),
                 static_lock_class!(),
                 static_lock_class!(),
                 static_lock_class!(),
@@ -174,7 +170,6 @@ impl Channel {
                 ring_full: Atomic::new(0),
                 dropped: Atomic::new(0),
                 life <- new_spinlock!(ChannelLife::new()),
-                end_class,
                 rx <- new_spinlock_irq!(None),
                 session <- Mutex::new(None, c"vmbus_session", session_class),
                 device <- new_mutex!(None),

@@ -29,7 +29,7 @@ pub struct ChannelConfig<'a> {
 /// Dropping may sleep, and waits for the driver's functions that the channel calls to return: not in
 /// one of them. What is still open when the driver has been unbound from the device is closed by the
 /// core, so no code of the driver is called after that, whatever became of this handle.
-pub struct OpenChannel(pub(super) Arc<Session>);
+pub struct OpenChannel(Arc<Session>);
 
 impl Device<Bound> {
     /// Opens the primary channel of the device. May sleep.
@@ -85,6 +85,11 @@ pub(super) fn open_polled<S: Signal>(
 }
 
 impl OpenChannel {
+    /// The handle of a session.
+    pub(super) fn of(session: Arc<Session>) -> Self {
+        Self(session)
+    }
+
     /// The sending side.
     pub fn sender(&self) -> Sender {
         Sender(self.0.clone())
@@ -95,13 +100,26 @@ impl OpenChannel {
         self.0.channel.target_cpu()
     }
 
-    /// Closes it, as dropping does.
+    /// Closes it, as dropping does; once.
     ///
     /// Returns what is left to the host if it does not confirm that it has let go of the channel's
     /// memory, and of all memory that packets on the channel named: until [`Lingering::is_over`] the
-    /// host may still write there.
-    pub fn close(self) -> Option<Lingering> {
+    /// host may still write there. May sleep, for a bounded time; allocates nothing.
+    pub fn close(&self) -> Option<Lingering> {
         self.0.close()
+    }
+
+    /// Begins to close it: nothing of the driver is called any more, and the host is asked for the
+    /// memory. Its answer is waited for by [`Self::close`]. May sleep.
+    ///
+    /// For a device with several channels, whose host may be silent: so all answers are waited for at
+    /// the same time. Sub-channels first.
+    pub fn begin_close(&self) {
+        self.0.begin_close();
+    }
+
+    pub(super) fn session(&self) -> &Arc<Session> {
+        &self.0
     }
 
     pub(super) fn channel(&self) -> &Arc<Channel> {

@@ -8,25 +8,25 @@
 //! whatever became of the driver's handle.
 
 use super::{
-    affinity, buffer,
-    gpadl::{Gpadl, Lingering},
+    affinity,
+    gpadl::{self, Gpadl, Lingering, Teardown},
     offer,
     receive::{Context, Drain, Observer},
     sub, Channel, ChannelConfig, OpenChannel, Sender,
 };
 use crate::{
-    abstractions::{cpuhp::CpusReadGuard, workqueue, Shown},
+    abstractions::{cpuhp::CpusReadGuard, workqueue, Completion, Shown},
     connection::{Connection, CONNECTION},
     hv,
     memory::{RingMap, RingPages},
 };
 use kernel::{
     cpu::CpuId,
-    impl_has_work, new_mutex, new_spinlock_irq, new_work,
+    impl_has_work, new_mutex, new_spinlock, new_spinlock_irq, new_work,
     prelude::*,
     sync::{
         atomic::{Atomic, Full, Relaxed, Release},
-        Arc, Mutex, SpinLockIrq,
+        Arc, Mutex, SpinLock, SpinLockIrq,
     },
     workqueue::{Work, WorkItem},
 };
@@ -44,6 +44,9 @@ use zerocopy::IntoBytes;
 const EVENT: u64 = 0;
 const NOTICE: u64 = 1;
 
+/// How often whoever waits for an end that somebody else began looks at it.
+const LOOK_EVERY_MS: u32 = 1_000;
+
 /// The memory of a session.
 struct Rings {
     gpadl: Gpadl,
@@ -52,11 +55,12 @@ struct Rings {
     recv: RingMap,
 }
 
-/// Whether a session is over.
+/// How far the end of a session is.
 enum End {
     No,
+    Begun,
     /// With what was left to the host.
-    Yes(Option<Lingering>),
+    Over(Option<Lingering>),
 }
 
 /// One open of a channel.
@@ -83,9 +87,14 @@ pub(crate) struct Session {
     /// What that one is still to be told.
     rescinded: Atomic<bool>,
     moved: Atomic<bool>,
-    /// Held while it ends.
     #[pin]
-    end: Mutex<End>,
+    end: SpinLock<End>,
+    /// Between the beginning of the end and its end.
+    #[pin]
+    teardown: Mutex<Option<Teardown>>,
+    /// The end is over.
+    #[pin]
+    over: Completion,
     #[pin]
     event: Work<Session, EVENT>,
     #[pin]
@@ -129,7 +138,7 @@ impl Session {
         }
         let result = Self::prepare(&connection, channel, config, context, receive).and_then(
             |(open, received)| {
-                open.0.ask_host(&connection, config)?;
+                open.session().ask_host(&connection, config)?;
                 Ok((open, received))
             },
         );
@@ -171,7 +180,9 @@ impl Session {
                 observer <- new_mutex!(None),
                 rescinded: Atomic::new(false),
                 moved: Atomic::new(false),
-                end <- Mutex::new(End::No, c"vmbus_end", channel.end_class),
+                end <- new_spinlock!(End::No),
+                teardown <- new_mutex!(None),
+                over <- Completion::new(),
                 event <- new_work!("vmbus_event"),
                 notice <- new_work!("vmbus_notice"),
             }),
@@ -181,13 +192,12 @@ impl Session {
 
         session.enlist()?;
         // From here on dropping it undoes whatever was done.
-        let open = OpenChannel(session);
-        let session = &open.0;
+        let open = OpenChannel::of(session);
+        let session = open.session();
 
         *session.observer.lock() = Some(reception.observer);
-        // A rescind that came before the session was known has told nobody.
-        let alive = || !channel.is_rescinded();
-        let gpadl = Gpadl::create(connection, channel.relid(), pages.pages(), &alive)?;
+        // A rescind that came before has told nobody, and is seen here.
+        let gpadl = Gpadl::create(connection, channel, pages.pages())?;
 
         *session.rings.lock() = Some(Rings { gpadl, pages, recv });
         *channel.rx.lock() = Some(Slot {
@@ -321,17 +331,41 @@ impl Session {
             .enqueue::<_, NOTICE>(self.clone());
     }
 
-    /// Ends the session: afterwards nothing of the driver is called any more, and nothing is sent.
-    /// Sub-channels that the driver left open are closed before. Does no harm when it was done
-    /// before. May sleep; allocates nothing.
-    ///
-    /// Returns the memory that is left to the host, if it does not say that it has let go.
-    pub(super) fn close(self: &Arc<Self>) -> Option<Lingering> {
-        let mut end = self.end.lock();
+    /// Begins the end of the session: afterwards nothing of the driver is called any more, nothing is
+    /// sent, and the host is asked for the memory. Sub-channels that the driver left open are closed
+    /// before. May sleep; allocates nothing. Does no harm when it was begun before.
+    pub(super) fn begin_close(self: &Arc<Self>) {
+        {
+            let mut end = self.end.lock();
 
-        if let End::Yes(lingering) = &*end {
-            return lingering.clone();
+            if !matches!(*end, End::No) {
+                return;
+            }
+            *end = End::Begun;
         }
+        let teardown = self.tear_down();
+
+        *self.teardown.lock() = Some(teardown);
+    }
+
+    /// Ends the session, see [`Self::begin_close`], and returns what is left to the host. May sleep,
+    /// for a bounded time from the beginning of the end on.
+    pub(super) fn close(self: &Arc<Self>) -> Option<Lingering> {
+        self.begin_close();
+        let teardown = self.teardown.lock().take();
+
+        if let Some(teardown) = teardown {
+            self.finish_close(teardown);
+        }
+        // Somebody else may be at it, who waits for a bounded time as well.
+        while !self.over.wait_timeout(LOOK_EVERY_MS) {}
+        match &*self.end.lock() {
+            End::Over(lingering) => lingering.clone(),
+            End::No | End::Begun => None,
+        }
+    }
+
+    fn tear_down(self: &Arc<Self>) -> Teardown {
         let channel = &self.channel;
         let connection = CONNECTION.get();
 
@@ -358,22 +392,15 @@ impl Session {
 
         drop(observer);
         let rings = self.rings.lock().take();
-        let lingering = match &connection {
-            Some(connection) => self.close_at_host(connection, rings),
-            None => rings.map(|rings| rings.gpadl.abandon()),
-        };
-        let session = channel.session.lock().take();
 
-        drop(session);
-        if let Some(connection) = &connection {
-            offer::release(connection, channel);
+        match &connection {
+            Some(connection) => self.close_at_host(connection, rings),
+            None => Teardown::ended(rings.map(|rings| rings.gpadl.abandon())),
         }
-        *end = End::Yes(lingering.clone());
-        lingering
     }
 
-    /// Ends what the host has of the channel.
-    fn close_at_host(&self, connection: &Connection, rings: Option<Rings>) -> Option<Lingering> {
+    /// Begins to end what the host has of the channel.
+    fn close_at_host(&self, connection: &Connection, rings: Option<Rings>) -> Teardown {
         let channel = &self.channel;
         let action = {
             // Not while the host is asked for another CPU: it would not answer.
@@ -381,11 +408,11 @@ impl Session {
 
             channel.life.lock().close_begin()
         };
-        let alive = || !channel.is_rescinded();
-        let memory = buffer::memory(connection, &alive);
+        let memory = gpadl::memory_of(connection, channel);
 
         if action == Ok(CloseAction::Post) && memory == HostMemory::Ask {
             let close = CloseChannel::new(channel.relid());
+            let alive = || !channel.is_rescinded();
 
             if let Err(error) = connection.post(close.as_bytes(), &alive) {
                 pr_err!(
@@ -395,19 +422,41 @@ impl Session {
                 );
             }
         }
-        let lingering = rings.and_then(|rings| rings.gpadl.tear_down(connection, memory, &alive));
+        match rings {
+            Some(rings) => rings.gpadl.tear_down(connection, memory),
+            None => Teardown::ended(None),
+        }
+    }
+
+    /// Waits for the host's answer; afterwards the channel can be opened again, or goes.
+    fn finish_close(&self, teardown: Teardown) {
+        let channel = &self.channel;
+        let connection = CONNECTION.get();
+        let lingering = match &connection {
+            Some(connection) => teardown.finish(connection),
+            None => teardown.abandon(),
+        };
         let target = channel.target_cpu();
 
         *channel.affinity.lock() = Affinity::new(target);
-        let mut life = channel.life.lock();
+        let session = channel.session.lock().take();
 
-        // An open that failed is not closed but called off.
-        if life.state() == State::Closing {
-            let _ = life.close_end();
-        } else {
-            let _ = life.open_abort();
+        {
+            let mut life = channel.life.lock();
+
+            // An open that failed is not closed but called off.
+            if life.state() == State::Closing {
+                let _ = life.close_end();
+            } else {
+                let _ = life.open_abort();
+            }
         }
-        lingering
+        if let Some(connection) = &connection {
+            offer::release(connection, channel);
+        }
+        *self.end.lock() = End::Over(lingering);
+        self.over.complete_all();
+        drop(session);
     }
 }
 

@@ -10,6 +10,7 @@ use kernel::{
     sync::{
         aref::ARef,
         atomic::{Acquire, Atomic, Relaxed},
+        rcu,
     },
 };
 use storvsc_protocol::{
@@ -150,13 +151,16 @@ impl Slots {
         Ok(Completed { slot, slots: self })
     }
 
-    /// Takes every command in flight, of one channel or of all, and gives it to `end`. May take
-    /// long; any context but NMI.
-    pub(crate) fn take_all(&self, channel: Option<u16>, mut end: impl FnMut(Completed<'_>)) {
+    /// Takes every command in flight that is on a channel `which` names, and gives it to `end`. May
+    /// take long; `which` and `end` may not sleep.
+    pub(crate) fn take_all(&self, which: impl Fn(u16) -> bool, mut end: impl FnMut(Completed<'_>)) {
         for slot in self.slots.iter() {
             let word = slot.word();
 
-            if word.is_in_flight() && channel.is_none_or(|number| number == word.channel()) {
+            if word.is_in_flight() && which(word.channel()) {
+                // See `wait_for_completions`.
+                let _completing = rcu::read_lock();
+
                 if let Ok(command) = self.take_from(slot, word) {
                     end(command);
                 }
@@ -170,6 +174,13 @@ impl Slots {
             .iter()
             .filter(|slot| slot.word().is_in_flight())
             .count()
+    }
+
+    /// Waits until every command that was taken out of its slot before has ended: a command is not in
+    /// flight any more a little before its data is unmapped and the midlayer has it back. May sleep.
+    pub(crate) fn wait_for_completions(&self) {
+        // Commands are taken and ended in interrupts, in softirqs, or in `take_all`.
+        rcu::synchronize_rcu();
     }
 }
 
