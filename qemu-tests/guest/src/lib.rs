@@ -6,11 +6,13 @@
 //! - [`init`]: process 1 of the guest under test;
 //! - [`level1`]: process 1 of level 1, the machine between the host and the
 //!   guest where the host's own KVM has no Hyper-V support;
+//! - [`fragment`]: a program of that guest, which leaves no large blocks of memory;
 //! - [`verify_load`]: a program of that guest, which compares what it reads with what it wrote;
 //! - [`agent`]: starts a QEMU and carries its console, control line and monitor
 //!   to the harness, in level 1 or, without one, on the host.
 
 pub mod agent;
+pub mod fragment;
 pub mod init;
 mod io_load;
 pub mod level1;

@@ -13,6 +13,7 @@ fn main() -> Result<ExitCode> {
     match Path::new(&name).file_name().and_then(|n| n.to_str()) {
         Some("init") => vmbus_guest::init::main(args.next().as_deref()),
         Some("level1") => vmbus_guest::level1::main(),
+        Some("fragment") => vmbus_guest::fragment::main(&args.collect::<Vec<_>>()),
         Some("verify-load") => vmbus_guest::verify_load::main(&args.collect::<Vec<_>>()),
         Some("vmbus_guest") if args.next().as_deref() == Some("agent") => {
             let socket = args.next().unwrap_or_default();

@@ -311,6 +311,7 @@ fn guest(paths: &Paths, kernel: &Kernel, modules: &[&str]) -> Result<Vec<u8>> {
     }
     archive.copy(&paths.guest_program, "/init")?;
     archive.link("/bin/verify-load", "/init");
+    archive.link("/bin/fragment", "/init");
     add_program(&mut archive, Path::new("/usr/bin/busybox"), "/bin/busybox")?;
     let applets = Command::new("/usr/bin/busybox")
         .arg("--list")

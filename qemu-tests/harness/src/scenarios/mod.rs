@@ -302,6 +302,12 @@ pub(crate) const ALL: &[Scenario] = &[
         storage::migrate::run,
     ),
     with_disks(
+        "storage-idle",
+        "the guest suspends to idle and goes on",
+        120,
+        storage::idle::run,
+    ),
+    with_disks(
         "storage-unplug",
         "a controller goes and comes (Rust: under I/O)",
         480,
@@ -381,6 +387,37 @@ pub(crate) const ALL: &[Scenario] = &[
             "a host that moves a channel and does not say so",
             480,
             storage::silent_move::run,
+        )
+    },
+    Scenario {
+        machine: &storage::withheld::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-withheld",
+            "a host that gives memory back late",
+            480,
+            storage::withheld::run,
+        )
+    },
+    Scenario {
+        machine: &storage::plug_and_cpu::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-plug-and-cpu",
+            "a controller comes while the host is asked for another CPU",
+            480,
+            storage::plug_and_cpu::run,
+        )
+    },
+    Scenario {
+        machine: &storage::fragmented::MACHINE,
+        only: Some(Core::Rust),
+        guest: Guest::Ends,
+        ..shared(
+            "storage-fragmented",
+            "a controller comes when memory has no large block",
+            240,
+            storage::fragmented::run,
         )
     },
     Scenario {
