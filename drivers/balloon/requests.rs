@@ -85,12 +85,14 @@ impl Requests {
             // Not stated in `Features`, so the session never asks for it.
             Action::HotAdd(_) => self.decline_hot_add(sender, false),
             Action::RefuseHotAdd { log } => self.decline_hot_add(sender, log),
-            Action::MaxPageCount(pages) => {
-                dev_info!(
-                    shared.dev,
-                    "Max. dynamic memory size: {} MB\n",
-                    pages >> (20 - 12)
-                );
+            Action::MaxPageCount { pages, log } => {
+                if log {
+                    ratelimited!(dev_info!(
+                        shared.dev,
+                        "Max. dynamic memory size: {} MB\n",
+                        pages >> (20 - 12)
+                    ));
+                }
                 counters.max_page_count.store(pages, Relaxed);
             }
             Action::Ignore(reason) => {

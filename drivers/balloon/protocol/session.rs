@@ -119,8 +119,13 @@ pub enum Action<'a> {
         /// Say so in the log; only the first time.
         log: bool,
     },
-    /// The host's limit of the guest's memory, in 4 KiB pages.
-    MaxPageCount(u64),
+    /// The host's limit of the guest's memory.
+    MaxPageCount {
+        /// Pages of 4 KiB.
+        pages: u64,
+        /// Say so in the log; only when it is another one than before.
+        log: bool,
+    },
     /// Nothing; it was counted.
     Ignore(IgnoreReason),
 }
@@ -149,6 +154,7 @@ pub struct Session<'v> {
     hot_adding: bool,
     logged_balloon: bool,
     logged_hot_add: bool,
+    max_pages: Option<u64>,
     ignored: u32,
 }
 
@@ -174,6 +180,7 @@ impl<'v> Session<'v> {
             hot_adding: false,
             logged_balloon: false,
             logged_hot_add: false,
+            max_pages: None,
             ignored: 0,
         }
     }
@@ -265,7 +272,10 @@ impl<'v> Session<'v> {
             Inbound::BalloonRequest { page_count } => self.on_balloon(page_count),
             Inbound::UnballoonRequest(request) => self.on_unballoon(request),
             Inbound::HotAddRequest(request) => self.on_hot_add(request),
-            Inbound::Info(Info::MaxPageCount(pages)) => Action::MaxPageCount(pages),
+            Inbound::Info(Info::MaxPageCount(pages)) => {
+                let log = self.max_pages.replace(pages) != Some(pages);
+                Action::MaxPageCount { pages, log }
+            }
             Inbound::Info(Info::Unknown { .. }) => self.ignore(IgnoreReason::UnknownInfo),
         }
     }

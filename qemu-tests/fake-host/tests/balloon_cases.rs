@@ -344,6 +344,16 @@ fn b12_host_never_answers_or_refuses_capabilities() {
 }
 
 #[test]
+fn a_limit_that_is_told_again_is_logged_once() {
+    let mut session = ready(FEATURES);
+    for (pages, log) in [(1u64, true), (1, false), (1, false), (2, true), (2, false)] {
+        let bytes = wire::info(0, &pages.to_le_bytes());
+        let action = session.on_message(&Inbound::parse(&bytes).unwrap());
+        assert_eq!(action, Action::MaxPageCount { pages, log });
+    }
+}
+
+#[test]
 fn c19_hibernation_answers_at_once_and_logs_once() {
     let mut session = ready(Features {
         hibernation: true,
