@@ -8,7 +8,7 @@ use crate::{
 };
 use balloon_protocol::{
     message::MAX_RANGES,
-    policy::{balloon_target, floor_pages},
+    policy::{balloon_target, floor_pages, Patience},
     range::PageRange,
     response::ResponseBuilder,
 };
@@ -132,7 +132,7 @@ impl<'a> Inflation<'a> {
                 }
             }
             let id = shared.next_id();
-            let result = shared.send(sender, response.finish(id, more));
+            let result = shared.send(sender, response.finish(id, more), Patience::Answer);
 
             match result {
                 Ok(()) => {

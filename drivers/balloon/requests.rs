@@ -5,7 +5,7 @@
 use crate::{inflate, memory::Refused, session::Shared};
 use balloon_protocol::{
     message::{HotAddResponse, Unballoon, UnballoonResponse},
-    policy::hot_add_result,
+    policy::{hot_add_result, Patience},
     range::{check_set, RangeLimits, SetError, WireRange},
     session::Action,
     Inbound,
@@ -172,7 +172,7 @@ impl Requests {
     fn answer_unballoon(&self, sender: &Sender) {
         let message = UnballoonResponse::new(self.0.next_id());
 
-        let _ = self.0.send(sender, message.as_bytes());
+        let _ = self.0.send(sender, message.as_bytes(), Patience::Answer);
     }
 
     /// Says that memory cannot be added, now or later.
@@ -184,7 +184,7 @@ impl Requests {
             dev_info!(shared.dev, "adding memory is not supported; declined\n");
         }
         let message = HotAddResponse::new(shared.next_id(), 0, hot_add_result(0, false));
-        let _ = shared.send(sender, message.as_bytes());
+        let _ = shared.send(sender, message.as_bytes(), Patience::Answer);
     }
 }
 

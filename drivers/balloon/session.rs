@@ -9,7 +9,7 @@ use crate::{
 };
 use balloon_protocol::{
     message::{Capabilities, VersionRequest},
-    policy,
+    policy::{self, pause_ms, Patience},
     session::{Action, Features, Session, SessionError, State, STEP_TIMEOUT_MS},
     MAX_MESSAGE,
 };
@@ -40,13 +40,6 @@ pub(crate) const INFLATE: u64 = 0;
 
 /// Identifies the work item that reports memory pressure.
 pub(crate) const PRESSURE: u64 = 1;
-
-/// How long to wait for room in the ring before a message is given up. The host normally takes
-/// packets out at once.
-const SEND_TIMEOUT_MS: i64 = 5_000;
-
-/// The longest pause between two looks at a full ring.
-const MAX_PAUSE_MS: i64 = 20;
 
 /// What the parts of the driver share.
 #[pin_data]
@@ -132,30 +125,32 @@ impl Shared {
         self.session.lock().next_transaction_id()
     }
 
-    /// Sends a message. If the ring is full, waits for room, but not for long.
+    /// Sends a message. If the ring is full, waits for room: see [`Patience`].
     ///
     /// `EAGAIN` says that the message is not sent and the ring still full, or the device going
     /// away. Any other error says that the channel is out of use. May sleep.
-    pub(crate) fn send(&self, sender: &Sender, message: &[u8]) -> Result {
+    pub(crate) fn send(&self, sender: &Sender, message: &[u8], patience: Patience) -> Result {
         let start = Instant::<Monotonic>::now();
-        let mut pause = 1;
+        let mut tries = 0u32;
 
         loop {
-            match sender.send_inband(message, 0) {
-                Err(e) if e == EAGAIN => (),
-                result => {
-                    if result.is_err() {
-                        self.counters.unsent.fetch_add(1, Relaxed);
-                    }
-                    return result;
+            let error = match sender.send_inband(message, 0) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let elapsed = u64::try_from(start.elapsed().as_millis()).unwrap_or(0);
+            let pause = pause_ms(patience, tries, elapsed);
+
+            match pause.and_then(|pause| i64::try_from(pause).ok()) {
+                Some(pause) if error == EAGAIN && !self.is_closing() => {
+                    fsleep(Delta::from_millis(pause));
+                }
+                _ => {
+                    self.counters.unsent.fetch_add(1, Relaxed);
+                    return Err(error);
                 }
             }
-            if self.is_closing() || start.elapsed().as_millis() >= SEND_TIMEOUT_MS {
-                self.counters.unsent.fetch_add(1, Relaxed);
-                return Err(EAGAIN);
-            }
-            fsleep(Delta::from_millis(pause));
-            pause = pause.saturating_mul(2).min(MAX_PAUSE_MS);
+            tries = tries.saturating_add(1);
         }
     }
 
@@ -195,7 +190,7 @@ impl Shared {
                 is_last_attempt,
             } => {
                 let message = VersionRequest::new(self.next_id(), version, is_last_attempt);
-                self.send(sender, message.as_bytes())
+                self.send(sender, message.as_bytes(), Patience::Step)
             }
             Action::SendCapabilities => {
                 let version = self.session.lock().version();
@@ -209,7 +204,7 @@ impl Shared {
                 let bits =
                     policy::capabilities(PAGE_SIZE as u32, true, memory::memory_block_bytes());
                 let message = Capabilities::new(self.next_id(), bits);
-                self.send(sender, message.as_bytes())
+                self.send(sender, message.as_bytes(), Patience::Step)
             }
             _ => Ok(()),
         };

@@ -4,6 +4,7 @@
 
 use crate::{
     message::{CapabilityBits, Pressure},
+    session::STEP_TIMEOUT_MS,
     HV_PAGE_SIZE,
 };
 
@@ -12,6 +13,30 @@ pub const REPORT_DELAY_SECONDS: u32 = 45;
 
 /// Least time between two pressure reports, in milliseconds.
 pub const REPORT_INTERVAL_MS: u64 = 1000;
+
+/// Longest pause between two looks at a full ring, in milliseconds.
+const MAX_PAUSE_MS: u64 = 20;
+
+/// How long it is worth waiting for room in the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// A step of the negotiation, which the host gives as much time to.
+    Step,
+    /// An answer: the host waits for it, for ever if need be, and lets no other
+    /// request through meanwhile.
+    Answer,
+}
+
+/// Milliseconds until the ring is looked at again, which was found full `tries`
+/// times in `elapsed_ms`; `None` to give the message up.
+#[must_use]
+pub const fn pause_ms(patience: Patience, tries: u32, elapsed_ms: u64) -> Option<u64> {
+    match patience {
+        Patience::Step if elapsed_ms >= STEP_TIMEOUT_MS as u64 => None,
+        _ if tries >= 5 => Some(MAX_PAUSE_MS),
+        _ => Some(1 << tries),
+    }
+}
 
 const MIB: u64 = 1 << 20;
 

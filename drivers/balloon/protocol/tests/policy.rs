@@ -9,8 +9,8 @@ use balloon_protocol::{
         VersionRequest, MAX_RANGES, VERSION_2_0,
     },
     policy::{
-        balloon_target, capabilities, floor_pages, hot_add_result, pressure, MemoryCounts,
-        ReportSchedule,
+        balloon_target, capabilities, floor_pages, hot_add_result, pause_ms, pressure,
+        MemoryCounts, Patience, ReportSchedule,
     },
     range::{check_set, RangeLimits, WireRange, MAX_RANGE_PAGES},
     response::ResponseBuilder,
@@ -23,6 +23,17 @@ use zerocopy::{little_endian::U64, IntoBytes};
 
 fn range(start: u64, count: u32) -> PageRange {
     PageRange::new(start, count).unwrap()
+}
+
+#[test]
+fn an_answer_is_never_given_up() {
+    // A step of the negotiation has five seconds.
+    assert_eq!(pause_ms(Patience::Step, 300, 4_999), Some(20));
+    assert_eq!(pause_ms(Patience::Step, 300, 5_000), None);
+    for (tries, pause) in [(0, 1), (1, 2), (4, 16), (5, 20), (u32::MAX, 20)] {
+        assert_eq!(pause_ms(Patience::Answer, tries, 0), Some(pause));
+        assert_eq!(pause_ms(Patience::Answer, tries, u64::MAX), Some(pause));
+    }
 }
 
 #[test]
