@@ -2,7 +2,7 @@
 
 //! The channels of a device, the packets that come through them, and which hardware queue uses which.
 
-use crate::{reset, scsi::node_of, setup, shared::Shared, units};
+use crate::{luns, reset, scsi::node_of, setup, shared::Shared};
 use kernel::{prelude::*, sync::Arc};
 use storvsc_protocol::{
     inbound::Status,
@@ -104,6 +104,11 @@ impl Channels {
             .accept_sub_channels(acceptor)
     }
 
+    /// Sends on the primary channel, if it is open.
+    pub(crate) fn primary_sender(&self) -> Option<Sender> {
+        self.primary.as_ref().map(OpenChannel::sender)
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.subs.len().saturating_add(self.primary.iter().count())
@@ -146,7 +151,7 @@ impl Inbox {
                 if status.scsi != 0 || status.srb != 1 {
                     self.on_failure(id, command.sent().opcode, status, &result);
                     if let Some(followup) = result.followup {
-                        units::on_followup(shared, command.address(), followup);
+                        luns::on_followup(shared, command.address(), followup);
                     }
                 }
                 command.finish(&result, status.sense());
@@ -190,7 +195,14 @@ impl Handler for Inbox {
         let shared = &self.shared;
         let error = match Inbound::parse(packet.transaction_id(), packet.payload()) {
             Ok(Inbound::Command(id, status)) => return self.on_command(id, &status),
-            Ok(Inbound::Rescan) => return units::on_change(shared),
+            Ok(Inbound::Rescan) => return luns::on_notice(shared),
+            Ok(Inbound::Internal(id, status)) => {
+                if !shared.internal.on_answer(id, status) {
+                    shared.counters.refused.count();
+                    ratelimited!(dev_warn!(shared.dev, "answer to no command ignored\n"));
+                }
+                return;
+            }
             Ok(Inbound::Reset(status)) => {
                 if !reset::on_answer(shared, status) {
                     shared.counters.refused.count();

@@ -15,7 +15,8 @@
 //!  * [`setup`]: the initialisation, and what the midlayer is told;
 //!  * [`channels`]: channels, their packets, and which queue uses which;
 //!  * [`queue`]: commands on their way out;
-//!  * [`units`]: logical units that come, go or change;
+//!  * [`luns`]: logical units that come, go, change or are replaced;
+//!  * [`internal`]: commands of the driver itself;
 //!  * [`reset`]: the bus reset;
 //!  * [`status`]: counters, and the file in debugfs.
 //!
@@ -35,13 +36,14 @@ use kernel::{debugfs, device::Core, prelude::*, sync::Arc};
 use vmbus::{Device, DeviceId, Driver, IdTable};
 
 mod channels;
+mod internal;
+mod luns;
 mod queue;
 mod reset;
 mod scsi;
 mod setup;
 mod shared;
 mod status;
-mod units;
 
 use shared::{Bound, Shared};
 

@@ -4,16 +4,18 @@
 
 use crate::{
     channels::{Route, Routes},
-    reset,
+    luns, reset,
     scsi::{Command, Late, Mapped, Operations, Parameters, Refused, Unit, Verdict},
+    shared::Shared,
 };
 use kernel::{
     prelude::*,
     sync::{Arc, ArcBorrow},
 };
 use storvsc_protocol::{
+    luns::{may_write, Admission},
     outcome::LogLevel,
-    packet::{Execute, Request, Version, PACKET_LEN},
+    packet::{Direction, Execute, Request, Version, PACKET_LEN},
     route::alternatives,
     HostByte, Outcome,
 };
@@ -78,6 +80,8 @@ impl Operations for Storvsc {
 
     fn configure(routes: Arc<Routes>, unit: &Unit) {
         let version = routes.shared.init.lock().version();
+
+        luns::on_new_unit(&routes.shared, unit.address());
         let of_host = unit.vendor() == *b"Msft";
 
         // The host's own disks claim an older standard than they implement.
@@ -98,13 +102,17 @@ fn send(
     last: bool,
 ) -> (Verdict, Option<usize>) {
     let shared = &routes.shared;
-
-    if shared.is_dead() {
-        return (end(command, HostByte::NoConnect), None);
-    }
     let Some(direction) = command.direction() else {
         return (end(command, HostByte::Error), None);
     };
+
+    if direction == Direction::Write {
+        let unit = command.activity();
+
+        if !may_write(unit.pending, unit.silent_ms, unit.age_ms) {
+            return (command.busy(), None);
+        }
+    }
     let packet = Execute::new(&Request {
         address: command.address(),
         port: shared.settings.port,
@@ -128,7 +136,7 @@ fn send(
                 Doorbell::Defer
             };
 
-            match try_send(route, mapped, &packet, routes.keep_free, doorbell) {
+            match try_send(routes, route, mapped, &packet, routes.keep_free, doorbell) {
                 Ok(verdict) => return (verdict, Some(home)),
                 Err(back) => back,
             }
@@ -155,7 +163,7 @@ fn send_elsewhere(
                 continue;
             };
 
-            match try_send(route, mapped, packet, keep_free, Doorbell::Ring) {
+            match try_send(routes, route, mapped, packet, keep_free, Doorbell::Ring) {
                 Ok(verdict) => return (verdict, Some(index)),
                 Err(back) => (mapped, error) = back,
             }
@@ -164,14 +172,33 @@ fn send_elsewhere(
     (not_sent(routes, mapped, error), None)
 }
 
+/// Why a command may not be sent now, if it may not: `EBUSY` when it has to wait, `ENXIO` when there
+/// is no such unit, `ESHUTDOWN` when the device is dead.
+#[cold]
+fn obstacle(shared: &Shared, mapped: &Mapped<'_>) -> Option<Error> {
+    if shared.is_dead() {
+        return Some(ESHUTDOWN);
+    }
+    match shared.with_luns(|luns| luns.admission(mapped.address(), mapped.opcode())) {
+        Admission::Send => None,
+        Admission::Hold => Some(EBUSY),
+        Admission::Gone => Some(ENXIO),
+    }
+}
+
 /// What becomes of a command that no channel took.
 #[cold]
 fn not_sent(routes: &Routes, mapped: Mapped<'_>, error: Error) -> Verdict {
     let shared = &routes.shared;
     let command = mapped.unmap();
 
-    if error == EAGAIN {
-        return command.busy();
+    match error {
+        EAGAIN | EBUSY => return command.busy(),
+        ESHUTDOWN => return end(command, HostByte::NoConnect),
+        // What a unit is told when it is removed: there is nothing left to be told.
+        ENXIO if command.is_for_shutdown() => return end(command, HostByte::Ok),
+        ENXIO => return end(command, HostByte::NoConnect),
+        _ => {}
     }
     if error == ENODEV || error == EIO {
         // A sub-channel that is about to be taken out of the routes: later.
@@ -208,6 +235,7 @@ fn end(command: Command<'_>, host: HostByte) -> Verdict {
 // Always: of its two callers one is cold, and a call would carry the command through memory.
 #[inline(always)]
 fn try_send<'a>(
+    routes: &Routes,
     route: &Route,
     mapped: Mapped<'a>,
     packet: &[U64; EXECUTE_UNITS],
@@ -218,6 +246,13 @@ fn try_send<'a>(
         Ok(outbox) => outbox,
         Err(error) => return Err((mapped, error)),
     };
+
+    // With the ring locked: what is in it then was sent before anything was known.
+    if routes.shared.is_obstructed() {
+        if let Some(error) = obstacle(&routes.shared, &mapped) {
+            return Err((mapped, error));
+        }
+    }
     let mut batch = match outbox.batch() {
         Ok(batch) => batch,
         Err(error) => return Err((mapped, error)),

@@ -46,7 +46,7 @@ pub(crate) fn run(shared: &Arc<Shared>, sender: &Sender) -> bool {
 
 /// How long the host may take to answer a reset, and then to get done with all commands, in
 /// milliseconds.
-fn patience_ms() -> u32 {
+pub(crate) fn patience_ms() -> u32 {
     Parameters::answer_secs().map_or(ANSWER_TIMEOUT_MS, |limit| {
         limit
             .get()
@@ -95,7 +95,7 @@ fn drain(shared: &Shared) -> bool {
     let limit = i64::from(patience_ms());
     let start = Instant::<Monotonic>::now();
 
-    while shared.slots.in_flight() != 0 {
+    while shared.slots.in_flight() != 0 || shared.internal.is_pending() {
         if shared.is_dead() || start.elapsed().as_millis() >= limit {
             return false;
         }

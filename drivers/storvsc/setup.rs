@@ -4,9 +4,10 @@
 
 use crate::{
     channels::{self, Inbox, PRIMARY},
+    luns,
     scsi::{cpus_online, Limits},
     shared::Shared,
-    units, Kind,
+    Kind,
 };
 use kernel::{
     device::{Bound, Core},
@@ -119,12 +120,14 @@ pub(crate) fn register(shared: &Arc<Shared>, dev: &Device<Core<'_>>) -> Result {
     let host_bytes = shared.init.lock().host().max_transfer_bytes;
     let transfer = transfer(host_bytes, settings.ring_bytes);
     let (luns, targets, channels) = match settings.kind {
-        Kind::Scsi => (255, 2, 8),
+        Kind::Scsi => (256, 2, 8),
         Kind::Ide => (64, 1, 1),
     };
 
     channels::reroute(shared)?;
     let device: &Device<Bound> = dev;
+
+    shared.internal.prepare(device.as_ref())?;
     shared.host.add(
         device.as_ref(),
         &Limits {
@@ -149,6 +152,6 @@ pub(crate) fn register(shared: &Arc<Shared>, dev: &Device<Core<'_>>) -> Result {
         }
     }
     // Notices that came before the midlayer knew the host.
-    units::wake(shared);
+    luns::wake(shared);
     Ok(())
 }

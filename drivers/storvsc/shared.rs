@@ -4,6 +4,8 @@
 
 use crate::{
     channels::Channels,
+    internal::Internal,
+    luns::Identities,
     queue::Storvsc,
     scsi::{self, Host, Parameters, Slots},
     status::Counters,
@@ -21,15 +23,15 @@ use kernel::{
     workqueue::{new_delayed_work, new_work, DelayedWork, Work, WorkItem},
 };
 use storvsc_protocol::{
-    events::Events,
     init::Init,
     limits::{self, DepthInput},
+    luns::Luns,
     outcome::LogLevel,
     HostByte, Outcome, ANSWER_TIMEOUT_MS,
 };
 use vmbus::abstractions::{workqueue, Completion};
 
-/// Identifies the work item that deals with logical units.
+/// Identifies the work item that has the midlayer remove, rescan and find logical units.
 pub(crate) const UNITS: u64 = 0;
 
 /// Identifies the work item that ends the device.
@@ -43,6 +45,9 @@ pub(crate) const RECLAIM: u64 = 3;
 
 /// How often it looks, in milliseconds.
 const RECLAIM_EVERY_MS: u32 = 1_000;
+
+/// Identifies the work item that compares the identities of logical units.
+pub(crate) const IDENTIFY: u64 = 4;
 
 /// What does not change while the device is bound.
 pub(crate) struct Settings {
@@ -86,12 +91,22 @@ pub(crate) struct Shared {
     #[pin]
     pub(crate) reset_done: Completion,
     #[pin]
-    pub(crate) events: SpinLockIrq<Events>,
+    luns: SpinLockIrq<Luns>,
+    /// Some commands may not be sent, since the device is dead or for a reason that `luns` knows.
+    /// Changes with `luns` locked.
+    obstructed: Atomic<bool>,
+    /// Held while identities are compared.
+    #[pin]
+    pub(crate) identities: Mutex<Identities>,
+    #[pin]
+    pub(crate) internal: Internal,
     #[pin]
     pub(crate) channels: Mutex<Channels>,
     /// The channels, once the device was ended. Held while it is.
     #[pin]
     ended: Mutex<Channels>,
+    #[pin]
+    identify: Work<Shared, IDENTIFY>,
     #[pin]
     units: Work<Shared, UNITS>,
     #[pin]
@@ -105,6 +120,7 @@ pub(crate) struct Shared {
 impl_has_work! {
     impl HasWork<Self, 0> for Shared { self.units }
     impl HasWork<Self, 1> for Shared { self.end }
+    impl HasWork<Self, 4> for Shared { self.identify }
 }
 
 impl_has_delayed_work! {
@@ -161,9 +177,13 @@ impl Shared {
                 resetting: Atomic::new(false),
                 reset_status: Atomic::new(0),
                 reset_done <- Completion::new(),
-                events <- new_spinlock_irq!(Events::new()),
+                luns <- new_spinlock_irq!(Luns::new()),
+                obstructed: Atomic::new(false),
+                identities <- new_mutex!(Identities::new()),
+                internal <- Internal::new(),
                 channels <- new_mutex!(Channels::new()),
                 ended <- new_mutex!(Channels::new()),
+                identify <- new_work!("hv_storvsc::identify"),
                 units <- new_work!("hv_storvsc::units"),
                 end <- new_work!("hv_storvsc::end"),
                 watchdog <- new_delayed_work!("hv_storvsc::watchdog"),
@@ -177,6 +197,29 @@ impl Shared {
     #[inline]
     pub(crate) fn is_dead(&self) -> bool {
         self.dead.load(Acquire)
+    }
+
+    /// Whether some commands may not be sent: which, [`Self::is_dead`] and [`Self::with_luns`] say.
+    #[inline]
+    pub(crate) fn is_obstructed(&self) -> bool {
+        self.obstructed.load(Acquire)
+    }
+
+    /// Does something with what is known about logical units. Any context but NMI.
+    pub(crate) fn with_luns<R>(&self, f: impl FnOnce(&mut Luns) -> R) -> R {
+        let mut luns = self.luns.lock();
+        let result = f(&mut luns);
+
+        self.obstructed
+            .store(luns.is_obstructed() || self.is_dead(), Release);
+        result
+    }
+
+    /// Nothing can be expected of the host any more. Any context but NMI.
+    fn set_dead(&self) {
+        self.dead.store(true, Release);
+        self.with_luns(|_| ());
+        self.internal.give_up();
     }
 
     /// Whether the midlayer knows the host.
@@ -197,7 +240,7 @@ impl Shared {
     /// Stops everything that waits for the host, and has the device ended in a work item. Any
     /// context but NMI.
     pub(crate) fn give_up(self: &Arc<Self>) {
-        self.dead.store(true, Release);
+        self.set_dead();
         self.init.lock().on_channel_lost();
         self.step.complete();
         self.reset_done.complete();
@@ -218,7 +261,7 @@ impl Shared {
     pub(crate) fn end(self: &Arc<Self>) {
         let mut ended = self.ended.lock();
 
-        self.dead.store(true, Release);
+        self.set_dead();
         let channels = self.channels.lock().take();
 
         if channels.count() != 0 {
@@ -325,8 +368,10 @@ impl Drop for Bound {
         }
         workqueue::disable_sync::<Shared, UNITS>(shared);
         if shared.is_added() {
+            // Commands of the removal may wait until a unit has said who it is.
             shared.host.remove();
         }
+        workqueue::disable_sync::<Shared, IDENTIFY>(shared);
         workqueue::disable_delayed_sync::<Shared, WATCHDOG>(shared);
         shared.end();
         workqueue::disable_sync::<Shared, END>(shared);

@@ -53,6 +53,9 @@ MODULE_PARM_DESC(storvsc_answer_secs,
 
 void hv_storvsc_shim_done(struct scsi_cmnd *cmd, int result, u32 resid)
 {
+	/* A unit's hostdata is the time at which it did the last command. */
+	if (!result)
+		WRITE_ONCE(cmd->device->hostdata, (void *)jiffies);
 	cmd->result = result;
 	scsi_set_resid(cmd, resid);
 	scsi_done(cmd);
@@ -63,11 +66,33 @@ void hv_storvsc_shim_sense(struct scsi_cmnd *cmd, const u8 *sense, u32 len)
 	memcpy(cmd->sense_buffer, sense, min_t(u32, len, SCSI_SENSE_BUFFERSIZE));
 }
 
-void hv_storvsc_shim_unit(struct scsi_cmnd *cmd, u8 *channel, u8 *target, u8 *lun)
+struct scsi_device *hv_storvsc_shim_unit_of(struct scsi_cmnd *cmd)
 {
-	*channel = cmd->device->channel;
-	*target = cmd->device->id;
-	*lun = cmd->device->lun;
+	return cmd->device;
+}
+
+void hv_storvsc_shim_unit(struct scsi_device *sdev, u8 *channel, u8 *target, u8 *lun)
+{
+	*channel = sdev->channel;
+	*target = sdev->id;
+	*lun = sdev->lun;
+}
+
+/* Of those that a unit gets when it is removed, or the machine goes to sleep. */
+bool hv_storvsc_shim_is_for_shutdown(struct scsi_cmnd *cmd)
+{
+	return scsi_cmd_to_rq(cmd)->rq_flags & RQF_PM;
+}
+
+/* Commands under way at the unit, and how long ago it did one. */
+void hv_storvsc_shim_activity(struct scsi_cmnd *cmd, u32 *pending, u32 *silent_ms, u32 *age_ms)
+{
+	const struct scsi_device *sdev = cmd->device;
+	unsigned long last = (unsigned long)READ_ONCE(sdev->hostdata);
+
+	*pending = atomic_read(&sdev->iorequest_cnt) - atomic_read(&sdev->iodone_cnt);
+	*silent_ms = jiffies_to_msecs(jiffies - last);
+	*age_ms = jiffies_to_msecs(jiffies - cmd->jiffies_at_alloc);
 }
 
 static enum scsi_qc_status queue_command(struct Scsi_Host *host, struct scsi_cmnd *cmd)
@@ -205,16 +230,6 @@ int hv_storvsc_shim_host_add(struct Scsi_Host *host, struct device *dev,
 	host->nr_hw_queues = limits->hw_queues;
 
 	return scsi_add_host(host, dev);
-}
-
-void hv_storvsc_shim_test_units(struct Scsi_Host *host)
-{
-	struct scsi_device *sdev;
-
-	mutex_lock(&host->scan_mutex);
-	shost_for_each_device(sdev, host)
-		scsi_test_unit_ready(sdev, 30 * HZ, 1, NULL);
-	mutex_unlock(&host->scan_mutex);
 }
 
 struct Scsi_Host *hv_storvsc_shim_device_host(struct scsi_device *sdev)

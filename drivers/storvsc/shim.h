@@ -55,14 +55,16 @@ struct hv_storvsc_shim_limits {
 
 void hv_storvsc_shim_done(struct scsi_cmnd *cmd, int result, u32 resid);
 void hv_storvsc_shim_sense(struct scsi_cmnd *cmd, const u8 *sense, u32 len);
-void hv_storvsc_shim_unit(struct scsi_cmnd *cmd, u8 *channel, u8 *target, u8 *lun);
+struct scsi_device *hv_storvsc_shim_unit_of(struct scsi_cmnd *cmd);
+void hv_storvsc_shim_unit(struct scsi_device *sdev, u8 *channel, u8 *target, u8 *lun);
+bool hv_storvsc_shim_is_for_shutdown(struct scsi_cmnd *cmd);
+void hv_storvsc_shim_activity(struct scsi_cmnd *cmd, u32 *pending, u32 *silent_ms, u32 *age_ms);
 
 struct Scsi_Host *hv_storvsc_shim_host_alloc(u32 private_bytes);
 void *hv_storvsc_shim_host_private(struct Scsi_Host *host);
 u32 hv_storvsc_shim_host_number(struct Scsi_Host *host);
 int hv_storvsc_shim_host_add(struct Scsi_Host *host, struct device *dev,
 			     const struct hv_storvsc_shim_limits *limits);
-void hv_storvsc_shim_test_units(struct Scsi_Host *host);
 struct Scsi_Host *hv_storvsc_shim_device_host(struct scsi_device *sdev);
 const char *hv_storvsc_shim_vendor(struct scsi_device *sdev);
 void hv_storvsc_shim_configure(struct scsi_device *sdev, bool spc3, bool no_write_same,

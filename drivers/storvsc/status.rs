@@ -21,6 +21,8 @@ pub(crate) struct Counters {
     pub(crate) late: Counter,
     /// Bus resets.
     pub(crate) resets: Counter,
+    /// Logical units that went, or were replaced by others.
+    pub(crate) units_gone: Counter,
 }
 
 impl Counters {
@@ -31,6 +33,7 @@ impl Counters {
             abandoned: Counter::new(),
             late: Counter::new(),
             resets: Counter::new(),
+            units_gone: Counter::new(),
         }
     }
 }
@@ -71,6 +74,7 @@ fn show(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     line(f, "commands_requeued", &counters.requeued)?;
     line(f, "commands_abandoned", &counters.abandoned)?;
     line(f, "bus_resets", &counters.resets)?;
+    line(f, "units_gone", &counters.units_gone)?;
     line(f, "packets_refused", &counters.refused)
 }
 

@@ -13,6 +13,16 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 /// Transaction id of the bus reset (`VMBUS_RQST_RESET`).
 pub const RESET_ID: u64 = u64::MAX - 3;
 
+const INTERNAL_BASE: u64 = u64::MAX - 9;
+const INTERNAL_IDS: u64 = 4;
+
+/// Transaction id of the driver's own command number `number`. A few are used in turn, so a late or
+/// repeated answer is not taken for that to the next command.
+#[must_use]
+pub const fn internal_id(number: u64) -> u64 {
+    INTERNAL_BASE + number % INTERNAL_IDS
+}
+
 /// How a SCSI command ended, as the host says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -48,6 +58,8 @@ pub enum Inbound {
     Reset(u32),
     /// A command ended. The id is not checked.
     Command(u64, Status),
+    /// A command of the driver itself ended, with this id.
+    Internal(u64, Status),
     /// The set of logical units changed.
     Rescan,
 }
@@ -120,6 +132,9 @@ impl Inbound {
             if id == RESET_ID {
                 return Ok(Inbound::Reset(status));
             }
+            if (INTERNAL_BASE..INTERNAL_BASE + INTERNAL_IDS).contains(&id) {
+                return Ok(Inbound::Internal(id, Status::of(packet)?));
+            }
             if !init::is_init_id(id) {
                 return Err(PacketError::UnknownId(id));
             }
@@ -130,25 +145,33 @@ impl Inbound {
                 body: packet.body,
             });
         }
-        if operation != Operation::COMPLETE_IO {
-            return Err(PacketError::NotAnAnswer(operation.0));
-        }
-        let srb = Srb::ref_from_bytes(packet.body.as_bytes()).map_err(|_| too_short(PACKET_LEN))?;
-        Ok(Inbound::Command(
-            id,
-            Status {
-                scsi: srb.scsi_status,
-                srb: srb.srb_status,
-                nt: status,
-                transferred: srb.transfer_length.get(),
-                sense_len: srb.sense_length.min(20),
-                sense: srb.cdb_or_sense,
-            },
-        ))
+        Ok(Inbound::Command(id, Status::of(packet)?))
     }
 }
 
 impl Status {
+    /// How the command ended that `packet` is the answer to.
+    #[inline]
+    fn of(packet: &Packet) -> Result<Self, PacketError> {
+        let operation = Operation(packet.head.operation.get());
+        if operation != Operation::COMPLETE_IO {
+            return Err(PacketError::NotAnAnswer(operation.0));
+        }
+        let srb =
+            Srb::ref_from_bytes(packet.body.as_bytes()).map_err(|_| PacketError::TooShort {
+                len: packet.body.len(),
+                want: BODY_LEN,
+            })?;
+        Ok(Status {
+            scsi: srb.scsi_status,
+            srb: srb.srb_status,
+            nt: packet.head.status.get(),
+            transferred: srb.transfer_length.get(),
+            sense_len: srb.sense_length.min(20),
+            sense: srb.cdb_or_sense,
+        })
+    }
+
     /// The sense data that is there.
     #[must_use]
     pub fn sense(&self) -> &[u8] {

@@ -13,10 +13,11 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-pub mod events;
+pub mod identity;
 pub mod inbound;
 pub mod init;
 pub mod limits;
+pub mod luns;
 pub mod outcome;
 pub mod packet;
 pub mod pages;

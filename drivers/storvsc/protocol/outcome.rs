@@ -25,8 +25,12 @@ pub enum HostByte {
 pub enum Followup {
     /// Read its properties again.
     Rescan,
-    /// Remove it.
-    Remove,
+    /// Find out whether it is still the same, before anything else is sent there.
+    Identify,
+    /// The units of its bus have changed: the same for each of them.
+    Notice,
+    /// Look at each unit of its target: the host does not list them.
+    LookAtAll,
 }
 
 /// When to print a line.
@@ -92,6 +96,7 @@ pub struct Sent {
 
 const TEST_UNIT_READY: u8 = 0x00;
 const INQUIRY: u8 = 0x12;
+const REPORT_LUNS: u8 = 0xa0;
 const MODE_SENSE: u8 = 0x1a;
 const MODE_SENSE_10: u8 = 0x5a;
 const ATA_16: u8 = 0x85;
@@ -192,6 +197,30 @@ fn says_changed(sense: &[u8]) -> bool {
     }
 }
 
+/// What the sense data says about the unit: that it was reset or is new (29), or
+/// that its identity (3F/03) or the set of units (3F/0E) is another one.
+fn hint(sense: &[u8]) -> Option<Followup> {
+    match sense_code(sense)? {
+        (0x29, _) | (0x3f, 0x03) => Some(Followup::Identify),
+        (0x3f, 0x0e) => Some(Followup::Notice),
+        _ => says_changed(sense).then_some(Followup::Rescan),
+    }
+}
+
+/// What has to be done about the unit after a command that failed.
+///
+/// That a unit is not there is a hint too, and no more: hosts also refuse single
+/// commands so (`REPORT LUNS`), and it may be back.
+fn followup(opcode: u8, class: Class, sense: Option<&[u8]>) -> Option<Followup> {
+    let hint = sense.and_then(hint);
+    match (class, opcode) {
+        (Class::NoUnit | Class::NoDevice, INQUIRY) => None,
+        (_, REPORT_LUNS) if hint.is_none() && class != Class::Busy => Some(Followup::LookAtAll),
+        (Class::NoUnit | Class::NoDevice, _) => Some(Followup::Identify),
+        _ => hint,
+    }
+}
+
 /// Decides what an answer means (`storvsc_on_io_completion` and what it
 /// calls).
 ///
@@ -237,6 +266,7 @@ fn failure(sent: &Sent, status: &Status) -> Outcome {
     };
     let class = class(status.srb);
     let has_sense = status.srb & AUTOSENSE_VALID != 0;
+    let followup = followup(sent.opcode, class, has_sense.then(|| status.sense()));
     if says_busy(class, status.scsi) {
         return Outcome {
             host: HostByte::Ok,
@@ -247,7 +277,7 @@ fn failure(sent: &Sent, status: &Status) -> Outcome {
             },
             residual: sent.data_len,
             sense: false,
-            followup: (has_sense && says_changed(status.sense())).then_some(Followup::Rescan),
+            followup,
             log: LogLevel::Warning,
         };
     }
@@ -264,38 +294,29 @@ fn failure(sent: &Sent, status: &Status) -> Outcome {
             scsi: GOOD,
             residual: sent.data_len.saturating_sub(status.transferred),
             sense: false,
-            followup: None,
+            followup,
             log: LogLevel::Warning,
         };
     }
-    // A notice of the unit, not an error: the midlayer prints what matters.
-    let log = if has_sense && sense_key(status.sense()) == Some(UNIT_ATTENTION) {
+    // A notice of the unit, not an error: the midlayer prints what matters. That a unit has gone is
+    // said once, when that is known.
+    let is_notice = has_sense && sense_key(status.sense()) == Some(UNIT_ATTENTION);
+    let log = if is_notice || class == Class::NoUnit {
         LogLevel::Warning
     } else {
         log
     };
     let sense = has_sense && status.scsi == CHECK_CONDITION;
-    let mut followup = None;
     let host = match class {
         Class::Success => HostByte::Ok,
-        Class::Failed if has_sense && says_changed(status.sense()) => {
-            followup = Some(Followup::Rescan);
-            HostByte::Requeue
-        }
+        Class::Failed if followup == Some(Followup::Rescan) => HostByte::Requeue,
         Class::Failed if has_sense => HostByte::Ok,
         Class::Failed => match sent.opcode {
             ATA_12 | ATA_16 => HostByte::Passthrough,
             TEST_UNIT_READY => HostByte::Ok,
             _ => HostByte::Error,
         },
-        Class::NoUnit => {
-            // The first INQUIRY of a scan: there is nothing to remove yet.
-            if sent.opcode != INQUIRY {
-                followup = Some(Followup::Remove);
-            }
-            HostByte::NoConnect
-        }
-        Class::NoDevice => HostByte::NoConnect,
+        Class::NoUnit | Class::NoDevice => HostByte::NoConnect,
         Class::Busy | Class::Other => HostByte::Ok,
     };
     let host = if host == HostByte::Ok && class != Class::Success && status.scsi == GOOD {

@@ -20,6 +20,16 @@ use storvsc_protocol::{
 #[must_use]
 pub(crate) struct Verdict(pub(super) c_int);
 
+/// What a command finds at its logical unit.
+pub(crate) struct Activity {
+    /// Commands that the unit has, or is about to get: this one included.
+    pub(crate) pending: u32,
+    /// Since the unit did a command, in milliseconds.
+    pub(crate) silent_ms: u32,
+    /// Since the midlayer has this command, in milliseconds.
+    pub(crate) age_ms: u32,
+}
+
 /// A command that the midlayer gave to the driver.
 ///
 /// # Invariants
@@ -83,6 +93,33 @@ impl<'a> Command<'a> {
         // SAFETY: By the type invariant the command is valid and nobody writes it while we own it;
         // the shim makes sure that its block has as many bytes.
         Cdb::new(unsafe { *self.view.cdb }, self.view.cdb_len)
+    }
+
+    /// It is one of those that a unit gets when it is removed, or the machine goes to sleep.
+    pub(crate) fn is_for_shutdown(&self) -> bool {
+        // SAFETY: By the type invariant the command is valid.
+        unsafe { ffi::hv_storvsc_shim_is_for_shutdown(self.cmd.as_ptr()) }
+    }
+
+    /// What its unit does.
+    #[inline]
+    pub(crate) fn activity(&self) -> Activity {
+        let (mut pending, mut silent_ms, mut age_ms) = (0, 0, 0);
+
+        // SAFETY: By the type invariant the command is valid; the rest points at our variables.
+        unsafe {
+            ffi::hv_storvsc_shim_activity(
+                self.cmd.as_ptr(),
+                &mut pending,
+                &mut silent_ms,
+                &mut age_ms,
+            );
+        };
+        Activity {
+            pending,
+            silent_ms,
+            age_ms,
+        }
     }
 
     /// What its result depends on.
@@ -176,6 +213,16 @@ impl<'a> Mapped<'a> {
     #[inline]
     pub(crate) fn data_len(&self) -> u32 {
         self.command.data_len()
+    }
+
+    /// The logical unit.
+    pub(crate) fn address(&self) -> Address {
+        self.command.address()
+    }
+
+    /// The first byte of the command block.
+    pub(crate) fn opcode(&self) -> u8 {
+        self.command.sent().opcode
     }
 
     /// Where the data starts in its first page, in bytes.

@@ -73,8 +73,16 @@ extern "C" {
 
     pub(super) fn hv_storvsc_shim_done(cmd: *mut scsi_cmnd, result: c_int, resid: u32);
     pub(super) fn hv_storvsc_shim_sense(cmd: *mut scsi_cmnd, sense: *const u8, len: u32);
-    pub(super) fn hv_storvsc_shim_unit(
+    pub(super) fn hv_storvsc_shim_unit_of(cmd: *mut scsi_cmnd) -> *mut scsi_device;
+    pub(super) fn hv_storvsc_shim_is_for_shutdown(cmd: *mut scsi_cmnd) -> bool;
+    pub(super) fn hv_storvsc_shim_activity(
         cmd: *mut scsi_cmnd,
+        pending: *mut u32,
+        silent_ms: *mut u32,
+        age_ms: *mut u32,
+    );
+    pub(super) fn hv_storvsc_shim_unit(
+        sdev: *mut scsi_device,
         channel: *mut u8,
         target: *mut u8,
         lun: *mut u8,
@@ -87,7 +95,6 @@ extern "C" {
         dev: *mut device,
         limits: *const RawLimits,
     ) -> c_int;
-    pub(super) fn hv_storvsc_shim_test_units(host: *mut Scsi_Host);
     pub(super) fn hv_storvsc_shim_device_host(sdev: *mut scsi_device) -> *mut Scsi_Host;
     pub(super) fn hv_storvsc_shim_vendor(sdev: *mut scsi_device) -> *const c_char;
     pub(super) fn hv_storvsc_shim_configure(

@@ -136,10 +136,17 @@ impl<T: Operations> Host<T> {
         to_result(unsafe { ffi::scsi_add_device(self.ptr.as_ptr(), 0, target, ffi::LUN_0) })
     }
 
-    /// Asks each known logical unit whether it is there. May sleep.
-    pub(crate) fn test_units(&self) {
+    /// Adds a logical unit, if it is there and not known yet. May sleep.
+    pub(crate) fn add_unit(&self, address: Address) -> Result {
         // SAFETY: The host is valid.
-        unsafe { ffi::hv_storvsc_shim_test_units(self.ptr.as_ptr()) };
+        to_result(unsafe {
+            ffi::scsi_add_device(
+                self.ptr.as_ptr(),
+                address.channel.into(),
+                address.target.into(),
+                address.lun.into(),
+            )
+        })
     }
 
     /// Reads the properties of a logical unit again, if it is known. May sleep.
@@ -194,6 +201,21 @@ impl<T: Operations> Drop for Host<T> {
 pub(crate) struct Unit(pub(super) NonNull<ffi::scsi_device>);
 
 impl Unit {
+    /// Where it is.
+    pub(crate) fn address(&self) -> Address {
+        let (mut channel, mut target, mut lun) = (0, 0, 0);
+
+        // SAFETY: The unit is valid; the rest points at our variables.
+        unsafe {
+            ffi::hv_storvsc_shim_unit(self.0.as_ptr(), &mut channel, &mut target, &mut lun);
+        };
+        Address {
+            channel,
+            target,
+            lun,
+        }
+    }
+
     /// The start of its vendor's name.
     pub(crate) fn vendor(&self) -> [u8; 4] {
         // SAFETY: The unit is valid, and a unit that answered an INQUIRY, as one that is being

@@ -2,7 +2,7 @@
 
 //! Commands that are with the host.
 
-use super::{ffi, mapping::Mapping};
+use super::{ffi, host::Unit, mapping::Mapping};
 use core::{cell::UnsafeCell, ptr};
 use kernel::{
     bindings, device,
@@ -196,6 +196,18 @@ pub(crate) struct Completed<'a> {
     slots: &'a Slots,
 }
 
+/// The unit of a command.
+///
+/// # Safety
+///
+/// The command is valid as long as the result is in use.
+unsafe fn unit_of(cmd: *mut ffi::scsi_cmnd) -> Unit {
+    // SAFETY: By the requirements of this function; a command always has a unit.
+    //
+    // INVARIANT: The unit lives as long as its command.
+    Unit(unsafe { ptr::NonNull::new_unchecked(ffi::hv_storvsc_shim_unit_of(cmd)) })
+}
+
 impl Completed<'_> {
     #[inline]
     fn data(&self) -> &Data {
@@ -211,17 +223,8 @@ impl Completed<'_> {
 
     /// The logical unit that it is for.
     pub(crate) fn address(&self) -> Address {
-        let (mut channel, mut target, mut lun) = (0, 0, 0);
-
-        // SAFETY: By the type invariant the command is valid; the rest points at our variables.
-        unsafe {
-            ffi::hv_storvsc_shim_unit(self.data().cmd, &mut channel, &mut target, &mut lun);
-        };
-        Address {
-            channel,
-            target,
-            lun,
-        }
+        // SAFETY: By the type invariant the command is valid, and keeps its unit.
+        unsafe { unit_of(self.data().cmd) }.address()
     }
 
     /// Ends it: its data is the midlayer's again. Any context but NMI.

@@ -298,7 +298,8 @@ fn s10_parameter_change() {
         (0x2a, 0x01, false),
     ] {
         let outcome = outcome(&READ, &failed(0x84, sense(6, asc, ascq)));
-        assert_eq!(outcome.followup.is_some(), rescan, "{asc:#x}/{ascq:#x}");
+        let found = outcome.followup == Some(Followup::Rescan);
+        assert_eq!(found, rescan, "{asc:#x}/{ascq:#x}");
         assert_eq!(outcome.host == HostByte::Requeue, rescan);
         assert!(outcome.sense);
     }

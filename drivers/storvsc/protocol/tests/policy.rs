@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Results, tags, channels and events.
+//! Results, tags and channels.
 #![allow(clippy::cast_possible_truncation)] // Small constants.
 
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use storvsc_protocol::{
-    events::{Event, Events, CAPACITY},
     inbound::{Inbound, Status},
     init::Init,
     outcome::{class, outcome, sense_code, Class, Followup, HostByte, LogLevel, Sent},
-    packet::{Address, Operation, BODY_LEN},
+    packet::{Operation, BODY_LEN},
     pages::Pages,
     route::{alternatives, home, Place},
     tags::{Answer, Word},
@@ -43,10 +42,11 @@ const INQUIRY: u8 = 0x12;
 const MODE_SENSE: u8 = 0x1a;
 const READ: u8 = 0x28;
 const ATA_16: u8 = 0x85;
+const REPORT_LUNS: u8 = 0xa0;
 
 #[test]
 fn table_of_results() {
-    use Followup::{Remove, Rescan};
+    use Followup::{Identify, LookAtAll, Notice, Rescan};
     use HostByte::{Error, NoConnect, Ok, Passthrough, Requeue};
     // Opcode, SCSI status, SRB status, sense; host byte, follow-up, bytes moved.
     let table = [
@@ -62,9 +62,20 @@ fn table_of_results() {
         (READ, 0, 0x04, (0, 0), Error, None, 0),
         (READ, 0, 0x12, (0, 0), Error, None, 512),
         (READ, 2, 0x92, (0x20, 0), Ok, None, 512),
-        (READ, 0, 0x20, (0, 0), NoConnect, Some(Remove), 0),
-        (READ, 2, 0xa0, (0x25, 0), NoConnect, Some(Remove), 0),
-        (READ, 0, 0x08, (0, 0), NoConnect, None, 0),
+        (READ, 0, 0x20, (0, 0), NoConnect, Some(Identify), 0),
+        (READ, 2, 0xa0, (0x25, 0), NoConnect, Some(Identify), 0),
+        (READ, 0, 0x08, (0, 0), NoConnect, Some(Identify), 0),
+        // The unit was reset, or is another one, or the others are.
+        (READ, 2, 0x84, (0x29, 0), Ok, Some(Identify), 0),
+        (READ, 2, 0x84, (0x29, 2), Ok, Some(Identify), 0),
+        (READ, 2, 0x84, (0x3f, 3), Ok, Some(Identify), 0),
+        (READ, 2, 0x84, (0x3f, 0x0e), Ok, Some(Notice), 0),
+        (MODE_SENSE, 2, 0x84, (0x29, 0), Ok, Some(Identify), 512),
+        // A refused list of units says nothing about the unit that was asked.
+        (REPORT_LUNS, 0, 0x20, (0, 0), NoConnect, Some(LookAtAll), 0),
+        (REPORT_LUNS, 2, 0x84, (0x20, 0), Ok, Some(LookAtAll), 0),
+        (REPORT_LUNS, 2, 0x84, (0x29, 0), Ok, Some(Identify), 0),
+        (REPORT_LUNS, 8, 0x05, (0, 0), Ok, None, 0),
         // Busy is for the midlayer, whatever else the host says.
         (READ, 0, 0x05, (0, 0), Ok, None, 0),
         (READ, 8, 0x05, (0, 0), Ok, None, 0),
@@ -74,7 +85,7 @@ fn table_of_results() {
         (READ, 0x28, 0x84, (0x2a, 9), Ok, Some(Rescan), 0),
         (MODE_SENSE, 8, 0x05, (0, 0), Ok, None, 0),
         (INQUIRY, 0, 0x05, (0, 0), Ok, None, 0),
-        (READ, 8, 0x20, (0, 0), NoConnect, Some(Remove), 0),
+        (READ, 8, 0x20, (0, 0), NoConnect, Some(Identify), 0),
         (READ, 2, 0x85, (0x20, 0), Ok, None, 0),
         (READ, 0, 0x3f, (0, 0), Error, None, 0),
         (READ, 0, 0x00, (0, 0), Error, None, 0),
@@ -83,7 +94,7 @@ fn table_of_results() {
         (ATA_16, 2, 0x84, (0, 0x1d), Ok, None, 0),
         (TUR, 2, 0x04, (0, 0), Ok, None, 0),
         (TUR, 0, 0x04, (0, 0), Error, None, 0),
-        (TUR, 0, 0x20, (0, 0), NoConnect, Some(Remove), 0),
+        (TUR, 0, 0x20, (0, 0), NoConnect, Some(Identify), 0),
         (INQUIRY, 2, 0x84, (0x24, 0), Ok, None, 512),
         (INQUIRY, 0, 0x20, (0, 0), NoConnect, None, 0),
         (MODE_SENSE, 2, 0x04, (0, 0), Ok, None, 512),
@@ -114,6 +125,9 @@ fn forced_results_are_good() {
     assert_eq!((got.result(), got.sense), (0, false));
     let got = outcome(&sent(READ), &status(2, 0x20, 0, 0));
     assert_eq!(got.result(), 0x1_0002);
+    // That a unit is gone is said once, not for each command.
+    assert_eq!(got.log, LogLevel::Warning);
+    let got = outcome(&sent(READ), &status(2, 0x08, 0, 0));
     assert_eq!(got.log, LogLevel::Error);
     assert_eq!(
         outcome(&sent(TUR), &status(2, 4, 0, 0)).log,
@@ -201,30 +215,6 @@ fn s06_scatter_lists() {
     let list = [(0x5000, 8192), (0x8000, 4096)];
     let count = |len| Pages::new(list.iter().copied(), len).flatten().count();
     assert_eq!((count(4096), count(0)), (1, 0));
-}
-
-#[test]
-fn bursts_of_events() {
-    let unit = |lun| Address {
-        channel: 3,
-        target: 1,
-        lun,
-    };
-    let mut events = Events::new();
-    for _ in 0..1000 {
-        events.scan_bus();
-        events.unit(unit(7), Followup::Remove);
-    }
-    assert_eq!(events.take(), Some(Event::Unit(unit(7), Followup::Remove)));
-    assert_eq!(events.take(), Some(Event::ScanBus));
-    assert_eq!(events.take(), None);
-    // More than fit: the bus is looked at instead.
-    for lun in 0..=CAPACITY as u8 {
-        events.unit(unit(lun), Followup::Rescan);
-    }
-    let taken: Vec<_> = std::iter::from_fn(|| events.take()).collect();
-    assert_eq!(taken.len(), CAPACITY + 1);
-    assert_eq!(taken[CAPACITY], Event::ScanBus);
 }
 
 /// Several threads that all have the same answers: each command ends once.

@@ -380,6 +380,26 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        machine: &storage::swap::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-swap",
+            "other disks take the place of those in use",
+            480,
+            storage::swap::run,
+        )
+    },
+    Scenario {
+        machine: &storage::unlisted::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-unlisted",
+            "a host that does not list its logical units",
+            240,
+            storage::unlisted::run,
+        )
+    },
+    Scenario {
         machine: &storage::silent_move::MACHINE,
         only: Some(Core::Rust),
         ..shared(

@@ -20,6 +20,8 @@ pub(super) mod reset;
 pub(super) mod root;
 pub(super) mod silent_move;
 pub(super) mod soak;
+pub(super) mod swap;
+pub(super) mod unlisted;
 pub(super) mod unplug;
 pub(super) mod verify;
 pub(super) mod withheld;

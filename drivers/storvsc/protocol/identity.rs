@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who a logical unit is, by what it says of itself.
+//!
+//! An [`Interview`] asks with commands that a new unit answers without giving
+//! its unit attention away, and last, of a disk, for its size. What is asked is
+//! decided here; sending is the caller's.
+
+use crate::{
+    inbound::Status,
+    luns::Verdict,
+    outcome::{class, sense_code, sense_key, Class, AUTOSENSE_VALID},
+    packet::{Cdb, MAX_CDB},
+};
+
+/// Most bytes of an answer that are looked at.
+pub const ANSWER_BYTES: usize = 252;
+
+/// Bytes of `INQUIRY` data that count.
+const INQUIRY_BYTES: usize = 36;
+
+/// Times that a question is asked again when the unit is busy or has something
+/// else to say.
+const TRIES: u32 = 10;
+
+/// A page of vital product data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Page {
+    len: usize,
+    bytes: [u8; ANSWER_BYTES],
+}
+
+/// Blocks of a disk, and bytes of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Capacity {
+    last_block: u64,
+    block_bytes: u32,
+}
+
+/// What a unit says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    inquiry: [u8; INQUIRY_BYTES],
+    serial: Option<Page>,
+    designators: Option<Page>,
+    capacity: Option<Capacity>,
+}
+
+/// What was found where a unit should be.
+// No allocator here, and there is one at a time.
+#[allow(clippy::large_enum_variant)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// None.
+    Nothing,
+    /// This one.
+    Unit {
+        /// Who it is.
+        identity: Identity,
+        /// It said that its size has changed.
+        resized: bool,
+    },
+    /// It does not say: it is busy, or answers with errors.
+    Unknown,
+}
+
+/// What to ask next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Question {
+    Inquiry,
+    Serial,
+    Designators,
+    Capacity10,
+    Capacity16,
+}
+
+/// The questions to one unit.
+#[derive(Clone, Debug)]
+pub struct Interview {
+    question: Option<Question>,
+    tries: u32,
+    identity: Identity,
+    end: End,
+    resized: bool,
+}
+
+/// How an interview ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Nothing,
+    Unit,
+    Unknown,
+}
+
+impl Default for Interview {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+const SERIAL_PAGE: u8 = 0x80;
+const DESIGNATORS_PAGE: u8 = 0x83;
+const TYPE_DISK: u8 = 0x00;
+const TYPE_ZONED: u8 = 0x14;
+
+/// Sense key: what was asked does not exist.
+const ILLEGAL_REQUEST: u8 = 5;
+/// Sense key: there is no medium, or it is not there yet.
+const NOT_READY: u8 = 2;
+
+impl Question {
+    /// The command block, and how many bytes of data it asks for.
+    fn cdb(self) -> (Cdb, u8) {
+        let mut bytes = [0; MAX_CDB];
+        let bytes_asked = match self {
+            Question::Inquiry => 36,
+            Question::Serial | Question::Designators => 252,
+            Question::Capacity10 => 8,
+            Question::Capacity16 => 32,
+        };
+        let [op, flags, page, _, len, _, _, _, _, _, _, _, _, len16, ..] = &mut bytes;
+        let cdb_len = match self {
+            Question::Inquiry | Question::Serial | Question::Designators => {
+                (*op, *len) = (0x12, bytes_asked);
+                (*flags, *page) = match self {
+                    Question::Serial => (1, SERIAL_PAGE),
+                    Question::Designators => (1, DESIGNATORS_PAGE),
+                    _ => (0, 0),
+                };
+                6
+            }
+            Question::Capacity10 => {
+                *op = 0x25;
+                10
+            }
+            Question::Capacity16 => {
+                (*op, *flags, *len16) = (0x9e, 0x10, bytes_asked);
+                16
+            }
+        };
+        (Cdb::new(bytes, cdb_len), bytes_asked)
+    }
+}
+
+fn u32_at(data: &[u8], at: usize) -> Option<u32> {
+    let bytes = data.get(at..)?.first_chunk()?;
+    Some(u32::from_be_bytes(*bytes))
+}
+
+/// A page, if it is the one with this code, as far as it goes.
+fn page(data: &[u8], code: u8) -> Option<Page> {
+    if *data.get(1)? != code {
+        return None;
+    }
+    let len = (usize::from(*data.get(2)?) << 8) | usize::from(*data.get(3)?);
+    let body = data.get(4..)?;
+    let body = body.get(..len.min(body.len()))?;
+    let mut bytes = [0; ANSWER_BYTES];
+    bytes.get_mut(..body.len())?.copy_from_slice(body);
+    Some(Page {
+        len: body.len(),
+        bytes,
+    })
+}
+
+impl Interview {
+    /// Nothing was asked.
+    #[must_use]
+    pub const fn new() -> Self {
+        Interview {
+            question: Some(Question::Inquiry),
+            tries: 0,
+            identity: Identity {
+                inquiry: [0; INQUIRY_BYTES],
+                serial: None,
+                designators: None,
+                capacity: None,
+            },
+            end: End::Unknown,
+            resized: false,
+        }
+    }
+
+    /// The command to send next, and how many bytes of data it gets; `None` at
+    /// the end.
+    #[must_use]
+    pub fn next(&self) -> Option<(Cdb, u8)> {
+        self.question.map(Question::cdb)
+    }
+
+    /// What was found; [`Found::Unknown`] before the end.
+    #[must_use]
+    pub fn found(self) -> Found {
+        match self.end {
+            End::Nothing => Found::Nothing,
+            End::Unknown => Found::Unknown,
+            End::Unit => Found::Unit {
+                identity: self.identity,
+                resized: self.resized,
+            },
+        }
+    }
+
+    /// Whether there is a unit, once that is known.
+    #[must_use]
+    pub fn is_present(&self) -> Option<bool> {
+        match (self.question, self.end) {
+            (Some(Question::Inquiry), _) => None,
+            (Some(_), _) | (None, End::Unit) => Some(true),
+            (None, End::Nothing | End::Unknown) => Some(false),
+        }
+    }
+
+    fn is_disk(&self) -> bool {
+        matches!(self.identity.inquiry.first(), Some(kind)
+            if matches!(kind & 0x1f, TYPE_DISK | TYPE_ZONED))
+    }
+
+    fn finish(&mut self, end: End) {
+        self.question = None;
+        self.end = end;
+    }
+
+    /// Takes the answer to the last command: its status, and as much data as is
+    /// there.
+    pub fn on_answer(&mut self, status: &Status, data: &[u8]) {
+        let Some(question) = self.question else {
+            return;
+        };
+        if status.scsi == 0 && status.srb & 0x3f == 1 {
+            self.tries = 0;
+            return self.on_data(question, data);
+        }
+        let sense = if status.srb & AUTOSENSE_VALID != 0 {
+            status.sense()
+        } else {
+            &[]
+        };
+        if sense_code(sense) == Some((0x2a, 0x09)) {
+            self.resized = true;
+        }
+        match (class(status.srb), sense_key(sense)) {
+            (Class::NoUnit | Class::NoDevice, _) => self.finish(End::Nothing),
+            // There is no such page, or no such command.
+            (_, Some(ILLEGAL_REQUEST)) if question != Question::Inquiry => {
+                self.on_data(question, &[]);
+            }
+            (_, Some(NOT_READY))
+                if matches!(question, Question::Capacity10 | Question::Capacity16) =>
+            {
+                self.on_data(question, &[]);
+            }
+            _ => self.on_no_answer(),
+        }
+    }
+
+    /// The last command was not answered, or not with what was asked.
+    pub fn on_no_answer(&mut self) {
+        self.tries = self.tries.saturating_add(1);
+        if self.tries > TRIES {
+            self.finish(End::Unknown);
+        }
+    }
+
+    fn on_data(&mut self, question: Question, data: &[u8]) {
+        let next = match question {
+            Question::Inquiry => {
+                for (to, from) in self.identity.inquiry.iter_mut().zip(data) {
+                    *to = *from;
+                }
+                // Peripheral qualifier: there is none now, or there can be none.
+                match data.first() {
+                    Some(first) if first >> 5 == 0 => Question::Serial,
+                    _ => return self.finish(End::Nothing),
+                }
+            }
+            Question::Serial => {
+                self.identity.serial = page(data, SERIAL_PAGE);
+                Question::Designators
+            }
+            Question::Designators => {
+                self.identity.designators = page(data, DESIGNATORS_PAGE);
+                if !self.is_disk() {
+                    return self.finish(End::Unit);
+                }
+                Question::Capacity10
+            }
+            Question::Capacity10 => match u32_at(data, 0) {
+                Some(u32::MAX) => Question::Capacity16,
+                last => {
+                    self.identity.capacity =
+                        last.zip(u32_at(data, 4)).map(|(last, block)| Capacity {
+                            last_block: last.into(),
+                            block_bytes: block,
+                        });
+                    return self.finish(End::Unit);
+                }
+            },
+            Question::Capacity16 => {
+                self.identity.capacity = u32_at(data, 0)
+                    .zip(u32_at(data, 4))
+                    .zip(u32_at(data, 8))
+                    .map(|((high, low), block)| Capacity {
+                        last_block: (u64::from(high) << 32) | u64::from(low),
+                        block_bytes: block,
+                    });
+                return self.finish(End::Unit);
+            }
+        };
+        self.question = Some(next);
+    }
+}
+
+impl Identity {
+    /// Kind of device, vendor and product. Not the revision, which is that of
+    /// the host, and can change when the guest goes to another one.
+    fn model(&self) -> (Option<&u8>, Option<&[u8]>) {
+        (self.inquiry.first(), self.inquiry.get(8..32))
+    }
+
+    /// It is the same unit, if its size may have changed.
+    #[must_use]
+    pub fn is_same_but_size(&self, other: &Self) -> bool {
+        self.model() == other.model()
+            && self.serial == other.serial
+            && self.designators == other.designators
+    }
+
+    /// It has a name that no other unit has.
+    fn has_name(&self) -> bool {
+        let says = |page: &Option<Page>| page.is_some_and(|page| page.len != 0);
+        says(&self.serial) || says(&self.designators)
+    }
+}
+
+/// Compares what was found with who was there. `None` when it is not known.
+///
+/// A unit without a name, neither serial number nor designators, is told from
+/// another one of its kind by its size, unless it says that its size changed.
+#[must_use]
+pub fn compare(old: &Identity, found: &Found) -> Option<Verdict> {
+    let (new, resized) = match found {
+        Found::Unknown => return None,
+        Found::Nothing => return Some(Verdict::Gone),
+        Found::Unit { identity, resized } => (identity, *resized),
+    };
+    let same_size = match (old.capacity, new.capacity) {
+        (Some(old), Some(new)) => old == new,
+        _ => true,
+    };
+    let same = old.is_same_but_size(new) && (same_size || resized || old.has_name());
+    Some(match (same, same_size) {
+        (false, _) => Verdict::Gone,
+        (true, true) => Verdict::Same,
+        (true, false) => Verdict::Resized,
+    })
+}

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is known about a host's logical units, which commands may go to them,
+//! and what is left to do about them in a context that may sleep.
+//!
+//! The host can put another disk where one was. It says so by notices, which
+//! may be late or in any order, and the new disk says so itself: it answers its
+//! first command with a unit attention and does not do it (SAM-5 5.14), unless
+//! that is `INQUIRY`, `REPORT LUNS` or `REQUEST SENSE`. So from the first hint
+//! on a unit is *suspect*: nothing goes there but these three, until its
+//! [`crate::identity`] has been compared. If it is another disk, or none, the
+//! unit is *gone*: commands end without being sent, until the midlayer has
+//! forgotten it.
+//!
+//! Bounded, and nothing is allocated, since hints come in interrupts: a bit for
+//! each address. Whoever owns a [`Luns`] locks it.
+
+use crate::packet::Address;
+
+const TARGETS: usize = 4;
+const LUNS: usize = 256;
+const CHANNELS: usize = 8;
+const WORDS: usize = CHANNELS * TARGETS * LUNS / 64;
+
+/// A set of addresses: channels 0 to 7, targets 0 to 3, all logical units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Set([u64; WORDS]);
+
+/// The number of an address, which the sets are indexed with.
+fn index(address: Address) -> Option<usize> {
+    let (channel, target) = (usize::from(address.channel), usize::from(address.target));
+    (channel < CHANNELS && target < TARGETS)
+        .then(|| (channel * TARGETS + target) * LUNS + usize::from(address.lun))
+}
+
+/// The address with this number.
+fn address(index: usize) -> Address {
+    let byte = |n: usize| u8::try_from(n & 0xff).unwrap_or(0);
+    Address {
+        channel: byte(index / (TARGETS * LUNS)),
+        target: byte(index / LUNS % TARGETS),
+        lun: byte(index % LUNS),
+    }
+}
+
+impl Set {
+    const EMPTY: Self = Set([0; WORDS]);
+
+    fn word(&mut self, address: Address) -> Option<(&mut u64, u64)> {
+        let index = index(address)?;
+        let word = self.0.get_mut(index / 64)?;
+        Some((word, 1 << (index % 64)))
+    }
+
+    fn insert(&mut self, address: Address) {
+        if let Some((word, bit)) = self.word(address) {
+            *word |= bit;
+        }
+    }
+
+    fn remove(&mut self, address: Address) {
+        if let Some((word, bit)) = self.word(address) {
+            *word &= !bit;
+        }
+    }
+
+    fn contains(&self, address: Address) -> bool {
+        index(address)
+            .and_then(|index| Some(self.0.get(index / 64)? & (1 << (index % 64)) != 0))
+            .unwrap_or(false)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    fn insert_all(&mut self, other: &Set) {
+        for (to, from) in self.0.iter_mut().zip(other.0) {
+            *to |= from;
+        }
+    }
+
+    fn first(&self) -> Option<Address> {
+        self.first_from(0)
+    }
+
+    /// The first one whose number is not less than `start`.
+    fn first_from(&self, start: usize) -> Option<Address> {
+        let mut mask = u64::MAX << (start % 64);
+        for (at, word) in (0usize..).zip(self.0).skip(start / 64) {
+            let word = word & core::mem::replace(&mut mask, u64::MAX);
+            if word != 0 {
+                let bit = usize::try_from(word.trailing_zeros()).ok()?;
+                return Some(address(at.checked_mul(64)?.checked_add(bit)?));
+            }
+        }
+        None
+    }
+}
+
+/// What becomes of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It is sent.
+    Send,
+    /// It waits until the unit's identity has been compared.
+    Hold,
+    /// It ends: there is no such unit any more.
+    Gone,
+}
+
+/// What to do next, except for comparing identities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Have the midlayer forget a unit that is gone, and look what is there now.
+    Remove(Address),
+    /// Have the midlayer read a unit's properties again.
+    Rescan(Address),
+    /// Look at each logical unit of a target, whose list the host refused.
+    LookAtAll {
+        /// SCSI channel.
+        channel: u8,
+        /// SCSI target.
+        target: u8,
+    },
+    /// Look for new units on the whole bus.
+    ScanBus,
+}
+
+/// What became of a unit whose identity was compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the same.
+    Same,
+    /// It is the same, and has another size.
+    Resized,
+    /// There is another one, or none.
+    Gone,
+}
+
+/// What is known, and what is left to do.
+#[derive(Clone, Debug)]
+pub struct Luns {
+    /// The midlayer has them, and they are not gone.
+    known: Set,
+    /// Nothing may be sent before their identity was compared.
+    suspect: Set,
+    /// Something was heard about them since the comparison began.
+    again: Set,
+    gone: Set,
+    changed: Set,
+    /// A bit for each target of each channel.
+    unlisted: u32,
+    scan: bool,
+}
+
+impl Default for Luns {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+const REQUEST_SENSE: u8 = 0x03;
+const INQUIRY: u8 = 0x12;
+const REPORT_LUNS: u8 = 0xa0;
+
+impl Luns {
+    /// Nothing is known.
+    #[must_use]
+    pub const fn new() -> Self {
+        Luns {
+            known: Set::EMPTY,
+            suspect: Set::EMPTY,
+            again: Set::EMPTY,
+            gone: Set::EMPTY,
+            changed: Set::EMPTY,
+            unlisted: 0,
+            scan: false,
+        }
+    }
+
+    /// The midlayer makes a new unit. What was at its address is forgotten.
+    pub fn add(&mut self, unit: Address) {
+        self.forget(unit);
+        self.known.insert(unit);
+    }
+
+    /// The midlayer has no unit there any more.
+    pub fn forget(&mut self, unit: Address) {
+        for set in [
+            &mut self.known,
+            &mut self.suspect,
+            &mut self.again,
+            &mut self.gone,
+            &mut self.changed,
+        ] {
+            set.remove(unit);
+        }
+    }
+
+    /// The host said that the set of units has changed: any of them may be
+    /// another one now.
+    pub fn on_notice(&mut self) {
+        self.suspect.insert_all(&self.known);
+        self.again.insert_all(&self.known);
+        self.scan = true;
+    }
+
+    /// A command found out that a unit may be another one, or gone.
+    pub fn on_doubt(&mut self, unit: Address) {
+        if self.known.contains(unit) {
+            self.suspect.insert(unit);
+            self.again.insert(unit);
+        }
+    }
+
+    /// A command found out that a unit's properties have changed.
+    pub fn on_change(&mut self, unit: Address) {
+        if self.known.contains(unit) {
+            self.changed.insert(unit);
+        }
+    }
+
+    /// The host refused to list the units of a target.
+    pub fn on_no_list(&mut self, unit: Address) {
+        if let Some(bit) = index(unit).and_then(|index| u32::try_from(index / LUNS).ok()) {
+            self.unlisted |= 1u32.checked_shl(bit).unwrap_or(0);
+        }
+    }
+
+    /// Whether there are commands that may not be sent.
+    #[must_use]
+    pub fn is_obstructed(&self) -> bool {
+        !self.suspect.is_empty() || !self.gone.is_empty()
+    }
+
+    /// What becomes of a command that starts with `opcode`.
+    #[must_use]
+    pub fn admission(&self, unit: Address, opcode: u8) -> Admission {
+        if self.gone.contains(unit) {
+            return Admission::Gone;
+        }
+        match opcode {
+            REQUEST_SENSE | INQUIRY | REPORT_LUNS => Admission::Send,
+            _ if self.suspect.contains(unit) => Admission::Hold,
+            _ => Admission::Send,
+        }
+    }
+
+    /// Whether the unit is suspect or gone, so that what its commands say about
+    /// it is no news.
+    #[must_use]
+    pub fn is_in_doubt(&self, unit: Address) -> bool {
+        self.suspect.contains(unit) || self.gone.contains(unit)
+    }
+
+    /// The midlayer has a unit there, as far as is known.
+    #[must_use]
+    pub fn is_known(&self, unit: Address) -> bool {
+        self.known.contains(unit) || self.gone.contains(unit)
+    }
+
+    /// A unit whose identity has to be compared, the first one behind `after`.
+    /// [`Self::settle`] follows, unless it does not say who it is.
+    pub fn next_suspect(&mut self, after: Option<Address>) -> Option<Address> {
+        let start = match after {
+            Some(unit) => index(unit)?.checked_add(1)?,
+            None => 0,
+        };
+        let unit = self.suspect.first_from(start)?;
+        self.again.remove(unit);
+        Some(unit)
+    }
+
+    /// There are suspects.
+    #[must_use]
+    pub fn has_suspects(&self) -> bool {
+        !self.suspect.is_empty()
+    }
+
+    /// A unit's properties changed, and were not read again since.
+    #[must_use]
+    pub fn is_changed(&self, unit: Address) -> bool {
+        self.changed.contains(unit)
+    }
+
+    /// A unit's properties are about to be read again.
+    pub fn on_rescan(&mut self, unit: Address) {
+        self.changed.remove(unit);
+    }
+
+    /// The identity of a suspect was compared. If something was heard about it
+    /// meanwhile, it stays one.
+    pub fn settle(&mut self, unit: Address, verdict: Verdict) {
+        if verdict == Verdict::Gone {
+            self.forget(unit);
+            self.gone.insert(unit);
+            return;
+        }
+        if verdict == Verdict::Resized {
+            self.changed.insert(unit);
+        }
+        if !self.again.contains(unit) {
+            self.suspect.remove(unit);
+        }
+    }
+
+    /// Takes what is to be done next. A removal is followed by [`Self::forget`],
+    /// a rescan by [`Self::on_rescan`]: until then it is what comes next.
+    pub fn take(&mut self) -> Option<Task> {
+        if let Some(unit) = self.gone.first() {
+            return Some(Task::Remove(unit));
+        }
+        if let Some(unit) = self.changed.first() {
+            return Some(Task::Rescan(unit));
+        }
+        if core::mem::take(&mut self.scan) {
+            return Some(Task::ScanBus);
+        }
+        if self.unlisted != 0 {
+            let bit = self.unlisted.trailing_zeros();
+            self.unlisted &= self.unlisted.wrapping_sub(1);
+            let Address {
+                channel, target, ..
+            } = address(usize::try_from(bit).ok()?.checked_mul(LUNS)?);
+            return Some(Task::LookAtAll { channel, target });
+        }
+        None
+    }
+}
+
+/// Milliseconds without an answer after which a unit counts as silent.
+const SILENT_MS: u32 = 8;
+
+/// Milliseconds that a command waits at most for a silent unit.
+pub const MAX_WAIT_MS: u32 = 30_000;
+
+/// Whether a command that changes the medium may go to a unit that has
+/// `pending` commands, this one included, and was last heard of `silent_ms` ago;
+/// it is `age_ms` old.
+///
+/// A new disk refuses one command only. So a unit that was silent gets one, and
+/// further writes when that, or another command, has been answered: what was
+/// meant for an old disk does not follow the command that the new one refuses.
+#[must_use]
+pub fn may_write(pending: u32, silent_ms: u32, age_ms: u32) -> bool {
+    pending <= 1 || silent_ms <= SILENT_MS || age_ms >= MAX_WAIT_MS
+}

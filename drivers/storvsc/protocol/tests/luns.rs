@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Logical units: which commands may go out, who they are, and what is done about them.
+
+use proptest::prelude::*;
+use storvsc_protocol::{
+    identity::{compare, Found, Identity, Interview},
+    inbound::Status,
+    luns::{may_write, Admission, Luns, Task, Verdict, MAX_WAIT_MS},
+    packet::{Address, Direction, Execute, Request},
+};
+
+const WRITE: u8 = 0x2a;
+const INQUIRY: u8 = 0x12;
+
+fn unit(lun: u8) -> Address {
+    Address {
+        channel: 3,
+        target: 1,
+        lun,
+    }
+}
+
+fn with_units(luns: &[u8]) -> Luns {
+    let mut all = Luns::new();
+    for lun in luns {
+        all.add(unit(*lun));
+    }
+    all
+}
+
+#[test]
+fn a_notice_stops_all_units_until_they_say_who_they_are() {
+    let mut luns = with_units(&[0, 7, 255]);
+    assert!(!luns.is_obstructed());
+    luns.on_notice();
+    assert!(luns.is_obstructed());
+    for lun in [0, 7, 255] {
+        assert_eq!(luns.admission(unit(lun), WRITE), Admission::Hold);
+        assert_eq!(luns.admission(unit(lun), INQUIRY), Admission::Send);
+    }
+    // One that is being made.
+    assert_eq!(luns.admission(unit(8), WRITE), Admission::Send);
+    let mut last = None;
+    let mut seen = Vec::new();
+    while let Some(suspect) = luns.next_suspect(last) {
+        seen.push(suspect.lun);
+        luns.settle(suspect, Verdict::Same);
+        last = Some(suspect);
+    }
+    assert_eq!(seen, [0, 7, 255]);
+    assert!(!luns.is_obstructed());
+    assert_eq!(luns.take(), Some(Task::ScanBus));
+    assert_eq!(luns.take(), None);
+}
+
+#[test]
+fn a_doubt_during_the_comparison_is_not_lost() {
+    let mut luns = with_units(&[1]);
+    luns.on_doubt(unit(1));
+    assert_eq!(luns.next_suspect(None), Some(unit(1)));
+    luns.on_doubt(unit(1));
+    luns.settle(unit(1), Verdict::Same);
+    assert_eq!(luns.admission(unit(1), WRITE), Admission::Hold);
+    assert_eq!(luns.next_suspect(None), Some(unit(1)));
+    luns.settle(unit(1), Verdict::Same);
+    assert_eq!(luns.admission(unit(1), WRITE), Admission::Send);
+    // About one that the midlayer does not have there is none.
+    luns.on_doubt(unit(2));
+    assert!(!luns.is_obstructed());
+}
+
+#[test]
+fn one_that_is_gone_gets_nothing_until_it_is_forgotten() {
+    let mut luns = with_units(&[1, 2]);
+    luns.on_notice();
+    luns.settle(unit(1), Verdict::Gone);
+    luns.settle(unit(2), Verdict::Same);
+    assert_eq!(luns.admission(unit(1), WRITE), Admission::Gone);
+    assert_eq!(luns.admission(unit(1), INQUIRY), Admission::Gone);
+    // Also when the host says more.
+    luns.on_notice();
+    assert_eq!(luns.admission(unit(1), WRITE), Admission::Gone);
+    assert_eq!(luns.take(), Some(Task::Remove(unit(1))));
+    assert_eq!(luns.take(), Some(Task::Remove(unit(1))));
+    luns.forget(unit(1));
+    assert_eq!(luns.admission(unit(1), INQUIRY), Admission::Send);
+    assert_eq!(luns.take(), Some(Task::ScanBus));
+    // The next one there is not that one.
+    luns.add(unit(1));
+    assert_eq!(luns.admission(unit(1), WRITE), Admission::Send);
+}
+
+#[test]
+fn tasks_come_once_and_removals_first() {
+    let mut luns = with_units(&[4, 5]);
+    luns.on_no_list(unit(0));
+    luns.on_no_list(unit(3));
+    luns.on_change(unit(4));
+    luns.on_change(unit(4));
+    luns.on_doubt(unit(5));
+    luns.settle(unit(5), Verdict::Gone);
+    assert_eq!(luns.take(), Some(Task::Remove(unit(5))));
+    luns.forget(unit(5));
+    assert_eq!(luns.take(), Some(Task::Rescan(unit(4))));
+    luns.on_rescan(unit(4));
+    let look = Task::LookAtAll {
+        channel: 3,
+        target: 1,
+    };
+    assert_eq!(luns.take(), Some(look));
+    assert_eq!(luns.take(), None);
+}
+
+proptest! {
+    /// Nothing but what a new unit answers without giving its unit attention away goes to a suspect.
+    #[test]
+    fn addresses_are_told_apart(
+        a in (0u8..8, 0u8..4, any::<u8>()),
+        b in (0u8..8, 0u8..4, any::<u8>()),
+        opcode in any::<u8>(),
+    ) {
+        let at = |(channel, target, lun)| Address { channel, target, lun };
+        let mut luns = Luns::new();
+        luns.add(at(a));
+        luns.add(at(b));
+        luns.on_doubt(at(a));
+        prop_assert_eq!(luns.next_suspect(None), Some(at(a)));
+        let harmless = matches!(opcode, 0x03 | 0x12 | 0xa0);
+        let held = |admission| admission == Admission::Hold;
+        prop_assert_eq!(held(luns.admission(at(a), opcode)), !harmless);
+        prop_assert_eq!(held(luns.admission(at(b), opcode)), !harmless && a == b);
+    }
+
+    /// Whatever happens in whatever order: what is suspect is held until it was compared after the
+    /// last doubt, and addresses that cannot be are never held.
+    #[test]
+    fn no_doubt_is_lost(events in prop::collection::vec((0u8..6, 0u8..4), 0..200)) {
+        let mut luns = with_units(&[0, 1, 2, 3]);
+        let mut doubted = [false; 4];
+        let mut asked = [false; 4];
+        let mut gone = [false; 4];
+        for (event, lun) in events {
+            let n = usize::from(lun);
+            match event {
+                0 => {
+                    luns.on_doubt(unit(lun));
+                    (doubted[n], asked[n]) = (true, false);
+                }
+                1 => {
+                    luns.on_notice();
+                    (doubted, asked) = ([true; 4], [false; 4]);
+                }
+                2 => {
+                    let suspect = luns.next_suspect(None);
+                    let first = (0..4).find(|n| doubted[*n] && !gone[*n]);
+                    prop_assert_eq!(suspect.map(|unit| usize::from(unit.lun)), first);
+                    if let Some(first) = first {
+                        asked[first] = true;
+                    }
+                }
+                3 | 4 if asked[n] && !gone[n] => {
+                    let verdict = if event == 3 { Verdict::Same } else { Verdict::Resized };
+                    luns.settle(unit(lun), verdict);
+                    (doubted[n], asked[n]) = (false, false);
+                }
+                5 if asked[n] => {
+                    luns.settle(unit(lun), Verdict::Gone);
+                    (gone[n], asked[n]) = (true, false);
+                }
+                _ => {}
+            }
+            for n in 0..4u8 {
+                let at = usize::from(n);
+                let expected = match (gone[at], doubted[at]) {
+                    (true, _) => Admission::Gone,
+                    (false, true) => Admission::Hold,
+                    (false, false) => Admission::Send,
+                };
+                prop_assert_eq!(luns.admission(unit(n), WRITE), expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn one_write_at_a_time_to_a_silent_unit() {
+    // Alone, or after the unit was heard of.
+    assert!(may_write(1, u32::MAX, 0));
+    assert!(may_write(32, 0, 0));
+    assert!(may_write(32, 8, 0));
+    assert!(!may_write(2, 9, 0));
+    assert!(!may_write(2, u32::MAX, 1000));
+    // Not for ever.
+    assert!(may_write(2, u32::MAX, MAX_WAIT_MS));
+}
+
+/// What a disk is asked for, and what it answers.
+#[derive(Clone)]
+struct Disk {
+    inquiry: Vec<u8>,
+    serial: Option<&'static str>,
+    name: Option<&'static str>,
+    blocks: u64,
+    /// Sense code that the first command which is no inquiry gets.
+    attention: Option<(u8, u8)>,
+}
+
+impl Disk {
+    fn new(serial: Option<&'static str>, blocks: u64) -> Self {
+        let mut inquiry = vec![0; 36];
+        inquiry[8..16].copy_from_slice(b"QEMU    ");
+        inquiry[16..32].copy_from_slice(b"QEMU HARDDISK   ");
+        inquiry[32..36].copy_from_slice(b"2.5+");
+        Disk {
+            inquiry,
+            serial,
+            name: None,
+            blocks,
+            attention: None,
+        }
+    }
+
+    fn answer(&mut self, cdb: &[u8]) -> (Status, Vec<u8>) {
+        let page = |code: u8, text: &str| {
+            let len = u8::try_from(text.len()).unwrap();
+            [&[0, code, 0, len], text.as_bytes()].concat()
+        };
+        let refused = || (status(0x84, 2, 5, 0x24, 0), Vec::new());
+        match (cdb[0], cdb[1], cdb[2]) {
+            (0x12, 0, 0) => (good(), self.inquiry.clone()),
+            (0x12, 1, 0x80) => self
+                .serial
+                .map_or_else(refused, |s| (good(), page(0x80, s))),
+            (0x12, 1, 0x83) => (good(), page(0x83, self.name.unwrap_or(""))),
+            (0x25, ..) | (0x9e, 0x10, _) => {
+                if let Some((asc, ascq)) = self.attention.take() {
+                    return (status(0x84, 2, 6, asc, ascq), Vec::new());
+                }
+                let last = self.blocks - 1;
+                let data = if cdb[0] == 0x25 {
+                    let last = u32::try_from(last).unwrap_or(u32::MAX);
+                    [last.to_be_bytes(), 512u32.to_be_bytes()].concat()
+                } else {
+                    [&last.to_be_bytes()[..], &512u32.to_be_bytes()].concat()
+                };
+                (good(), data)
+            }
+            other => panic!("command {other:x?}"),
+        }
+    }
+
+    fn found(&mut self) -> Found {
+        let mut interview = Interview::new();
+        let mut asked = 0;
+        while let Some((cdb, len)) = interview.next() {
+            asked += 1;
+            assert!(asked < 100, "too many questions");
+            let request = Request {
+                address: unit(0),
+                port: 0,
+                cdb,
+                direction: Direction::Read,
+                data_len: len.into(),
+                tagged: false,
+            };
+            let bytes = Execute::new(&request).srb.cdb_or_sense;
+            let (status, mut data) = self.answer(&bytes);
+            data.truncate(len.into());
+            interview.on_answer(&status, &data);
+        }
+        interview.found()
+    }
+
+    fn identity(&mut self) -> Identity {
+        match self.found() {
+            Found::Unit { identity, .. } => identity,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn good() -> Status {
+    status(1, 0, 0, 0, 0)
+}
+
+fn status(srb: u8, scsi: u8, key: u8, asc: u8, ascq: u8) -> Status {
+    let mut sense = [0; 20];
+    (sense[0], sense[2], sense[7]) = (0x70, key, 10);
+    (sense[12], sense[13]) = (asc, ascq);
+    Status {
+        scsi,
+        srb,
+        nt: 0,
+        transferred: 0,
+        sense_len: 20,
+        sense,
+    }
+}
+
+#[test]
+fn disks_are_told_apart() {
+    let old = Disk::new(Some("OLD"), 1000);
+    let known = old.clone().identity();
+    let verdict = |disk: &Disk| compare(&known, &disk.clone().found());
+    assert_eq!(verdict(&old), Some(Verdict::Same));
+    // What it was reset for does not matter.
+    let mut reset = old.clone();
+    reset.attention = Some((0x29, 0));
+    assert_eq!(verdict(&reset), Some(Verdict::Same));
+    // The host has another version.
+    let mut newer = old.clone();
+    newer.inquiry[32..36].copy_from_slice(b"2.6 ");
+    assert_eq!(verdict(&newer), Some(Verdict::Same));
+    let mut grown = old.clone();
+    grown.blocks = 5 << 32;
+    assert_eq!(verdict(&grown), Some(Verdict::Resized));
+    for change in [
+        |disk: &mut Disk| disk.serial = Some("NEW"),
+        |disk: &mut Disk| disk.serial = None,
+        |disk: &mut Disk| disk.name = Some("a name"),
+        |disk: &mut Disk| disk.inquiry[0] = 5,
+        |disk: &mut Disk| disk.inquiry[20] = b'X',
+        // Qualifier: nothing is there.
+        |disk: &mut Disk| disk.inquiry[0] = 0x7f,
+        |disk: &mut Disk| disk.inquiry[0] = 0x20,
+    ] {
+        let mut other = old.clone();
+        change(&mut other);
+        assert_eq!(verdict(&other), Some(Verdict::Gone));
+    }
+}
+
+#[test]
+fn a_disk_without_a_name_is_known_by_its_size() {
+    let old = Disk::new(None, 1000);
+    let known = old.clone().identity();
+    let mut other = old.clone();
+    other.blocks = 2000;
+    assert_eq!(compare(&known, &other.found()), Some(Verdict::Gone));
+    // Unless it says that the size has changed.
+    other.attention = Some((0x2a, 9));
+    assert_eq!(compare(&known, &other.found()), Some(Verdict::Resized));
+    assert_eq!(
+        compare(&known, &Disk::new(None, 1000).found()),
+        Some(Verdict::Same)
+    );
+}
+
+#[test]
+fn one_that_does_not_answer_is_neither_gone_nor_the_same() {
+    let known = Disk::new(Some("OLD"), 1000).identity();
+    for failure in [
+        status(5, 8, 0, 0, 0),
+        status(0x0e, 0, 0, 0, 0),
+        status(0x84, 2, 6, 0x29, 0),
+    ] {
+        let mut interview = Interview::new();
+        let mut asked = 0;
+        while interview.next().is_some() {
+            assert_eq!(interview.is_present(), None);
+            interview.on_answer(&failure, &[]);
+            asked += 1;
+            assert!(asked < 100);
+        }
+        assert_eq!(compare(&known, &interview.found()), None);
+    }
+    // No unit is an answer.
+    let mut interview = Interview::new();
+    interview.on_answer(&status(0x20, 0, 0, 0, 0), &[]);
+    assert_eq!(interview.is_present(), Some(false));
+    assert_eq!(compare(&known, &interview.found()), Some(Verdict::Gone));
+}
+
+proptest! {
+    /// Whatever a host answers, the questions end.
+    #[test]
+    fn questions_end(
+        answers in prop::collection::vec(
+            (any::<[u8; 2]>(), any::<[u8; 3]>(), prop::collection::vec(any::<u8>(), 0..252)),
+            1..100,
+        ),
+    ) {
+        let mut interview = Interview::new();
+        let mut answers = answers.iter().cycle();
+        for _ in 0..200 {
+            if interview.next().is_none() {
+                break;
+            }
+            let ([srb, scsi], [key, asc, ascq], data) = answers.next().unwrap();
+            interview.on_answer(&status(*srb, *scsi, *key, *asc, *ascq), data);
+        }
+        prop_assert!(interview.next().is_none());
+    }
+}
