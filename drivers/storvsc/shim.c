@@ -24,6 +24,38 @@
 
 #define HV_PAGE_MASK 4095UL
 
+/* What scsi/ffi.rs declares once more, and asserts with the same numbers. */
+#define IS_AT(type, field, offset) static_assert(offsetof(struct type, field) == (offset))
+
+static_assert(sizeof(struct hv_storvsc_shim_view) == 56);
+IS_AT(hv_storvsc_shim_view, sgl, 0);
+IS_AT(hv_storvsc_shim_view, first, 8);
+IS_AT(hv_storvsc_shim_view, cdb, 16);
+IS_AT(hv_storvsc_shim_view, first_len, 24);
+IS_AT(hv_storvsc_shim_view, data_len, 28);
+IS_AT(hv_storvsc_shim_view, sg_count, 32);
+IS_AT(hv_storvsc_shim_view, tag, 36);
+IS_AT(hv_storvsc_shim_view, queue, 40);
+IS_AT(hv_storvsc_shim_view, channel, 42);
+IS_AT(hv_storvsc_shim_view, target, 43);
+IS_AT(hv_storvsc_shim_view, lun, 44);
+IS_AT(hv_storvsc_shim_view, cdb_len, 45);
+IS_AT(hv_storvsc_shim_view, direction, 46);
+IS_AT(hv_storvsc_shim_view, tagged, 47);
+IS_AT(hv_storvsc_shim_view, last, 48);
+IS_AT(hv_storvsc_shim_view, from_eh, 49);
+
+static_assert(sizeof(struct hv_storvsc_shim_limits) == 32);
+IS_AT(hv_storvsc_shim_limits, max_lun, 0);
+IS_AT(hv_storvsc_shim_limits, max_id, 8);
+IS_AT(hv_storvsc_shim_limits, max_channel, 12);
+IS_AT(hv_storvsc_shim_limits, max_sectors, 16);
+IS_AT(hv_storvsc_shim_limits, can_queue, 20);
+IS_AT(hv_storvsc_shim_limits, hw_queues, 24);
+IS_AT(hv_storvsc_shim_limits, segments, 28);
+
+static_assert(SCSI_MLQUEUE_DEVICE_BUSY == 0x1056);
+
 int hv_storvsc_shim_logging_level = 1;
 module_param_named(logging_level, hv_storvsc_shim_logging_level, int, 0644);
 MODULE_PARM_DESC(logging_level, "Logging level, 0 - none, 1 - errors (default), 2 - warnings");

@@ -3,10 +3,12 @@
 //! C functions that `kernel::bindings` does not have: those of `shim.h`, and exports of the SCSI
 //! midlayer, whose headers it does not cover.
 
+use core::mem::{offset_of, size_of};
 use kernel::{
     bindings::{device, phys_addr_t, scatterlist},
     ffi::{c_char, c_int, c_uint, c_void},
 };
+use static_assertions::const_assert_eq;
 use storvsc_protocol::packet::MAX_CDB;
 
 /// `struct Scsi_Host`, seen as a whole only.
@@ -53,6 +55,34 @@ pub(super) struct RawLimits {
     pub(super) hw_queues: u32,
     pub(super) segments: u16,
 }
+
+// The C compiler lays both out with the same numbers: `shim.c` asserts them too.
+const_assert_eq!(size_of::<View>(), 56);
+const_assert_eq!(offset_of!(View, sgl), 0);
+const_assert_eq!(offset_of!(View, first), 8);
+const_assert_eq!(offset_of!(View, cdb), 16);
+const_assert_eq!(offset_of!(View, first_len), 24);
+const_assert_eq!(offset_of!(View, data_len), 28);
+const_assert_eq!(offset_of!(View, sg_count), 32);
+const_assert_eq!(offset_of!(View, tag), 36);
+const_assert_eq!(offset_of!(View, queue), 40);
+const_assert_eq!(offset_of!(View, channel), 42);
+const_assert_eq!(offset_of!(View, target), 43);
+const_assert_eq!(offset_of!(View, lun), 44);
+const_assert_eq!(offset_of!(View, cdb_len), 45);
+const_assert_eq!(offset_of!(View, direction), 46);
+const_assert_eq!(offset_of!(View, tagged), 47);
+const_assert_eq!(offset_of!(View, last), 48);
+const_assert_eq!(offset_of!(View, from_eh), 49);
+
+const_assert_eq!(size_of::<RawLimits>(), 32);
+const_assert_eq!(offset_of!(RawLimits, max_lun), 0);
+const_assert_eq!(offset_of!(RawLimits, max_id), 8);
+const_assert_eq!(offset_of!(RawLimits, max_channel), 12);
+const_assert_eq!(offset_of!(RawLimits, max_sectors), 16);
+const_assert_eq!(offset_of!(RawLimits, can_queue), 20);
+const_assert_eq!(offset_of!(RawLimits, hw_queues), 24);
+const_assert_eq!(offset_of!(RawLimits, segments), 28);
 
 /// `SCSI_MLQUEUE_DEVICE_BUSY` (`include/scsi/scsi.h`).
 pub(super) const DEVICE_BUSY: c_int = 0x1056;
