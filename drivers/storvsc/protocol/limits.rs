@@ -8,9 +8,9 @@ use crate::HV_PAGE_SIZE;
 /// packet with 32 page numbers.
 const COMMAND_BYTES: u32 = 360;
 
-/// Most commands of a queue: the midlayer keeps the number in a signed 16-bit
-/// integer (case S02).
-pub const MAX_DEPTH: u32 = 32_767;
+/// Most commands of a queue: the block layer allows no more (`BLK_MQ_MAX_DEPTH`),
+/// and what is kept for each command would be kept for nothing.
+pub const MAX_DEPTH: u32 = 10_240;
 
 /// Smallest ring, in bytes of data.
 pub const MIN_RING_BYTES: u32 = 12 * 1024;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use storvsc_protocol::{
     inbound::{Inbound, Status},
     init::Init,
+    limits::{depth, ring_bytes, DepthInput, MAX_DEPTH},
     outcome::{class, outcome, sense_code, Class, Followup, HostByte, LogLevel, Sent},
     packet::{Operation, BODY_LEN},
     pages::Pages,
@@ -138,6 +139,19 @@ fn forced_results_are_good() {
     assert_eq!(outcome(&sent(READ), &notice).log, LogLevel::Error);
     notice.sense[2] = 6;
     assert_eq!(outcome(&sent(READ), &notice).log, LogLevel::Warning);
+}
+
+#[test]
+fn depth_is_what_the_block_layer_uses() {
+    let input = DepthInput {
+        ring_bytes: ring_bytes(128 << 10),
+        cpus: 416,
+        cpus_per_channel: 4,
+        low_water_percent: 10,
+        sub_channels: true,
+    };
+    assert_eq!(depth(&input), 10_240);
+    assert_eq!(MAX_DEPTH, 10_240);
 }
 
 #[test]
