@@ -11,8 +11,8 @@ use storvsc_protocol::{
     HostByte, Inbound, Outcome,
 };
 use vmbus::{
-    abstractions::Shown, ratelimited, ChannelConfig, Context, Handler, OpenChannel, Packet, Sender,
-    SubChannel, SubChannels,
+    abstractions::Shown, ChannelConfig, Context, Handler, OpenChannel, Packet, Sender, SubChannel,
+    SubChannels,
 };
 
 /// Number of the primary channel in the slots of commands.
@@ -158,12 +158,14 @@ impl Inbox {
             }
             Err(error) => {
                 shared.counters.refused.count();
-                ratelimited!(dev_warn!(
-                    shared.dev,
-                    "answer with id {:#x} ignored: {}\n",
-                    id,
-                    Shown(&error)
-                ));
+                if shared.packet_lines.allow(&shared.dev) {
+                    dev_warn!(
+                        shared.dev,
+                        "answer with id {:#x} ignored: {}\n",
+                        id,
+                        Shown(&error)
+                    );
+                }
             }
         }
     }
@@ -172,11 +174,12 @@ impl Inbox {
     fn on_failure(&self, id: u64, opcode: u8, status: &Status, result: &Outcome) {
         let shared = &self.shared;
 
-        if shared.logs(result.log) {
+        shared.counters.failed.count();
+        if shared.logs(result.log) && shared.command_lines.allow(&shared.dev) {
             let slot = (id & 0xffff_ffff).saturating_sub(1);
             let depth = u64::from(shared.settings.depth);
 
-            ratelimited!(dev_warn!(
+            dev_warn!(
                 shared.dev,
                 "tag#{} cmd {:#x} status: {}\n",
                 slot.checked_rem(depth).unwrap_or(slot),
@@ -199,14 +202,18 @@ impl Handler for Inbox {
             Ok(Inbound::Internal(id, status)) => {
                 if !shared.internal.on_answer(id, status) {
                     shared.counters.refused.count();
-                    ratelimited!(dev_warn!(shared.dev, "answer to no command ignored\n"));
+                    if shared.packet_lines.allow(&shared.dev) {
+                        dev_warn!(shared.dev, "answer to no command ignored\n");
+                    }
                 }
                 return;
             }
             Ok(Inbound::Reset(status)) => {
                 if !reset::on_answer(shared, status) {
                     shared.counters.refused.count();
-                    ratelimited!(dev_warn!(shared.dev, "answer to no reset ignored\n"));
+                    if shared.packet_lines.allow(&shared.dev) {
+                        dev_warn!(shared.dev, "answer to no reset ignored\n");
+                    }
                 }
                 return;
             }
@@ -227,7 +234,9 @@ impl Handler for Inbox {
         };
 
         shared.counters.refused.count();
-        ratelimited!(dev_warn!(shared.dev, "ignored: {}\n", Shown(&error)));
+        if shared.packet_lines.allow(&shared.dev) {
+            dev_warn!(shared.dev, "ignored: {}\n", Shown(&error));
+        }
     }
 
     fn on_broken(&self) {
@@ -293,12 +302,14 @@ impl Acceptor {
 impl SubChannels for Acceptor {
     fn offered(&self, channel: SubChannel) {
         if let Err(error) = self.open(&channel) {
-            ratelimited!(dev_warn!(
-                self.0.dev,
-                "sub-channel {} not used: {:?}\n",
-                channel.index(),
-                error
-            ));
+            if self.0.packet_lines.allow(&self.0.dev) {
+                dev_warn!(
+                    self.0.dev,
+                    "sub-channel {} not used: {:?}\n",
+                    channel.index(),
+                    error
+                );
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use storvsc_protocol::{
     route::alternatives,
     HostByte, Outcome,
 };
-use vmbus::{ratelimited, Doorbell, Outgoing, PagePacket};
+use vmbus::{Doorbell, Outgoing, PagePacket};
 use vmbus_protocol::packet::{GpaRange, PacketFlags};
 use zerocopy::{little_endian::U64, IntoBytes};
 
@@ -66,11 +66,13 @@ impl Operations for Storvsc {
 
         shared.counters.late.count();
         if shared.logs(LogLevel::Error) {
-            ratelimited!(dev_warn!(
-                shared.dev,
-                "a command is without an answer for {} s\n",
-                age_secs
-            ));
+            if shared.command_lines.allow(&shared.dev) {
+                dev_warn!(
+                    shared.dev,
+                    "a command is without an answer for {} s\n",
+                    age_secs
+                );
+            }
         }
         match Parameters::answer_secs() {
             Some(limit) if age_secs >= limit.get() => Late::Reset,
@@ -208,12 +210,14 @@ fn not_sent(routes: &Routes, mapped: Mapped<'_>, error: Error) -> Verdict {
             end(command, HostByte::NoConnect)
         };
     }
-    ratelimited!(dev_err!(
-        shared.dev,
-        "a command with {} bytes of data cannot be sent: {:?}\n",
-        command.data_len(),
-        error
-    ));
+    if shared.command_lines.allow(&shared.dev) {
+        dev_err!(
+            shared.dev,
+            "a command with {} bytes of data cannot be sent: {:?}\n",
+            command.data_len(),
+            error
+        );
+    }
     end(command, HostByte::Error)
 }
 

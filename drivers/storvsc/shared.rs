@@ -8,7 +8,7 @@ use crate::{
     luns::Identities,
     queue::Storvsc,
     scsi::{self, Host, Parameters, Slots},
-    status::Counters,
+    status::{Counters, Lines},
     Kind,
 };
 use kernel::{
@@ -76,6 +76,10 @@ pub(crate) struct Shared {
     /// The midlayer knows the host.
     added: Atomic<bool>,
     pub(crate) counters: Counters,
+    /// Lines about commands.
+    pub(crate) command_lines: Lines,
+    /// Lines about packets.
+    pub(crate) packet_lines: Lines,
     #[pin]
     pub(crate) init: SpinLockIrq<Init>,
     /// The initialisation went a step further, or the device died.
@@ -171,6 +175,8 @@ impl Shared {
                 dead: Atomic::new(false),
                 added: Atomic::new(false),
                 counters: Counters::new(),
+                command_lines: Lines::new(),
+                packet_lines: Lines::new(),
                 init <- new_spinlock_irq!(Init::new()),
                 step <- Completion::new(),
                 reset <- new_mutex!(()),

@@ -7,7 +7,42 @@
 
 use crate::shared::Shared;
 use kernel::{debugfs, device, fmt, prelude::*, str::CString, sync::Arc};
-use vmbus::abstractions::Counter;
+use vmbus::abstractions::{Counter, RateLimit};
+
+/// Keeps lines that a controller's host can cause from flooding the log. What is not printed is counted,
+/// and said with the next line.
+pub(crate) struct Lines {
+    limit: RateLimit,
+    suppressed: Counter,
+    /// How many of those were said.
+    said: Counter,
+}
+
+impl Lines {
+    pub(crate) const fn new() -> Self {
+        Self {
+            limit: RateLimit::new(),
+            suppressed: Counter::new(),
+            said: Counter::new(),
+        }
+    }
+
+    /// Whether another line may be printed about `dev` now. Any context but NMI.
+    pub(crate) fn allow(&self, dev: &device::Device) -> bool {
+        if !self.limit.allow() {
+            self.suppressed.count();
+            return false;
+        }
+        // Approximate when several print at once.
+        let unsaid = self.suppressed.get().saturating_sub(self.said.get());
+
+        if unsaid != 0 {
+            self.said.add(unsaid);
+            dev_warn!(dev, "{} lines were suppressed\n", unsaid);
+        }
+        true
+    }
+}
 
 /// What went wrong, or was unusual, since the device was bound.
 pub(crate) struct Counters {
@@ -17,6 +52,8 @@ pub(crate) struct Counters {
     pub(crate) requeued: Counter,
     /// Commands that ended without an answer of the host.
     pub(crate) abandoned: Counter,
+    /// Commands that the host ended with another status than good.
+    pub(crate) failed: Counter,
     /// Times that a command was late.
     pub(crate) late: Counter,
     /// Bus resets.
@@ -31,6 +68,7 @@ impl Counters {
             refused: Counter::new(),
             requeued: Counter::new(),
             abandoned: Counter::new(),
+            failed: Counter::new(),
             late: Counter::new(),
             resets: Counter::new(),
             units_gone: Counter::new(),
@@ -70,12 +108,22 @@ fn show(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "hardware_queues: {}", settings.queues)?;
     writeln!(f, "queue_depth: {}", settings.depth)?;
     writeln!(f, "commands_in_flight: {}", shared.slots.in_flight())?;
+    line(f, "commands_failed", &counters.failed)?;
     line(f, "commands_late", &counters.late)?;
     line(f, "commands_requeued", &counters.requeued)?;
     line(f, "commands_abandoned", &counters.abandoned)?;
     line(f, "bus_resets", &counters.resets)?;
     line(f, "units_gone", &counters.units_gone)?;
-    line(f, "packets_refused", &counters.refused)
+    line(f, "packets_refused", &counters.refused)?;
+    writeln!(
+        f,
+        "lines_suppressed: {}",
+        shared
+            .command_lines
+            .suppressed
+            .get()
+            .saturating_add(shared.packet_lines.suppressed.get())
+    )
 }
 
 fn line(f: &mut fmt::Formatter<'_>, name: &str, counter: &Counter) -> fmt::Result {

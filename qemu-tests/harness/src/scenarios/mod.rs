@@ -400,6 +400,16 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        machine: &storage::log::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-log",
+            "a controller that fails often, and one that fails once",
+            240,
+            storage::log::run,
+        )
+    },
+    Scenario {
         machine: &storage::silent_move::MACHINE,
         only: Some(Core::Rust),
         ..shared(
