@@ -2,12 +2,21 @@
 
 //! The channels of a device, the packets that come through them, and which hardware queue uses which.
 
-use crate::{luns, reset, scsi::node_of, setup, shared::Shared};
-use kernel::{prelude::*, sync::Arc};
+use crate::{
+    luns, reset,
+    scsi::{cpus_present, node_of},
+    setup,
+    shared::Shared,
+};
+use kernel::{
+    cpu::{nr_cpu_ids, CpuId},
+    prelude::*,
+    sync::Arc,
+};
 use storvsc_protocol::{
     inbound::Status,
     outcome::outcome,
-    route::{home, Place},
+    route::{home, is_queue_of_one_cpu, Place},
     HostByte, Inbound, Outcome,
 };
 use vmbus::{
@@ -185,7 +194,7 @@ impl Inbox {
                 slot.checked_rem(depth).unwrap_or(slot),
                 opcode,
                 Shown(status)
-            ));
+            );
         }
     }
 }
@@ -356,17 +365,30 @@ pub(crate) struct Routes {
     pub(crate) channels: KVec<Route>,
     /// Where they are, in the same order.
     pub(crate) places: KVec<Place>,
-    /// For each hardware queue the index of its channel.
+    /// For each hardware queue the index of its channel; [`BY_CPU`] if there are fewer queues than
+    /// CPUs.
     homes: KVec<usize>,
+    /// For each CPU the index of its channel.
+    homes_of_cpus: KVec<usize>,
     /// Bytes of an outgoing ring that stay free as long as another channel can be used.
     pub(crate) keep_free: u32,
 }
 
+/// Not the index of a channel: whoever sends has to look which CPU it is on.
+const BY_CPU: usize = usize::MAX;
+
 impl Routes {
-    /// The index of the channel of a hardware queue.
+    /// The index of the channel of a hardware queue, or of none: [`Self::home_of_cpu`].
     #[inline]
     pub(crate) fn home(&self, queue: u16) -> usize {
         self.homes.get(usize::from(queue)).copied().unwrap_or(0)
+    }
+
+    /// The index of the channel of this CPU.
+    pub(crate) fn home_of_cpu(&self) -> usize {
+        let cpu = CpuId::current().as_u32() as usize;
+
+        self.homes_of_cpus.get(cpu).copied().unwrap_or(0)
     }
 
     /// Tells the host about the commands that were sent on a channel, as far as it was not told.
@@ -390,6 +412,7 @@ pub(crate) fn reroute(shared: &Arc<Shared>) -> Result {
         channels: KVec::new(),
         places: KVec::new(),
         homes: KVec::new(),
+        homes_of_cpus: KVec::new(),
         keep_free: match channels.subs.is_empty() {
             true => 0,
             false => shared.settings.low_water,
@@ -422,8 +445,18 @@ pub(crate) fn reroute(shared: &Arc<Shared>) -> Result {
             .places
             .push(place(sub.channel.target_cpu()), GFP_KERNEL)?;
     }
-    for cpu in 0..shared.settings.queues {
+    for cpu in 0..nr_cpu_ids() {
         let index = home(&routes.places, cpu, node_of(cpu));
+
+        routes.homes_of_cpus.push(index, GFP_KERNEL)?;
+    }
+    let queues = shared.settings.queues;
+
+    for queue in 0..queues as usize {
+        let index = match routes.homes_of_cpus.get(queue) {
+            Some(index) if is_queue_of_one_cpu(queues, cpus_present()) => *index,
+            _ => BY_CPU,
+        };
 
         routes.homes.push(index, GFP_KERNEL)?;
     }

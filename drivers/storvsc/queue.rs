@@ -130,7 +130,7 @@ fn send(
         Err((command, Refused::Invalid)) => return (end(command, HostByte::Error), None),
     };
     let (mapped, error) = match routes.channels.get(home) {
-        None => (mapped, ENODEV),
+        None => return send_from_cpu(routes, mapped, &packet),
         Some(route) => {
             let doorbell = if last {
                 Doorbell::Ring
@@ -145,6 +145,34 @@ fn send(
         }
     };
     send_elsewhere(routes, mapped, &packet, home, error)
+}
+
+/// Sends a command of a hardware queue that has no channel of its own, on the channel of this CPU.
+///
+/// The host is told at once: the queue's next command may come on another CPU, and go elsewhere.
+// Not inlined: with a hardware queue for each CPU it is never called.
+#[inline(never)]
+fn send_from_cpu(
+    routes: &Routes,
+    mapped: Mapped<'_>,
+    packet: &[U64; EXECUTE_UNITS],
+) -> (Verdict, Option<usize>) {
+    let home = routes.home_of_cpu();
+    let Some(route) = routes.channels.get(home) else {
+        return (not_sent(routes, mapped, ENODEV), None);
+    };
+
+    match try_send(
+        routes,
+        route,
+        mapped,
+        packet,
+        routes.keep_free,
+        Doorbell::Ring,
+    ) {
+        Ok(verdict) => (verdict, Some(home)),
+        Err((mapped, error)) => send_elsewhere(routes, mapped, packet, home, error),
+    }
 }
 
 /// Sends a command that the channel it belongs to did not take, for the reason `error`.
@@ -204,7 +232,7 @@ fn not_sent(routes: &Routes, mapped: Mapped<'_>, error: Error) -> Verdict {
     }
     if error == ENODEV || error == EIO {
         // A sub-channel that is about to be taken out of the routes: later.
-        return if !shared.is_dead() && home_is_sub(routes, &command) {
+        return if !shared.is_dead() && routes.channels.len() > 1 {
             command.busy()
         } else {
             end(command, HostByte::NoConnect)
@@ -219,10 +247,6 @@ fn not_sent(routes: &Routes, mapped: Mapped<'_>, error: Error) -> Verdict {
         );
     }
     end(command, HostByte::Error)
-}
-
-fn home_is_sub(routes: &Routes, command: &Command<'_>) -> bool {
-    routes.home(command.queue()) != 0
 }
 
 fn end(command: Command<'_>, host: HostByte) -> Verdict {

@@ -32,6 +32,15 @@ pub fn home(channels: &[Place], cpu: u32, node: i32) -> usize {
         .unwrap_or(0)
 }
 
+/// Whether each of `queues` hardware queues is of one of `cpus` CPUs, whose
+/// channel is then the queue's. Otherwise each command goes out on the channel
+/// of the CPU that sends it (`storvsc_do_io`), so that few queues do not mean
+/// few channels.
+#[must_use]
+pub const fn is_queue_of_one_cpu(queues: u32, cpus: u32) -> bool {
+    queues >= cpus
+}
+
 /// The index of the channel that `wanted` accepts after it accepted `skip`.
 fn nth(channels: &[Place], mut skip: u32, wanted: impl Fn(&Place) -> bool) -> Option<usize> {
     for (index, place) in (0usize..).zip(channels) {

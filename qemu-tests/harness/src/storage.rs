@@ -82,6 +82,13 @@ pub(crate) const SMALL_RINGS: Machine = Machine {
     ..MACHINE
 };
 
+/// Where all CPUs share a hardware queue.
+pub(crate) const FEW_QUEUES: Machine = Machine {
+    name: "few-queues",
+    kernel_arguments: "hv_storvsc.storvsc_max_hw_queues=1 hv_storvsc_rust.storvsc_max_hw_queues=1",
+    ..MACHINE
+};
+
 /// Whose root file system is to be a disk, of a bus that speaks the oldest protocol.
 pub(crate) const ROOT: Machine = Machine {
     name: "root",

@@ -12,7 +12,7 @@ use storvsc_protocol::{
     outcome::{class, outcome, sense_code, Class, Followup, HostByte, LogLevel, Sent},
     packet::{Operation, BODY_LEN},
     pages::Pages,
-    route::{alternatives, home, Place},
+    route::{alternatives, home, is_queue_of_one_cpu, Place},
     tags::{Answer, Word},
 };
 
@@ -139,6 +139,15 @@ fn forced_results_are_good() {
     assert_eq!(outcome(&sent(READ), &notice).log, LogLevel::Error);
     notice.sense[2] = 6;
     assert_eq!(outcome(&sent(READ), &notice).log, LogLevel::Warning);
+}
+
+#[test]
+fn queues_and_channels() {
+    assert!(is_queue_of_one_cpu(4, 4));
+    assert!(!is_queue_of_one_cpu(1, 4));
+    assert!(!is_queue_of_one_cpu(3, 4));
+    // CPUs that are not there may be counted as queues.
+    assert!(is_queue_of_one_cpu(8, 4));
 }
 
 #[test]

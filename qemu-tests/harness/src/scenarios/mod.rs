@@ -350,6 +350,15 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        machine: &crate::storage::FEW_QUEUES,
+        ..shared(
+            "storage-few-queues",
+            "one hardware queue, and I/O on the channel of its CPU",
+            240,
+            storage::few_queues::run,
+        )
+    },
+    Scenario {
         machine: &crate::storage::ROOT,
         guest: Guest::Ends,
         ..shared(

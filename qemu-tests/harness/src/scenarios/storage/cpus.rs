@@ -43,7 +43,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
 }
 
 /// What a CPU sends goes out on the channel that interrupts this CPU.
-fn at_home(vm: &Vm, disk: &str, channels: &[String]) -> Result<()> {
+pub(super) fn at_home(vm: &Vm, disk: &str, channels: &[String]) -> Result<()> {
     const READS: u64 = 200;
     for (cpu, channel) in channels.iter().enumerate() {
         let before = events(vm, channel)?;

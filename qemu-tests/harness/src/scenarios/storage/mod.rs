@@ -5,6 +5,7 @@
 pub(super) mod busy;
 pub(super) mod cpus;
 pub(super) mod crash;
+pub(super) mod few_queues;
 pub(super) mod filesystem;
 pub(super) mod fragmented;
 pub(super) mod hostile;
