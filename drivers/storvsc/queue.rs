@@ -138,7 +138,7 @@ fn send(
                 Doorbell::Defer
             };
 
-            match try_send(routes, route, mapped, &packet, routes.keep_free, doorbell) {
+            match try_send::<false>(routes, route, mapped, &packet, routes.keep_free, doorbell) {
                 Ok(verdict) => return (verdict, Some(home)),
                 Err(back) => back,
             }
@@ -162,7 +162,7 @@ fn send_from_cpu(
         return (not_sent(routes, mapped, ENODEV), None);
     };
 
-    match try_send(
+    match try_send::<false>(
         routes,
         route,
         mapped,
@@ -175,7 +175,8 @@ fn send_from_cpu(
     }
 }
 
-/// Sends a command that the channel it belongs to did not take, for the reason `error`.
+/// Sends a command that the channel it belongs to did not take, for the reason `error`: `EPERM` when
+/// some commands may not be sent, and it has to be looked which.
 #[cold]
 fn send_elsewhere(
     routes: &Routes,
@@ -184,19 +185,25 @@ fn send_elsewhere(
     home: usize,
     mut error: Error,
 ) -> (Verdict, Option<usize>) {
-    let others = alternatives(&routes.places, home).map(|index| (index, routes.keep_free));
-
+    let keep_free = routes.keep_free;
+    // It was not tried where it belongs.
+    let first = (error == EPERM).then_some((home, keep_free));
+    let others = alternatives(&routes.places, home).map(|index| (index, keep_free));
     // A channel that is nearly full is for those who have no other.
-    if routes.channels.len() > 1 && (error == EAGAIN || error == ENODEV) {
-        for (index, keep_free) in Iterator::chain(others, [(home, 0)]) {
-            let Some(route) = routes.channels.get(index) else {
-                continue;
-            };
+    let last = (routes.channels.len() > 1).then_some((home, 0));
 
-            match try_send(routes, route, mapped, packet, keep_free, Doorbell::Ring) {
-                Ok(verdict) => return (verdict, Some(index)),
-                Err(back) => (mapped, error) = back,
-            }
+    for (index, keep_free) in Iterator::chain(Iterator::chain(first.into_iter(), others), last) {
+        if error != EPERM && error != EAGAIN && error != ENODEV {
+            break;
+        }
+        let Some(route) = routes.channels.get(index) else {
+            continue;
+        };
+        let doorbell = Doorbell::Ring;
+
+        match try_send::<true>(routes, route, mapped, packet, keep_free, doorbell) {
+            Ok(verdict) => return (verdict, Some(index)),
+            Err(back) => (mapped, error) = back,
         }
     }
     (not_sent(routes, mapped, error), None)
@@ -255,14 +262,15 @@ fn end(command: Command<'_>, host: HostByte) -> Verdict {
     command.complete(&outcome)
 }
 
-/// Sends a command on one channel, or gives it back.
+/// Sends a command on one channel, or gives it back. Where some commands may not be sent, looks
+/// whether this one may if `LOOKS`, and gives it back with `EPERM` otherwise.
 ///
 /// The command is handed over after its packet is written and before it becomes visible: until then
 /// an answer that the host makes up finds nothing, so nobody else touches the command's list of
 /// memory while its pages are read; and from then on nothing can fail.
 // Always: of its two callers one is cold, and a call would carry the command through memory.
 #[inline(always)]
-fn try_send<'a>(
+fn try_send<'a, const LOOKS: bool>(
     routes: &Routes,
     route: &Route,
     mapped: Mapped<'a>,
@@ -277,6 +285,9 @@ fn try_send<'a>(
 
     // With the ring locked: what is in it then was sent before anything was known.
     if routes.shared.is_obstructed() {
+        if !LOOKS {
+            return Err((mapped, EPERM));
+        }
         if let Some(error) = obstacle(&routes.shared, &mapped) {
             return Err((mapped, error));
         }

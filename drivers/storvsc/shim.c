@@ -85,9 +85,8 @@ MODULE_PARM_DESC(storvsc_answer_secs,
 
 void hv_storvsc_shim_done(struct scsi_cmnd *cmd, int result, u32 resid)
 {
-	/* A unit's hostdata is the time at which it did the last command. */
-	if (!result)
-		WRITE_ONCE(cmd->device->hostdata, (void *)jiffies);
+	/* A unit's hostdata is the time at which its last command ended. */
+	WRITE_ONCE(cmd->device->hostdata, (void *)jiffies);
 	cmd->result = result;
 	scsi_set_resid(cmd, resid);
 	scsi_done(cmd);
@@ -116,7 +115,7 @@ bool hv_storvsc_shim_is_for_shutdown(struct scsi_cmnd *cmd)
 	return scsi_cmd_to_rq(cmd)->rq_flags & RQF_PM;
 }
 
-/* Commands under way at the unit, and how long ago it did one. */
+/* Commands under way at the unit, and how long ago one ended. */
 void hv_storvsc_shim_activity(struct scsi_cmnd *cmd, u32 *pending, u32 *silent_ms, u32 *age_ms)
 {
 	const struct scsi_device *sdev = cmd->device;

@@ -24,7 +24,7 @@ pub(crate) struct Verdict(pub(super) c_int);
 pub(crate) struct Activity {
     /// Commands that the unit has, or is about to get: this one included.
     pub(crate) pending: u32,
-    /// Since the unit did a command, in milliseconds.
+    /// Since a command of the unit ended, in milliseconds.
     pub(crate) silent_ms: u32,
     /// Since the midlayer has this command, in milliseconds.
     pub(crate) age_ms: u32,

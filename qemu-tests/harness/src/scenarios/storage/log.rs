@@ -58,6 +58,8 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
         read(vm, disk, 100)?;
     }
     read(vm, &many, 100)?;
+    // One window of the limit is five seconds.
+    read(vm, &many, 3)?;
     read(vm, &few, 1)?;
     let lines = lines(vm, FEW, "cmd 0x28 status")?;
     expect(lines > 0, "lines about the few failures", lines)?;
