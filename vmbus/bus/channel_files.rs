@@ -175,6 +175,18 @@ channel_attributes! {
         Ok(write!(page, "{}", ch.counts().interrupts)?)
     };
     events, c"events", 0o444, None, |ch, page| Ok(write!(page, "{}", ch.counts().signals)?);
+    intr_in_full, c"intr_in_full", 0o444, None, |ch, page| {
+        Ok(write!(page, "{}", ch.counts().signals_for_room)?)
+    };
+    intr_out_empty, c"intr_out_empty", 0o444, None, |ch, page| {
+        let counts = ch.counts();
+
+        // There is no other reason.
+        Ok(write!(page, "{}", counts.signals.saturating_sub(counts.signals_for_room))?)
+    };
+    out_full_first, c"out_full_first", 0o444, None, |ch, page| {
+        Ok(write!(page, "{}", ch.counts().ring_full_first)?)
+    };
     out_full_total, c"out_full_total", 0o444, None, |ch, page| {
         Ok(write!(page, "{}", ch.counts().ring_full)?)
     };

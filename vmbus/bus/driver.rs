@@ -170,8 +170,11 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
     }
 
     unsafe fn unregister(reg: &Opaque<RawDriver>) {
-        pr_info!("unregistering driver\n");
-        // SAFETY: Registered before, by the requirements of this function.
+        // SAFETY: Registered before, by the requirements of this function; so its name is a string.
+        let name = unsafe { CStr::from_char_ptr((*reg.get()).driver.name) };
+
+        pr_info!("unregistering driver {}\n", name);
+        // SAFETY: As above.
         unsafe { bindings::driver_unregister(&raw mut (*reg.get()).driver) };
         dynamic_ids::forget(reg.get());
     }

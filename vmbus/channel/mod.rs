@@ -34,7 +34,7 @@ use kernel::{
     impl_has_work, new_mutex, new_spinlock, new_spinlock_irq,
     prelude::*,
     sync::{
-        atomic::{Atomic, Relaxed},
+        atomic::{Atomic, Full, Relaxed},
         static_lock_class, Arc, Mutex, SpinLock, SpinLockIrq,
     },
     workqueue::{Work, WorkItem},
@@ -79,8 +79,14 @@ pub(crate) struct Channel {
     interrupts: Atomic<u64>,
     /// Doorbells rung at the host.
     signals: Atomic<u64>,
+    /// Of those, the ones because the host waited for room in the incoming ring.
+    signals_for_room: Atomic<u64>,
     /// Packets that did not fit into the outgoing ring at once.
     ring_full: Atomic<u64>,
+    /// Of those, the ones before which there was room.
+    ring_full_first: Atomic<u64>,
+    /// Where the outgoing ring was when it was full last.
+    full_at: Atomic<u32>,
     /// Packets that were dropped because something was wrong with them.
     dropped: Atomic<u64>,
     #[pin]
@@ -118,8 +124,12 @@ pub(crate) struct ChannelCounts {
     pub(crate) interrupts: u64,
     /// Doorbells rung at the host.
     pub(crate) signals: u64,
+    /// Of those, the ones because the host waited for room in the incoming ring.
+    pub(crate) signals_for_room: u64,
     /// Packets that did not fit into the outgoing ring at once.
     pub(crate) ring_full: u64,
+    /// Of those, the ones before which there was room.
+    pub(crate) ring_full_first: u64,
     /// Packets that were dropped because something was wrong with them.
     pub(crate) dropped: u64,
 }
@@ -167,7 +177,10 @@ impl Channel {
                 modifying <- new_mutex!(()),
                 interrupts: Atomic::new(0),
                 signals: Atomic::new(0),
+                signals_for_room: Atomic::new(0),
                 ring_full: Atomic::new(0),
+                ring_full_first: Atomic::new(0),
+                full_at: Atomic::new(u32::MAX),
                 dropped: Atomic::new(0),
                 life <- new_spinlock!(ChannelLife::new()),
                 rx <- new_spinlock_irq!(None),
@@ -211,11 +224,11 @@ impl Channel {
         CpuId::from_u32(self.target_cpu()).map_or(-1, hv::node_of)
     }
 
-    /// The state as the C core numbers it: offered 0, opening 1, open 2, opened 3.
+    /// The state as the C core numbers it: 1 is being opened, 2 may be opened, 3 is open.
     pub(crate) fn state_number(&self) -> u32 {
         match self.life.lock().state() {
-            State::Offered | State::Closed => 0,
             State::Opening => 1,
+            State::Offered | State::Closed => 2,
             State::Open | State::Closing => 3,
         }
     }
@@ -236,7 +249,9 @@ impl Channel {
         ChannelCounts {
             interrupts: self.interrupts.load(Relaxed),
             signals: self.signals.load(Relaxed),
+            signals_for_room: self.signals_for_room.load(Relaxed),
             ring_full: self.ring_full.load(Relaxed),
+            ring_full_first: self.ring_full_first.load(Relaxed),
             dropped: self.dropped.load(Relaxed),
         }
     }
@@ -259,6 +274,23 @@ impl Channel {
     pub(crate) fn on_event(&self, connection: &Connection) {
         self.interrupts.fetch_add(1u64, Relaxed);
         receive::on_event(self, connection);
+    }
+
+    /// A packet did not fit into the outgoing ring, which is written next at `position`.
+    #[cold]
+    fn note_full(&self, position: u32) {
+        self.ring_full.fetch_add(1u64, Relaxed);
+        // Nothing was written since the last time: it is full still.
+        if self.full_at.xchg(position, Full) != position {
+            self.ring_full_first.fetch_add(1u64, Relaxed);
+        }
+    }
+
+    /// Tells the host that waits for it of room in the incoming ring. Any context.
+    #[cold]
+    fn signal_room(&self) {
+        self.signals_for_room.fetch_add(1u64, Relaxed);
+        self.signal_host();
     }
 
     /// Rings the host's doorbell of this channel. Any context.

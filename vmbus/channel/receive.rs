@@ -161,7 +161,7 @@ impl Receiver {
     #[inline]
     pub fn finish(&mut self) {
         if self.reader.finish() {
-            self.sender.0.channel.signal_host();
+            self.sender.0.channel.signal_room();
         }
     }
 

@@ -150,11 +150,12 @@ impl Outbox<'_> {
     pub fn refuse(self, error: SendError) -> Error {
         let session = self.session;
         let channel = &session.channel;
+        let position = (*self.writer).as_ref().map_or(0, Writer::position);
 
         self.release(Doorbell::Ring);
         match error {
             SendError::Full { .. } => {
-                channel.ring_full.fetch_add(1u64, Relaxed);
+                channel.note_full(position);
                 EAGAIN
             }
             SendError::TooLarge => EMSGSIZE,

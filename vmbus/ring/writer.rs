@@ -184,6 +184,12 @@ impl<M: RingMemory> Writer<M> {
         self.free(self.write)
     }
 
+    /// Where the next packet is written, in bytes from the start of the data.
+    #[inline]
+    pub fn position(&self) -> u32 {
+        self.write
+    }
+
     /// Sends one packet.
     ///
     /// # Errors

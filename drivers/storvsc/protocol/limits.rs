@@ -3,6 +3,7 @@
 //! How many commands, channels and bytes.
 
 use crate::HV_PAGE_SIZE;
+use vmbus_protocol::gpadl::ring_size;
 
 /// Bytes that a command takes in the ring at most, as the C driver reckons: a
 /// packet with 32 page numbers.
@@ -13,19 +14,18 @@ const COMMAND_BYTES: u32 = 360;
 pub const MAX_DEPTH: u32 = 10_240;
 
 /// Smallest ring, in bytes of data.
-pub const MIN_RING_BYTES: u32 = 12 * 1024;
+pub const MIN_RING_BYTES: u32 = 8 * 1024;
 /// Largest ring, in bytes of data.
 pub const MAX_RING_BYTES: u32 = 16 * 1024 * 1024 - HV_PAGE_SIZE;
 
-/// Bytes of data of a ring for which the module parameter says `bytes`,
-/// control page included, as for the C driver; whole pages.
+/// Bytes of data of a ring for which the module parameter says `bytes`: whole
+/// pages. As for the C driver the control page is taken out of large rings and
+/// added to small ones.
 #[must_use]
 pub fn ring_bytes(bytes: u32) -> u32 {
-    let data = bytes.saturating_sub(HV_PAGE_SIZE);
-    let pages = data
-        .clamp(MIN_RING_BYTES, MAX_RING_BYTES)
-        .div_ceil(HV_PAGE_SIZE);
-    pages.saturating_mul(HV_PAGE_SIZE)
+    let most = MAX_RING_BYTES.saturating_add(HV_PAGE_SIZE);
+    let ring = ring_size(bytes.min(most), HV_PAGE_SIZE).unwrap_or(most);
+    ring.saturating_sub(HV_PAGE_SIZE).max(MIN_RING_BYTES)
 }
 
 /// What the depth of the queues depends on.

@@ -456,3 +456,19 @@ fn ids_of_the_initialisation() {
     assert!(!is_init_id(RESET_ID));
     assert!(!is_init_id(u64::MAX));
 }
+
+#[test]
+fn rings_are_as_large_as_those_of_the_c_driver() {
+    for (parameter, data) in [
+        (8 << 10, 0x2000),
+        (16 << 10, 0x4000),
+        (24 << 10, 0x6000),
+        (32 << 10, 0x7000),
+        (128 << 10, 0x1_f000),
+        // Limits of ours.
+        (0, 0x2000),
+        (u32::MAX, (16 << 20) - 0x1000),
+    ] {
+        assert_eq!(ring_bytes(parameter), data, "{parameter:#x}");
+    }
+}

@@ -149,6 +149,8 @@ fn devices(vm: &Vm) -> Result<()> {
     let devices = vm.list(&format!("{BUS}/devices"))?;
     let there = |instance: &str| devices.iter().any(|name| name == instance);
     let of_refused: Vec<_> = REFUSED.into_iter().filter(|i| there(i)).collect();
+    let state = vm.read(&format!("{BUS}/devices/{UNKNOWN}/state"))?;
+    expect(state.trim() == "2", "state 2: may be opened", state)?;
     expect(
         there(UNKNOWN) && of_refused.is_empty(),
         "the device of an unknown class, and none of a refused offer",

@@ -2,7 +2,7 @@
 
 //! The driver comes by device events and finds what the host has.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::failure::{expect, unmet};
 use crate::kernel_log;
@@ -15,6 +15,22 @@ const DISKS: [(&str, Address, u64, &str); 4] = [
     (MAIN, BIG_SECTORS, storage::BIG_SECTORS_MIB, "4096"),
     (SPARE, (0, 0, 0), storage::SMALL_MIB, "512"),
     (IDE, (0, 0, 0), storage::SMALL_MIB, "512"),
+];
+
+/// Files of each channel that both cores have.
+const FILES: [&str; 12] = [
+    "cpu",
+    "events",
+    "in_mask",
+    "interrupts",
+    "intr_in_full",
+    "intr_out_empty",
+    "out_full_first",
+    "out_full_total",
+    "out_mask",
+    "read_avail",
+    "subchannel_id",
+    "write_avail",
 ];
 
 pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
@@ -45,6 +61,15 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
         format!("{} channels", storage::MAIN_QUEUES),
         channels.len(),
     )?;
+    let folder = channels.first().context("a channel")?;
+    let files = vm.list(folder)?;
+    for name in FILES {
+        expect(
+            files.iter().any(|file| file == name),
+            format!("{name} of each channel"),
+            files.join(" "),
+        )?;
+    }
     let version = kernel_log::negotiated_version(&vm.dmesg()?)
         .ok_or_else(|| unmet("the negotiated version in the kernel log", "no such line"))?;
     expect(version == "5.3", "version 5.3 negotiated", &version)?;
