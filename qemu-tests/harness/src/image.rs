@@ -19,10 +19,11 @@ use crate::{root_disk, vmlinux};
 
 /// Modules in the guest: ours, and the C drivers for the same devices, so that they
 /// are the reference and autoloading has something to choose from.
-const GUEST_MODULES: [&str; 12] = [
+const GUEST_MODULES: [&str; 13] = [
     "hv_vmbus_rust",
     "hv_balloon_rust",
     "hv_storvsc_rust",
+    "hv_example_rust",
     "hv_balloon",
     "hv_utils",
     "hyperv-keyboard",

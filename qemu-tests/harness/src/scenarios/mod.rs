@@ -21,6 +21,7 @@ mod boot;
 mod cpu_hotplug;
 mod device_list;
 mod direct_level;
+mod example;
 mod hypercall_fuzz;
 mod kunit;
 mod levels_agree;
@@ -307,6 +308,15 @@ pub(crate) const ALL: &[Scenario] = &[
         120,
         storage::idle::run,
     ),
+    Scenario {
+        only: Some(Core::Rust),
+        ..with_disks(
+            "example",
+            "the example driver binds and lets go; what a driver leaves open is closed",
+            120,
+            example::run,
+        )
+    },
     with_disks(
         "storage-unplug",
         "a controller goes and comes (Rust: under I/O)",

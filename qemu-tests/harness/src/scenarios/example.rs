@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The example driver talks to a controller in place of the storage driver, and gives it back. When it forgets
+//! its open channel, the core closes that: the module can go, and another driver opens the channel.
+
+use anyhow::Result;
+
+use super::Context;
+use crate::devices::BUS;
+use crate::failure::expect;
+use crate::storage::{self, script, SPARE};
+use crate::vm::Vm;
+
+const MODULE: &str = "hv_example_rust";
+const DISK: storage::Address = (0, 0, 0);
+
+pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
+    let vm = cx.vm;
+    storage::load(vm)?;
+    storage::wait_for(vm, SPARE, DISK)?;
+    let bind = format!("{BUS}/drivers/{MODULE}/bind");
+    let unbind = format!("{BUS}/drivers/{MODULE}/unbind");
+
+    take(vm, "")?;
+    vm.write(&bind, SPARE)?;
+    vm.write(&unbind, SPARE)?;
+    script(vm, &format!("rmmod {MODULE}"))?;
+    for line in ["the host answers: status 0x0", "given back"] {
+        expect(
+            vm.dmesg()?.contains(line),
+            format!("'{line}' in the log"),
+            "it is not there",
+        )?;
+    }
+    give(vm)?;
+
+    take(vm, "leave_open=1")?;
+    let refused = vm.try_write(&bind, SPARE)?;
+    expect(refused.is_some(), "a failed probe", "none")?;
+    script(vm, &format!("rmmod {MODULE}"))?;
+    expect(
+        vm.dmesg()?.contains("left its channel open"),
+        "a line about the channel that was left open",
+        "none",
+    )?;
+    give(vm)
+}
+
+/// From the storage driver to the example.
+fn take(vm: &Vm, parameters: &str) -> Result<()> {
+    let storage = format!("{BUS}/drivers/{}", vm.core.storage_module());
+    vm.write(&format!("{storage}/unbind"), SPARE)?;
+    vm.write(&format!("{BUS}/devices/{SPARE}/driver_override"), MODULE)?;
+    script(vm, &format!("modprobe {MODULE} {parameters}"))?;
+    // It may have been bound as soon as the driver was there.
+    vm.try_write(&format!("{BUS}/drivers/{MODULE}/unbind"), SPARE)
+        .map(drop)
+}
+
+/// And back.
+fn give(vm: &Vm) -> Result<()> {
+    let storage = format!("{BUS}/drivers/{}", vm.core.storage_module());
+    vm.write(&format!("{BUS}/devices/{SPARE}/driver_override"), "\n")?;
+    vm.write(&format!("{storage}/bind"), SPARE)?;
+    let disk = storage::wait_for(vm, SPARE, DISK)?;
+    script(
+        vm,
+        &format!("dd if=/dev/{disk} of=/dev/null bs=4k count=100 iflag=direct"),
+    )
+    .map(drop)
+}
