@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Control messages to the host, and its replies.
+
+use super::Connection;
+use crate::{abstractions::Completion, counters, hv::hypercall};
+use kernel::{
+    new_spinlock,
+    prelude::*,
+    sync::{atomic::Relaxed, Arc, SpinLock},
+    time::{delay, Delta, Instant, Monotonic},
+};
+use vmbus_protocol::{
+    message::Inbound,
+    pending::{Reply, ReplyKey, Token},
+    post::{Next, PostError, Purpose, Tries},
+};
+
+/// How long the host may take for a reply.
+const REPLY_TIMEOUT_MS: u32 = 60_000;
+
+/// Somebody who waits for a reply.
+#[pin_data]
+pub(crate) struct Waiter {
+    #[pin]
+    done: Completion,
+    #[pin]
+    reply: SpinLock<Option<Reply>>,
+}
+
+impl Waiter {
+    /// Somebody who will wait for one reply.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                done <- Completion::new(),
+                reply <- new_spinlock!(None),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Hands the reply over and wakes the waiter.
+    pub(crate) fn wake(&self, reply: Reply) {
+        *self.reply.lock() = Some(reply);
+        self.done.complete_all();
+    }
+}
+
+/// A request that was posted and not yet answered.
+#[must_use = "whoever asked takes the waiter back by waiting"]
+pub(crate) struct Asked {
+    key: ReplyKey,
+    token: Token,
+    waiter: Arc<Waiter>,
+    at: Instant<Monotonic>,
+}
+
+impl Connection {
+    /// Posts a message, again and again while the host has no room for it and `alive` says that it
+    /// makes sense. May sleep, for minutes.
+    ///
+    /// `EAGAIN` when the host stayed full, `ENODEV` when it is not `alive` or the connection is not
+    /// up (any more), `EIO` for anything else the hypervisor says.
+    pub(crate) fn post(&self, message: &[u8], alive: &dyn Fn() -> bool) -> Result {
+        let purpose = if self.full.load(Relaxed) {
+            Purpose::AfterFull
+        } else {
+            Purpose::Request
+        };
+        let connection = self.message_connection.load(Relaxed);
+        let alive = || self.is_up() && alive();
+        let result = post_on(connection, message, purpose, delay::fsleep, alive);
+
+        match result {
+            Ok(()) => self.full.store(false, Relaxed),
+            Err(error) if error == EAGAIN => self.full.store(true, Relaxed),
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// Posts a request with `post` and waits for its reply, for a bounded time. May sleep.
+    ///
+    /// `alive` is asked after the waiter is registered: a rescind that came earlier is seen there,
+    /// one that comes later wakes the waiter. `ENODEV` for a rescinded channel, `ETIMEDOUT`.
+    pub(crate) fn request(
+        &self,
+        key: ReplyKey,
+        alive: &dyn Fn() -> bool,
+        post: impl FnOnce() -> Result,
+    ) -> Result<Reply> {
+        let asked = self.begin_request(Waiter::new()?, key, alive, post)?;
+
+        self.finish_request(asked)
+    }
+
+    /// The first half of [`Self::request`], with a new `waiter`: registers it and posts. Allocates
+    /// nothing.
+    pub(crate) fn begin_request(
+        &self,
+        waiter: Arc<Waiter>,
+        key: ReplyKey,
+        alive: &dyn Fn() -> bool,
+        post: impl FnOnce() -> Result,
+    ) -> Result<Asked> {
+        let token = self
+            .pending
+            .lock()
+            .register(key, waiter.clone())
+            .map_err(|_| EBUSY)?;
+        let posted = if alive() { post() } else { Err(ENODEV) };
+
+        if let Err(error) = posted {
+            drop(self.pending.lock().cancel(token));
+            return Err(error);
+        }
+        Ok(Asked {
+            key,
+            token,
+            waiter,
+            at: Instant::now(),
+        })
+    }
+
+    /// The second half: waits for the reply, for a bounded time from the first half on.
+    pub(crate) fn finish_request(&self, asked: Asked) -> Result<Reply> {
+        let Asked {
+            key,
+            token,
+            waiter,
+            at,
+        } = asked;
+        let waited = u32::try_from(at.elapsed().as_millis()).unwrap_or(u32::MAX);
+        let left = REPLY_TIMEOUT_MS.saturating_sub(waited);
+
+        if !waiter.done.wait_timeout(left) {
+            drop(self.pending.lock().cancel(token));
+            counters::TIMEOUTS.count();
+            pr_err!("no reply to {:?} in {} s\n", key, REPLY_TIMEOUT_MS / 1000);
+            return Err(ETIMEDOUT);
+        }
+        let reply = waiter.reply.lock().take();
+
+        match reply {
+            Some(Reply::Rescinded) | None => Err(ENODEV),
+            Some(reply) => Ok(reply),
+        }
+    }
+
+    /// Hands a reply to whoever waits for it.
+    pub(crate) fn on_reply(&self, message: &Inbound) {
+        let found = self.pending.lock().resolve(message);
+
+        match (found, message) {
+            (Some((waiter, reply)), _) => waiter.wake(reply),
+            // Late, but good to know.
+            (None, Inbound::GpadlTorndown(torndown))
+                if self.gpadls.on_late_torndown(torndown.gpadl) =>
+            {
+                pr_info!("GPADL {:#x} is torn down after all\n", torndown.gpadl);
+            }
+            (None, _) => {
+                counters::STRAY_REPLIES.count();
+                crate::ratelimited!(pr_warn!("reply that nobody waits for: {:?}\n", message))
+            }
+        }
+    }
+
+    /// Wakes everybody who waits for a reply about a channel that is gone.
+    pub(crate) fn abort_requests(&self, relid: u32) {
+        loop {
+            // The lock is released before the waiter, which may be the last owner, is dropped.
+            let Some(waiter) = self.pending.lock().rescind(relid) else {
+                return;
+            };
+
+            waiter.wake(Reply::Rescinded);
+        }
+    }
+}
+
+/// Posts a message; `ENXIO` when the host does not know the connection id of a contact, `ENODEV` once
+/// it is not `alive`.
+pub(super) fn post_on(
+    connection: u32,
+    message: &[u8],
+    purpose: Purpose,
+    pause: impl Fn(Delta),
+    alive: impl Fn() -> bool,
+) -> Result {
+    let mut tries = Tries::new(purpose);
+
+    loop {
+        if !alive() {
+            return Err(ENODEV);
+        }
+        let status = hypercall::post_message(connection, message).map_or_else(|s| s.raw(), |()| 0);
+
+        match tries.after(status) {
+            Next::Posted => return Ok(()),
+            Next::Pause(us) => pause(Delta::from_micros(us.into())),
+            Next::Failed(PostError::NoConnection) => return Err(ENXIO),
+            Next::Failed(PostError::Full(status)) => {
+                crate::ratelimited!(pr_err!(
+                    "the host had no room for a message for too long: status {:#x}\n",
+                    status
+                ));
+                return Err(EAGAIN);
+            }
+            Next::Failed(PostError::Status(status)) => {
+                crate::ratelimited!(pr_err!("posting a message failed: status {:#x}\n", status));
+                return Err(EIO);
+            }
+        }
+    }
+}
+
+/// Waits without sleeping; the argument may be longer than one `udelay()` can be.
+pub(crate) fn busy_wait(time: Delta) {
+    let mut left = time.as_micros_ceil();
+
+    while left > 0 {
+        let step = left.min(1_000);
+
+        delay::udelay(Delta::from_micros(step));
+        left = left.saturating_sub(step);
+    }
+}
