@@ -145,6 +145,8 @@ impl Receiver {
     /// [fatal](ReadError::is_fatal) error the ring is broken: nothing is received or sent any more.
     /// Any other skips the packet; it counts like one, or a host that sends nothing else keeps its
     /// guest busy for ever.
+    // An iterator cannot lend what it yields.
+    #[allow(clippy::should_implement_trait)]
     #[inline]
     pub fn next(&mut self) -> Result<Option<Packet<'_>>, ReadError> {
         match self.reader.next(&mut self.buffer) {
