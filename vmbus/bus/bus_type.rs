@@ -112,7 +112,7 @@ extern "C" fn notifier_callback(
         // never written after creation.
         let channel = unsafe { &(*raw_device(dev.cast())).channel };
 
-        channel::close_left_open(channel);
+        channel::forbid_open(channel);
     }
     bindings::NOTIFY_DONE as c_int
 }
@@ -240,6 +240,8 @@ extern "C" fn probe_callback(dev: *mut bindings::device) -> c_int {
         Match::Bare => ptr::null(),
     };
 
+    // SAFETY: As above; the field is never written after creation.
+    channel::allow_open(unsafe { &(*raw).channel });
     // SAFETY: As above.
     match unsafe { (*drv).probe } {
         // SAFETY: As above; `id` is null or from the driver's own table.

@@ -20,7 +20,7 @@ pub(crate) use offer::take_everything_down;
 pub use open::{ChannelConfig, OpenChannel};
 pub use receive::{Context, Handler, Line, ReadMode, Receiver, Signal};
 pub use send::{Batch, Doorbell, Outbox, Sender};
-pub(crate) use session::close_left_open;
+pub(crate) use session::{allow_open, forbid_open};
 pub use sub::{SubChannel, SubChannels};
 
 use crate::{
@@ -98,6 +98,9 @@ pub(crate) struct Channel {
     /// be held around that of a sub-channel.
     #[pin]
     session: Mutex<Option<Arc<Session>>>,
+    /// Of a primary channel: a driver is bound to the device, or about to be. Written under the lock
+    /// of `session`.
+    bound: Atomic<bool>,
     /// The device that the driver model sees.
     #[pin]
     device: Mutex<Option<NewDevice>>,
@@ -185,6 +188,7 @@ impl Channel {
                 life <- new_spinlock!(ChannelLife::new()),
                 rx <- new_spinlock_irq!(None),
                 session <- Mutex::new(None, c"vmbus_session", session_class),
+                bound: Atomic::new(false),
                 device <- new_mutex!(None),
                 add <- Work::new(c"vmbus_add", add_class),
                 remove <- Work::new(c"vmbus_remove", remove_class),

@@ -207,25 +207,26 @@ impl Session {
         Ok((open, received))
     }
 
-    /// Makes it the session of its channel. `ENODEV` for a sub-channel whose primary one is not
-    /// open: nobody would close it.
+    /// Makes it the session of its channel. `ENODEV` when nobody would close it: for a primary channel
+    /// without a driver, and for a sub-channel whose primary one is not open.
     fn enlist(self: &Arc<Self>) -> Result {
         let channel = &self.channel;
         let primary = channel
             .primary
             .as_ref()
             .map(|primary| primary.session.lock());
-
-        if let Some(primary) = &primary {
-            let open = primary
+        let mut current = channel.session.lock();
+        let allowed = match &primary {
+            None => channel.bound.load(Relaxed),
+            Some(primary) => primary
                 .as_ref()
-                .is_some_and(|session| !session.closing.load(Relaxed));
+                .is_some_and(|session| !session.closing.load(Relaxed)),
+        };
 
-            if !open {
-                return Err(ENODEV);
-            }
+        if !allowed {
+            return Err(ENODEV);
         }
-        *channel.session.lock() = Some(self.clone());
+        *current = Some(self.clone());
         Ok(())
     }
 
@@ -486,9 +487,22 @@ impl WorkItem<NOTICE> for Session {
     }
 }
 
-/// Closes what a driver left open of a device that it was just taken from. May sleep.
-pub(crate) fn close_left_open(primary: &Arc<Channel>) {
-    let session = primary.session.lock().clone();
+/// A driver is about to be bound to the device of this channel: from here on it may be opened.
+pub(crate) fn allow_open(primary: &Channel) {
+    let _current = primary.session.lock();
+
+    primary.bound.store(true, Relaxed);
+}
+
+/// A driver was unbound from the device of this channel: nothing is opened any more, and what it left
+/// open is closed. May sleep.
+pub(crate) fn forbid_open(primary: &Arc<Channel>) {
+    let session = {
+        let current = primary.session.lock();
+
+        primary.bound.store(false, Relaxed);
+        current.clone()
+    };
 
     if let Some(session) = session {
         pr_warn!(
