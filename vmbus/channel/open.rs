@@ -118,6 +118,17 @@ impl OpenChannel {
         self.0.begin_close();
     }
 
+    /// Opens the channel again that this was, which is closed. Errors as for [`Device::open`].
+    ///
+    /// Only while the driver is bound to the device: what is opened later is not closed by the core.
+    pub fn open_again<H: Handler>(
+        &self,
+        handler: Arc<H>,
+        config: &ChannelConfig<'_>,
+    ) -> Result<Self> {
+        open(self.channel(), handler, config)
+    }
+
     pub(super) fn session(&self) -> &Arc<Session> {
         &self.0
     }
