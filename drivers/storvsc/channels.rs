@@ -100,6 +100,20 @@ impl Channels {
             .any(|memory| !memory.is_over())
     }
 
+    /// Of closed channels: whether the host has not given back all memory.
+    pub(crate) fn withhold_any(&self) -> bool {
+        self.all().any(|(number, _)| self.withholds(number))
+    }
+
+    /// Opens the primary channel again, which was closed. May sleep. `ENODEV` when there is none, or
+    /// it is rescinded.
+    pub(crate) fn open_again(&self, shared: &Arc<Shared>) -> Result<OpenChannel> {
+        let inbox = Arc::new(Inbox::new(shared.clone(), PRIMARY), GFP_KERNEL)?;
+        let closed = self.primary.as_ref().ok_or(ENODEV)?;
+
+        closed.open_again(inbox, &config(shared))
+    }
+
     /// Keeps the primary channel.
     pub(crate) fn set_primary(&mut self, channel: OpenChannel) {
         self.primary = Some(channel);

@@ -18,6 +18,7 @@
 //!  * [`luns`]: logical units that come, go, change or are replaced;
 //!  * [`internal`]: commands of the driver itself;
 //!  * [`reset`]: the bus reset;
+//!  * [`revive`]: a host that was given up, and answers again;
 //!  * [`status`]: counters, and the file in debugfs.
 //!
 //! # When the device goes away
@@ -27,7 +28,8 @@
 //! closed. When the host takes the controller back, breaks a ring or does not get done with a reset,
 //! it is the other way round: the channels are closed, which the host confirms or has done by itself,
 //! then every command ends with `DID_NO_CONNECT`, and nothing waits for the host any longer. See
-//! [`shared::Shared::end`].
+//! [`shared::Shared::end`]. Where the device stays, it is tried from time to time whether the host
+//! answers again ([`revive`]).
 //!
 //! Fibre Channel and hibernation are not served yet.
 
@@ -40,6 +42,7 @@ mod internal;
 mod luns;
 mod queue;
 mod reset;
+mod revive;
 mod scsi;
 mod setup;
 mod shared;

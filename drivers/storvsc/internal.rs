@@ -93,6 +93,11 @@ impl Internal {
         self.done.complete();
     }
 
+    /// The host has given back all memory: a command that it did not answer is over.
+    pub(crate) fn forget(&self) {
+        *self.answer.lock() = Answer::None;
+    }
+
     /// The host has a command.
     pub(crate) fn is_pending(&self) -> bool {
         matches!(*self.answer.lock(), Answer::Awaited(_))

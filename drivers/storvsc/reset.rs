@@ -11,7 +11,7 @@ use kernel::{
     },
     time::{delay::fsleep, Delta, Instant, Monotonic},
 };
-use storvsc_protocol::{inbound::RESET_ID, packet::Packet, ANSWER_TIMEOUT_MS};
+use storvsc_protocol::{inbound::RESET_ID, limits::RESET_TRIES, packet::Packet, ANSWER_TIMEOUT_MS};
 use vmbus::{Outgoing, Sender};
 use vmbus_protocol::packet::PacketFlags;
 
@@ -21,8 +21,8 @@ const PATIENCE_MIN_MS: u32 = 2_000;
 /// How often to look whether all commands came back.
 const LOOK_EVERY_MS: i64 = 10;
 
-/// Resets the bus, and returns whether all commands came back. May sleep, for twice
-/// [`patience_ms`] at most.
+/// Resets the bus, and returns whether all commands came back. Tries that [`RESET_TRIES`] times. May
+/// sleep, for twice as many times [`patience_ms`] at most.
 ///
 /// The midlayer reuses the commands' memory afterwards, whatever is returned. So if the host does not
 /// answer, or does not finish all commands, the device is ended: then it cannot write there any more.
@@ -32,8 +32,14 @@ pub(crate) fn run(shared: &Arc<Shared>, sender: &Sender) -> bool {
 
     if !shared.is_dead() {
         shared.counters.resets.count();
-        if ask(shared, sender) && drain(shared) {
-            return true;
+        for _ in 0..RESET_TRIES {
+            if ask(shared, sender) && drain(shared) {
+                return true;
+            }
+            if shared.is_dead() {
+                break;
+            }
+            dev_warn!(shared.dev, "the host does not get done with a bus reset\n");
         }
         dev_err!(shared.dev, "bus reset failed, the device is given up\n");
         shared.give_up();

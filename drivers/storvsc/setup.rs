@@ -19,7 +19,7 @@ use storvsc_protocol::{
     limits::{sub_channels, transfer},
     ANSWER_TIMEOUT_MS,
 };
-use vmbus::{abstractions::Shown, Device, Outgoing, Sender};
+use vmbus::{abstractions::Shown, Device, OpenChannel, Outgoing, Sender};
 use vmbus_protocol::packet::PacketFlags;
 
 /// Opens the channel and goes through the initialisation. May sleep.
@@ -29,6 +29,12 @@ pub(crate) fn connect(shared: &Arc<Shared>, dev: &Device<Core<'_>>) -> Result {
     let inbox = Arc::new(Inbox::new(shared.clone(), PRIMARY), GFP_KERNEL)?;
     let dev: &Device<Bound> = dev;
     let channel = dev.open(inbox, &channels::config(shared))?;
+
+    start(shared, channel)
+}
+
+/// Goes through the initialisation on the primary channel, which was just opened. May sleep.
+pub(crate) fn start(shared: &Arc<Shared>, channel: OpenChannel) -> Result {
     let sender = channel.sender();
 
     shared.channels.lock().set_primary(channel);

@@ -7,6 +7,7 @@ use crate::{
     internal::Internal,
     luns::Identities,
     queue::Storvsc,
+    revive,
     scsi::{self, Host, Parameters, Slots},
     status::{Counters, Lines},
     Kind,
@@ -48,6 +49,9 @@ const RECLAIM_EVERY_MS: u32 = 1_000;
 
 /// Identifies the work item that compares the identities of logical units.
 pub(crate) const IDENTIFY: u64 = 4;
+
+/// Identifies the work item that tries whether a host that was given up answers again.
+pub(crate) const REVIVE: u64 = 5;
 
 /// What does not change while the device is bound.
 pub(crate) struct Settings {
@@ -108,7 +112,7 @@ pub(crate) struct Shared {
     pub(crate) channels: Mutex<Channels>,
     /// The channels, once the device was ended. Held while it is.
     #[pin]
-    ended: Mutex<Channels>,
+    pub(crate) ended: Mutex<Channels>,
     #[pin]
     identify: Work<Shared, IDENTIFY>,
     #[pin]
@@ -119,6 +123,10 @@ pub(crate) struct Shared {
     watchdog: DelayedWork<Shared, WATCHDOG>,
     #[pin]
     reclaim: DelayedWork<Shared, RECLAIM>,
+    #[pin]
+    revive: DelayedWork<Shared, REVIVE>,
+    /// Times that it was tried, since it was used last.
+    pub(crate) revivals: Atomic<u32>,
 }
 
 impl_has_work! {
@@ -130,6 +138,7 @@ impl_has_work! {
 impl_has_delayed_work! {
     impl HasDelayedWork<Self, 2> for Shared { self.watchdog }
     impl HasDelayedWork<Self, 3> for Shared { self.reclaim }
+    impl HasDelayedWork<Self, 5> for Shared { self.revive }
 }
 
 impl Shared {
@@ -194,6 +203,8 @@ impl Shared {
                 end <- new_work!("hv_storvsc::end"),
                 watchdog <- new_delayed_work!("hv_storvsc::watchdog"),
                 reclaim <- new_delayed_work!("hv_storvsc::reclaim"),
+                revive <- new_delayed_work!("hv_storvsc::revive"),
+                revivals: Atomic::new(0),
             }),
             GFP_KERNEL,
         )
@@ -226,6 +237,16 @@ impl Shared {
         self.dead.store(true, Release);
         self.with_luns(|_| ());
         self.internal.give_up();
+    }
+
+    /// The host answers again: from now on something can be expected of it.
+    ///
+    /// Nothing is sent before there are channels, and routes to them.
+    pub(crate) fn set_alive(&self) {
+        *self.init.lock() = Init::new();
+        while self.step.try_wait() {}
+        self.dead.store(false, Release);
+        self.with_luns(|_| ());
     }
 
     /// Whether the midlayer knows the host.
@@ -283,6 +304,8 @@ impl Shared {
             );
             self.reclaim_later();
         }
+        drop(ended);
+        revive::try_later(self);
     }
 
     /// Ends all commands, but those whose memory the host has not given back; how many those are.
@@ -351,7 +374,10 @@ impl WorkItem<END> for Shared {
     type Pointer = Arc<Shared>;
 
     fn run(this: Arc<Shared>) {
-        this.end();
+        // It may have been ended, and revived, before this came about.
+        if this.is_dead() {
+            this.end();
+        }
     }
 }
 
@@ -362,6 +388,7 @@ impl Drop for Bound {
     fn drop(&mut self) {
         let shared = &self.0;
 
+        workqueue::disable_delayed_sync::<Shared, REVIVE>(shared);
         if shared.is_dead() {
             shared.end();
         } else {

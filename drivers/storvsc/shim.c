@@ -263,6 +263,18 @@ int hv_storvsc_shim_host_add(struct Scsi_Host *host, struct device *dev,
 	return scsi_add_host(host, dev);
 }
 
+void hv_storvsc_shim_set_units_running(struct Scsi_Host *host)
+{
+	struct scsi_device *sdev;
+
+	shost_for_each_device(sdev, host) {
+		mutex_lock(&sdev->state_mutex);
+		if (sdev->sdev_state == SDEV_OFFLINE)
+			scsi_device_set_state(sdev, SDEV_RUNNING);
+		mutex_unlock(&sdev->state_mutex);
+	}
+}
+
 struct Scsi_Host *hv_storvsc_shim_device_host(struct scsi_device *sdev)
 {
 	return sdev->host;

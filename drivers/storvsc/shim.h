@@ -65,6 +65,7 @@ void *hv_storvsc_shim_host_private(struct Scsi_Host *host);
 u32 hv_storvsc_shim_host_number(struct Scsi_Host *host);
 int hv_storvsc_shim_host_add(struct Scsi_Host *host, struct device *dev,
 			     const struct hv_storvsc_shim_limits *limits);
+void hv_storvsc_shim_set_units_running(struct Scsi_Host *host);
 struct Scsi_Host *hv_storvsc_shim_device_host(struct scsi_device *sdev);
 const char *hv_storvsc_shim_vendor(struct scsi_device *sdev);
 void hv_storvsc_shim_configure(struct scsi_device *sdev, bool spc3, bool no_write_same,

@@ -58,6 +58,8 @@ pub(crate) struct Counters {
     pub(crate) late: Counter,
     /// Bus resets.
     pub(crate) resets: Counter,
+    /// Times that the host answered again after it was given up.
+    pub(crate) revived: Counter,
     /// Logical units that went, or were replaced by others.
     pub(crate) units_gone: Counter,
 }
@@ -71,6 +73,7 @@ impl Counters {
             failed: Counter::new(),
             late: Counter::new(),
             resets: Counter::new(),
+            revived: Counter::new(),
             units_gone: Counter::new(),
         }
     }
@@ -113,6 +116,7 @@ fn show(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     line(f, "commands_requeued", &counters.requeued)?;
     line(f, "commands_abandoned", &counters.abandoned)?;
     line(f, "bus_resets", &counters.resets)?;
+    line(f, "revivals", &counters.revived)?;
     line(f, "units_gone", &counters.units_gone)?;
     line(f, "packets_refused", &counters.refused)?;
     writeln!(

@@ -98,6 +98,24 @@ pub fn transfer(host_bytes: u32, ring_bytes: u32) -> TransferLimits {
     }
 }
 
+/// Times that a bus reset is tried before the host is given up.
+pub const RESET_TRIES: u32 = 3;
+
+/// Milliseconds until it is tried whether a host answers again that was given
+/// up, and was tried `tries` times: 5 s at first, then longer, up to 5 minutes.
+#[must_use]
+pub const fn revive_pause_ms(tries: u32) -> u32 {
+    const FIRST: u32 = 5_000;
+    const LONGEST: u32 = 300_000;
+    let shift = if tries < 6 { tries } else { 6 };
+    let pause = FIRST << shift;
+    if pause < LONGEST {
+        pause
+    } else {
+        LONGEST
+    }
+}
+
 /// Sub-channels to ask for.
 #[must_use]
 pub fn sub_channels(cpus: u32, host_max: u16) -> u16 {

@@ -125,6 +125,7 @@ extern "C" {
         dev: *mut device,
         limits: *const RawLimits,
     ) -> c_int;
+    pub(super) fn hv_storvsc_shim_set_units_running(host: *mut Scsi_Host);
     pub(super) fn hv_storvsc_shim_device_host(sdev: *mut scsi_device) -> *mut Scsi_Host;
     pub(super) fn hv_storvsc_shim_vendor(sdev: *mut scsi_device) -> *const c_char;
     pub(super) fn hv_storvsc_shim_configure(

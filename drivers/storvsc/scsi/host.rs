@@ -157,6 +157,12 @@ impl<T: Operations> Host<T> {
         });
     }
 
+    /// Units that error handling has taken offline can be used again.
+    pub(crate) fn set_units_running(&self) {
+        // SAFETY: The host is valid.
+        unsafe { ffi::hv_storvsc_shim_set_units_running(self.ptr.as_ptr()) };
+    }
+
     /// Removes a logical unit, and returns whether it was known. May sleep.
     pub(crate) fn remove_unit(&self, address: Address) -> bool {
         self.with_unit(address, |unit| {

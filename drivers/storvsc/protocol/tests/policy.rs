@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use storvsc_protocol::{
     inbound::{Inbound, Status},
     init::Init,
-    limits::{depth, ring_bytes, DepthInput, MAX_DEPTH},
+    limits::{depth, revive_pause_ms, ring_bytes, DepthInput, MAX_DEPTH},
     outcome::{class, outcome, sense_code, Class, Followup, HostByte, LogLevel, Sent},
     packet::{Operation, BODY_LEN},
     pages::Pages,
@@ -148,6 +148,13 @@ fn queues_and_channels() {
     assert!(!is_queue_of_one_cpu(3, 4));
     // CPUs that are not there may be counted as queues.
     assert!(is_queue_of_one_cpu(8, 4));
+}
+
+#[test]
+fn a_host_that_was_given_up_is_tried_again_and_again() {
+    let pauses: Vec<_> = (0..8).map(|tries| revive_pause_ms(tries) / 1000).collect();
+    assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300]);
+    assert_eq!(revive_pause_ms(u32::MAX), 300_000);
 }
 
 #[test]

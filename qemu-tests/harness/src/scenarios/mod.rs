@@ -429,6 +429,16 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        machine: &storage::comes_back::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-comes-back",
+            "hosts that do not get done with a reset",
+            240,
+            storage::comes_back::run,
+        )
+    },
+    Scenario {
         machine: &storage::silent_move::MACHINE,
         only: Some(Core::Rust),
         ..shared(

@@ -3,6 +3,7 @@
 //! Scenarios with disks, on the patched QEMU.
 
 pub(super) mod busy;
+pub(super) mod comes_back;
 pub(super) mod cpus;
 pub(super) mod crash;
 pub(super) mod few_queues;
