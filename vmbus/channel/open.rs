@@ -118,9 +118,8 @@ impl OpenChannel {
         self.0.begin_close();
     }
 
-    /// Opens the channel again that this was, which is closed. Errors as for [`Device::open`].
-    ///
-    /// Only while the driver is bound to the device: what is opened later is not closed by the core.
+    /// Opens the channel again that this was, which is closed. Errors as for [`Device::open`]; `ENODEV`
+    /// also when the driver was unbound from the device.
     pub fn open_again<H: Handler>(
         &self,
         handler: Arc<H>,
