@@ -32,12 +32,20 @@ impl CpuHotplugOps for SynicHotplug {
     }
 
     fn startup(cpu: CpuId) -> Result {
-        CONNECTION.get().ok_or(ENODEV)?.synic.enable(cpu)
+        let connection = CONNECTION.get().ok_or(ENODEV)?;
+
+        connection.synic.enable(cpu)?;
+        connection.set_leaving_cpu(None);
+        Ok(())
     }
 
     fn teardown(cpu: CpuId) -> Result {
         if let Some(connection) = CONNECTION.get() {
-            leave(&connection, cpu)?;
+            connection.set_leaving_cpu(Some(cpu));
+            if let Err(error) = leave(&connection, cpu) {
+                connection.set_leaving_cpu(None);
+                return Err(error);
+            }
         }
         Synic::disable_this_cpu();
         Ok(())

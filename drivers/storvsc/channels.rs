@@ -20,8 +20,8 @@ use storvsc_protocol::{
     HostByte, Inbound, Outcome,
 };
 use vmbus::{
-    abstractions::Shown, ChannelConfig, Context, Handler, OpenChannel, Packet, Sender, SubChannel,
-    SubChannels,
+    abstractions::{NoIo, Shown},
+    ChannelConfig, Context, Handler, OpenChannel, Packet, Sender, SubChannel, SubChannels,
 };
 
 /// Number of the primary channel in the slots of commands.
@@ -419,6 +419,8 @@ impl Routes {
 /// Commands whose doorbell was deferred on a channel are announced here: the queue that sent them may
 /// have another channel from now on.
 pub(crate) fn reroute(shared: &Arc<Shared>) -> Result {
+    // The end of the device takes the lock, and it may be what memory is waited for.
+    let _noio = NoIo::new();
     let channels = shared.channels.lock();
     let primary = channels.primary.as_ref().ok_or(ENODEV)?;
     let mut routes = Routes {

@@ -16,7 +16,7 @@ use vmbus_protocol::{
         OpenParams, RelidReleased, RequestOffers, MAX_MESSAGE,
     },
     offers::{admit, Admission, Limits, LiveChannel, Properties},
-    pending::{Pending, Reply, ReplyKey},
+    pending::{Pending, Place, Reply, ReplyKey},
     synic::{read_slot, release_slot, EndOfMessage, SlotContent},
     version::{Negotiation, Step, Version},
     Guid,
@@ -86,7 +86,7 @@ pub struct Guest {
     /// Relids of refused offers that the host has not taken back.
     pub refused: BTreeSet<u32>,
     /// Requests that wait.
-    pub pending: Pending<u32, 8>,
+    pub pending: Pending<u32, Vec<Place<u32>>>,
     /// Counters.
     pub counters: Counters,
     /// Fail the post with this number, counted down.
@@ -110,7 +110,7 @@ impl Guest {
             limits: Limits::default(),
             channels: BTreeMap::new(),
             refused: BTreeSet::new(),
-            pending: Pending::new(),
+            pending: Pending::new((0..8).map(|_| Place::new()).collect()),
             counters: Counters::default(),
             fail_post: None,
             version: None,
@@ -438,8 +438,14 @@ impl Guest {
         match reply {
             Some(Reply::Status(status)) => match channel.life.open_end(status) {
                 Ok(OpenOutcome::Opened) => Ok(()),
-                Ok(OpenOutcome::Failed { status }) => Err(GuestError::Status(status)),
-                Err(_) => Err(GuestError::Rescinded),
+                Ok(OpenOutcome::Failed { status }) => {
+                    let _ = channel.life.open_abort();
+                    Err(GuestError::Status(status))
+                }
+                Err(_) => {
+                    let _ = channel.life.open_abort();
+                    Err(GuestError::Rescinded)
+                }
             },
             Some(_) => Err(GuestError::Rescinded),
             None => Err(GuestError::Timeout),

@@ -51,17 +51,26 @@ pub(super) fn choose(
     placement::choose(&mut cpus, placed).unwrap_or(CONNECT_CPU)
 }
 
-/// Chooses another CPU for a channel whose open has just begun, if its own is gone: it is chosen when
-/// the channel is offered, and CPUs go without a word about channels that are not in use.
-///
-/// CPU hotplug is held off by the caller.
-pub(super) fn settle(connection: &Connection, channel: &Channel) {
-    let online = CpuId::from_u32(channel.target_cpu()).is_some_and(hv::cpu_online);
+/// How often another CPU is chosen for a channel that is opened: CPUs go one after the other.
+const CHOICES: usize = 8;
 
-    if !online {
+/// Chooses another CPU for a channel whose open has just begun, if its own is gone or about to go: it is
+/// chosen when the channel is offered, and CPUs go without a word about channels that are not in use.
+///
+/// Does not wait for CPU hotplug. A CPU that is about to go is marked before [`evacuate`] looks for its
+/// channels, and the mark is looked at here after the channel has its CPU: one of the two sees the other.
+pub(super) fn settle(connection: &Connection, channel: &Channel) {
+    for _ in 0..CHOICES {
+        let cpu = channel.target_cpu();
+        let online = CpuId::from_u32(cpu).is_some_and(hv::cpu_online);
+        let leaving = connection.leaving_cpu();
+
+        if online && leaving != Some(cpu) {
+            return;
+        }
         let other = connection
             .channels
-            .look(|list| choose(list, &channel.offer, channel.properties.as_ref(), None));
+            .look(|list| choose(list, &channel.offer, channel.properties.as_ref(), leaving));
 
         *channel.affinity.lock() = Affinity::new(other);
     }

@@ -8,6 +8,7 @@
 
 use super::Channel;
 use crate::{
+    abstractions::NoIo,
     connection::{Asked, Connection, Waiter},
     memory::{PageList, PAGE_BYTES},
 };
@@ -85,6 +86,8 @@ impl Gpadls {
 
     /// Keeps a record of a GPADL that is about to be posted.
     fn add(&self, handle: u32, relid: u32, pages: &Arc<PageList>) -> Result<Arc<Record>> {
+        // Whoever reads the host's messages takes the lock, too.
+        let _noio = NoIo::new();
         let mut life = GpadlLife::new();
 
         life.posting().map_err(|_| EINVAL)?;
@@ -248,7 +251,11 @@ impl Gpadl {
         let leaked = record.leak_unless_free(&life);
 
         drop(life);
-        if !leaked {
+        // The host may have let go since it was asked above.
+        if leaked && has_let_go(connection, channel) {
+            record.let_go();
+        }
+        if record.is_free() {
             connection.gpadls.remove(&record);
         }
         result
@@ -274,10 +281,10 @@ impl Gpadl {
         match memory {
             HostMemory::LetGo => {
                 record.life.lock().revoked();
-                return Teardown::ended(end(connection, record));
+                return Teardown::ended(end(connection, &channel, record));
             }
             HostMemory::Keep | HostMemory::Wait => {
-                return Teardown::ended(end(connection, record));
+                return Teardown::ended(end(connection, &channel, record));
             }
             HostMemory::Ask => {}
         }
@@ -359,7 +366,7 @@ impl Teardown {
                 }
             }
         }
-        end(connection, record)
+        end(connection, &channel, record)
     }
 }
 
@@ -374,8 +381,12 @@ impl Teardown {
 }
 
 /// The end of a GPADL, good or not: what is left to the host.
-fn end(connection: &Connection, record: Arc<Record>) -> Option<Lingering> {
-    if record.give_up() {
+fn end(connection: &Connection, channel: &Channel, record: Arc<Record>) -> Option<Lingering> {
+    // The host may have let go just before the guest gave up.
+    if record.give_up() && has_let_go(connection, channel) {
+        record.let_go();
+    }
+    if !record.is_free() {
         return Some(Lingering(record));
     }
     connection.gpadls.remove(&record);

@@ -42,7 +42,7 @@ impl Device<Bound> {
         handler: Arc<H>,
         config: &ChannelConfig<'_>,
     ) -> Result<OpenChannel> {
-        open(self.primary(), handler, config)
+        open(self.primary(), None, handler, config)
     }
 
     /// Opens the primary channel of the device for a driver that takes its packets by itself.
@@ -53,17 +53,18 @@ impl Device<Bound> {
         signal: Arc<S>,
         config: &ChannelConfig<'_>,
     ) -> Result<(OpenChannel, Receiver)> {
-        open_polled(self.primary(), signal, config)
+        open_polled(self.primary(), None, signal, config)
     }
 }
 
 /// Opens a channel for a handler.
 pub(super) fn open<H: Handler>(
     channel: &Arc<Channel>,
+    primary: Option<&Arc<Session>>,
     handler: Arc<H>,
     config: &ChannelConfig<'_>,
 ) -> Result<OpenChannel> {
-    let (open, ()) = Session::open(channel, config, H::CONTEXT, |reader, sender| {
+    let (open, ()) = Session::open(channel, primary, config, H::CONTEXT, |reader, sender| {
         Ok((receive::by_handler(reader, sender, config, handler)?, ()))
     })?;
 
@@ -73,11 +74,13 @@ pub(super) fn open<H: Handler>(
 /// Opens a channel for who polls it.
 pub(super) fn open_polled<S: Signal>(
     channel: &Arc<Channel>,
+    primary: Option<&Arc<Session>>,
     signal: Arc<S>,
     config: &ChannelConfig<'_>,
 ) -> Result<(OpenChannel, Receiver)> {
     Session::open(
         channel,
+        primary,
         config,
         receive::Context::Interrupt,
         |reader, sender| receive::by_polling(reader, sender, config, signal),
@@ -118,14 +121,14 @@ impl OpenChannel {
         self.0.begin_close();
     }
 
-    /// Opens the channel again that this was, which is closed. Errors as for [`Device::open`]; `ENODEV`
+    /// Opens the primary channel again that this was, which is closed. Errors as for [`Device::open`]; `ENODEV`
     /// also when the driver was unbound from the device.
     pub fn open_again<H: Handler>(
         &self,
         handler: Arc<H>,
         config: &ChannelConfig<'_>,
     ) -> Result<Self> {
-        open(self.channel(), handler, config)
+        open(self.channel(), None, handler, config)
     }
 
     pub(super) fn session(&self) -> &Arc<Session> {

@@ -149,6 +149,9 @@ impl Receiver {
     #[allow(clippy::should_implement_trait)]
     #[inline]
     pub fn next(&mut self) -> Result<Option<Packet<'_>>, ReadError> {
+        if self.sender.0.is_closing() {
+            return Ok(None);
+        }
         match self.reader.next(&mut self.buffer) {
             Err(error) => {
                 report(&self.sender, &error);
@@ -162,6 +165,13 @@ impl Receiver {
     /// for it.
     #[inline]
     pub fn finish(&mut self) {
+        if !self.sender.0.is_closing() {
+            self.give_room();
+        }
+    }
+
+    #[inline]
+    fn give_room(&mut self) {
         if self.reader.finish() {
             self.sender.0.channel.signal_room();
         }
@@ -178,13 +188,13 @@ impl Receiver {
     #[inline]
     #[must_use = "true means that no signal will announce what is there"]
     pub fn unmask_and_check(&self) -> bool {
-        self.reader.unmask_and_check()
+        !self.sender.0.is_closing() && self.reader.unmask_and_check()
     }
 
     /// Whether there are packets, now.
     #[inline]
     pub fn has_data(&self) -> bool {
-        self.reader.has_data()
+        !self.sender.0.is_closing() && self.reader.has_data()
     }
 
     /// Whether the host broke the ring.
@@ -232,9 +242,6 @@ pub(super) enum Drained {
 pub(super) trait Drain: Send {
     /// Takes packets until the ring is empty, or `budget` packets.
     fn drain(&mut self, budget: usize) -> Drained;
-
-    /// Whether there are packets that nobody takes care of, now.
-    fn has_data(&self) -> bool;
 }
 
 /// Calls a handler for each packet.
@@ -264,6 +271,7 @@ pub(super) fn by_handler<H: Handler>(
     handler: Arc<H>,
 ) -> Result<Reception> {
     let observer = Arc::new(HandlerFate(handler.clone()), GFP_KERNEL)?;
+    let view = reader.memory().clone();
     let calling = Calling {
         receiver: Receiver::new(reader, sender, config)?,
         handler,
@@ -272,6 +280,7 @@ pub(super) fn by_handler<H: Handler>(
     Ok(Reception {
         drain: KBox::new(calling, GFP_KERNEL)?,
         observer,
+        view,
     })
 }
 
@@ -303,10 +312,6 @@ impl<H: Handler> Calling<H> {
 }
 
 impl<H: Handler> Drain for Calling<H> {
-    fn has_data(&self) -> bool {
-        self.receiver.has_data()
-    }
-
     fn drain(&mut self, mut budget: usize) -> Drained {
         if self.receiver.is_broken() {
             return Drained::Empty;
@@ -320,14 +325,14 @@ impl<H: Handler> Drain for Calling<H> {
                 Some(left) => budget = left,
                 None => return Drained::Empty,
             }
-            self.receiver.finish();
+            self.receiver.give_room();
             if budget == 0 {
                 return Drained::More;
             }
             self.handler.on_idle(&self.receiver.sender);
             let more = match H::MODE {
-                ReadMode::Batched => self.receiver.unmask_and_check(),
-                ReadMode::Direct => self.receiver.has_data(),
+                ReadMode::Batched => self.receiver.reader.unmask_and_check(),
+                ReadMode::Direct => self.receiver.reader.has_data(),
             };
 
             if !more {
@@ -361,10 +366,6 @@ impl<S: Signal> Drain for Telling<S> {
         self.signal.on_event(&Line(&self.line));
         Drained::Empty
     }
-
-    fn has_data(&self) -> bool {
-        false
-    }
 }
 
 /// Reception by polling.
@@ -382,6 +383,7 @@ pub(super) fn by_polling<S: Signal>(
     let reception = Reception {
         drain: KBox::new(telling, GFP_KERNEL)?,
         observer,
+        view: reader.memory().clone(),
     };
 
     Ok((reception, Receiver::new(reader, sender, config)?))
@@ -393,18 +395,26 @@ pub(super) fn by_polling<S: Signal>(
 pub(super) fn on_event(channel: &Channel, connection: &Connection) {
     let mut rx = channel.rx.lock();
     // It is not there while the channel is closed.
-    let Some(Slot { session, drain }) = &mut *rx else {
+    let Some(Slot {
+        session,
+        drain,
+        missed,
+    }) = &mut *rx
+    else {
         return;
     };
 
     if session.context != Context::Interrupt {
         return session.schedule(connection);
     }
-    // The work, if that is at it, looks again before it rests.
-    if let Some(drain) = drain {
-        if let Drained::More = drain.drain(PACKETS_PER_INTERRUPT) {
-            session.schedule(connection);
+    match drain {
+        Some(drain) => {
+            if let Drained::More = drain.drain(PACKETS_PER_INTERRUPT) {
+                session.schedule(connection);
+            }
         }
+        // The work is at it, and looks again before it rests.
+        None => *missed = true,
     }
 }
 
@@ -418,14 +428,13 @@ pub(super) fn run(session: &Arc<Session>) {
         return;
     };
     let drained = drain.drain(PACKETS_PER_RUN);
-    // An interrupt that came when the drain was not there has left its packets to this work.
+    // An interrupt that came when the drain was not there has left its event to this work.
     let missed = {
         let mut rx = rx.lock();
 
         (*rx).as_mut().is_some_and(|slot| {
-            let drain = slot.drain.insert(drain);
-
-            session.context == Context::Interrupt && drain.has_data()
+            slot.drain = Some(drain);
+            core::mem::take(&mut slot.missed)
         })
     };
 

@@ -15,7 +15,7 @@ use super::{
     sub, Channel, ChannelConfig, OpenChannel, Sender,
 };
 use crate::{
-    abstractions::{cpuhp::CpusReadGuard, workqueue, Completion, Shown},
+    abstractions::{workqueue, Completion, NoIo, Shown},
     connection::{Connection, CONNECTION},
     hv,
     memory::{RingMap, RingPages},
@@ -87,6 +87,9 @@ pub(crate) struct Session {
     /// What that one is still to be told.
     rescinded: Atomic<bool>,
     moved: Atomic<bool>,
+    /// The attempt to open it is over, well or not.
+    #[pin]
+    opened: Completion,
     #[pin]
     end: SpinLock<End>,
     /// Between the beginning of the end and its end.
@@ -110,6 +113,8 @@ impl_has_work! {
 pub(super) struct Reception {
     pub(super) drain: KBox<dyn Drain>,
     pub(super) observer: Arc<dyn Observer>,
+    /// Another handle of the incoming ring's mapping, for statistics.
+    pub(super) view: RingMap,
 }
 
 /// The place of a channel where interrupts find the session of now.
@@ -117,49 +122,65 @@ pub(super) struct Slot {
     pub(super) session: Arc<Session>,
     /// Not there while the session's work is at it.
     pub(super) drain: Option<KBox<dyn Drain>>,
+    /// An event came meanwhile.
+    pub(super) missed: bool,
+}
+
+/// An attempt to open a session. Whoever closes it waits until this is dropped.
+struct Opening<'a>(&'a Arc<Session>);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.opened.complete_all();
+    }
 }
 
 impl Session {
-    /// Opens `channel`. `receive` makes what takes its packets, and something for the caller.
+    /// Opens `channel`, for a sub-channel while `primary` is the session of its primary one. `receive`
+    /// makes what takes its packets, and something for the caller.
     pub(super) fn open<R>(
         channel: &Arc<Channel>,
+        primary: Option<&Arc<Session>>,
         config: &ChannelConfig<'_>,
         context: Context,
         receive: impl FnOnce(Reader<RingMap>, Sender) -> Result<(Reception, R)>,
     ) -> Result<(OpenChannel, R)> {
         let connection = CONNECTION.get().ok_or(ENODEV)?;
 
-        {
-            // From here on a CPU that goes has to wait for the channel, see `affinity::evacuate`.
-            let _online = CpusReadGuard::new();
+        // From here on the CPU of the channel stays, see `affinity::evacuate`.
+        channel.life.lock().open_begin().map_err(life_error)?;
+        affinity::settle(&connection, channel);
+        let made = Self::new(channel, config, context).and_then(|(session, pages, reader)| {
+            let (reception, received) = receive(reader, Sender(session.clone()))?;
 
-            channel.life.lock().open_begin().map_err(life_error)?;
-            affinity::settle(&connection, channel);
-        }
-        let result = Self::prepare(&connection, channel, config, context, receive).and_then(
-            |(open, received)| {
-                open.session().ask_host(&connection, config)?;
-                Ok((open, received))
-            },
-        );
+            session.enlist(primary)?;
+            Ok((session, pages, reception, received))
+        });
+        let (session, pages, reception, received) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                let _ = channel.life.lock().open_abort();
+                offer::release(&connection, channel);
+                return Err(error);
+            }
+        };
+        // From here on dropping it undoes whatever was done; after `opening` is dropped, for which a
+        // close waits.
+        let open = OpenChannel::of(session);
+        let opening = Opening(open.session());
 
-        if result.is_err() {
-            // Without effect when the host's answer, or the end of the session, was the end of the
-            // attempt.
-            let _ = channel.life.lock().open_abort();
-            offer::release(&connection, channel);
-        }
-        result
+        opening.0.begin_open(&connection, pages, reception)?;
+        opening.0.ask_host(&connection, config)?;
+        drop(opening);
+        Ok((open, received))
     }
 
-    /// Makes the rings, tells the host about them and gets ready for its events.
-    fn prepare<R>(
-        connection: &Connection,
+    /// A session that nobody knows, its rings, and the reader of one of them.
+    fn new(
         channel: &Arc<Channel>,
         config: &ChannelConfig<'_>,
         context: Context,
-        receive: impl FnOnce(Reader<RingMap>, Sender) -> Result<(Reception, R)>,
-    ) -> Result<(OpenChannel, R)> {
+    ) -> Result<(Arc<Self>, RingPages, Reader<RingMap>)> {
         let node = channel.numa_node();
         let pages = RingPages::new(config.send_bytes, config.recv_bytes, node)?;
         let (send, recv) = (pages.map_send()?, pages.map_recv()?);
@@ -167,7 +188,7 @@ impl Session {
         init_control(&send);
         init_control(&recv);
         let writer = Writer::new(send).map_err(|_| EINVAL)?;
-        let reader = Reader::new(recv.clone()).map_err(|_| EINVAL)?;
+        let reader = Reader::new(recv).map_err(|_| EINVAL)?;
         let session = Arc::pin_init(
             pin_init!(Self {
                 channel: channel.clone(),
@@ -180,6 +201,7 @@ impl Session {
                 observer <- new_mutex!(None),
                 rescinded: Atomic::new(false),
                 moved: Atomic::new(false),
+                opened <- Completion::new(),
                 end <- new_spinlock!(End::No),
                 teardown <- new_mutex!(None),
                 over <- Completion::new(),
@@ -188,39 +210,46 @@ impl Session {
             }),
             GFP_KERNEL,
         )?;
-        let (reception, received) = receive(reader, Sender(session.clone()))?;
 
-        session.enlist()?;
-        // From here on dropping it undoes whatever was done.
-        let open = OpenChannel::of(session);
-        let session = open.session();
+        Ok((session, pages, reader))
+    }
 
-        *session.observer.lock() = Some(reception.observer);
+    /// Tells the host about the rings and gets ready for its events.
+    fn begin_open(
+        self: &Arc<Self>,
+        connection: &Connection,
+        pages: RingPages,
+        reception: Reception,
+    ) -> Result {
+        let channel = &self.channel;
+        let recv = reception.view;
+
+        *self.observer.lock() = Some(reception.observer);
         // A rescind that came before has told nobody, and is seen here.
         let gpadl = Gpadl::create(connection, channel, pages.pages())?;
 
-        *session.rings.lock() = Some(Rings { gpadl, pages, recv });
+        *self.rings.lock() = Some(Rings { gpadl, pages, recv });
         *channel.rx.lock() = Some(Slot {
-            session: session.clone(),
+            session: self.clone(),
             drain: Some(reception.drain),
+            missed: false,
         });
-        Ok((open, received))
+        Ok(())
     }
 
     /// Makes it the session of its channel. `ENODEV` when nobody would close it: for a primary channel
-    /// without a driver, and for a sub-channel whose primary one is not open.
-    fn enlist(self: &Arc<Self>) -> Result {
+    /// without a driver, and for a sub-channel whose primary one is closed.
+    fn enlist(self: &Arc<Self>, primary: Option<&Arc<Session>>) -> Result {
         let channel = &self.channel;
-        let primary = channel
-            .primary
-            .as_ref()
-            .map(|primary| primary.session.lock());
+        let of_primary = primary.map(|primary| primary.channel.session.lock());
         let mut current = channel.session.lock();
-        let allowed = match &primary {
-            None => channel.bound.load(Relaxed),
-            Some(primary) => primary
-                .as_ref()
-                .is_some_and(|session| !session.closing.load(Relaxed)),
+        let allowed = match (&of_primary, primary) {
+            // The very session that the token is of, and not one that was opened later.
+            (Some(open), Some(primary)) => {
+                open.as_ref().is_some_and(|open| Arc::ptr_eq(open, primary))
+                    && !primary.closing.load(Relaxed)
+            }
+            _ => channel.bound.load(Relaxed),
         };
 
         if !allowed {
@@ -272,6 +301,12 @@ impl Session {
     #[inline]
     pub(super) fn is_alive(&self) -> bool {
         !self.ended.load(Relaxed)
+    }
+
+    /// Whether it is being closed, or was.
+    #[inline]
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Relaxed)
     }
 
     /// Stops all sending; the receiving side stops by itself. Any context.
@@ -353,13 +388,18 @@ impl Session {
     /// for a bounded time from the beginning of the end on.
     pub(super) fn close(self: &Arc<Self>) -> Option<Lingering> {
         self.begin_close();
-        let teardown = self.teardown.lock().take();
+        // Somebody else may be at it: at the second half, for a bounded time, or at the first one, and
+        // leave the second one to us.
+        loop {
+            let teardown = self.teardown.lock().take();
 
-        if let Some(teardown) = teardown {
-            self.finish_close(teardown);
+            if let Some(teardown) = teardown {
+                self.finish_close(teardown);
+            }
+            if self.over.wait_timeout(LOOK_EVERY_MS) {
+                break;
+            }
         }
-        // Somebody else may be at it, who waits for a bounded time as well.
-        while !self.over.wait_timeout(LOOK_EVERY_MS) {}
         match &*self.end.lock() {
             End::Over(lingering) => lingering.clone(),
             End::No | End::Begun => None,
@@ -376,8 +416,10 @@ impl Session {
 
             self.closing.store(true, Relaxed);
         }
+        // Whoever opens it waits for a bounded time.
+        while !self.opened.wait_timeout(LOOK_EVERY_MS) {}
         if let Some(connection) = &connection {
-            sub::stop(connection, channel);
+            sub::begin_stop(connection, channel);
         }
         // Whatever is taken out of a lock is dropped after the lock is released: unmapping sleeps,
         // and a driver's objects may do anything.
@@ -433,6 +475,10 @@ impl Session {
     fn finish_close(&self, teardown: Teardown) {
         let channel = &self.channel;
         let connection = CONNECTION.get();
+
+        if let Some(connection) = &connection {
+            sub::finish_stop(connection, channel);
+        }
         let lingering = match &connection {
             Some(connection) => teardown.finish(connection),
             None => teardown.abandon(),
@@ -473,6 +519,8 @@ impl WorkItem<NOTICE> for Session {
     type Pointer = Arc<Session>;
 
     fn run(this: Arc<Session>) {
+        // A close waits for this, and it may be that of a disk.
+        let _noio = NoIo::new();
         // Not called with the lock held. The end waits for this work, so the driver is still there.
         let Some(observer) = this.observer.lock().clone() else {
             return;

@@ -13,9 +13,13 @@
 use super::{
     open::{self, ChannelConfig, OpenChannel},
     receive::{Handler, Receiver, Signal},
-    Channel, ADD,
+    session::Session,
+    Channel, ADD, REMOVE,
 };
-use crate::connection::Connection;
+use crate::{
+    abstractions::{workqueue, NoIo},
+    connection::Connection,
+};
 use kernel::{
     prelude::*,
     sync::{
@@ -25,22 +29,26 @@ use kernel::{
 };
 
 /// A sub-channel that was offered. It can be opened as long as the primary channel is open.
-pub struct SubChannel(Arc<Channel>);
+pub struct SubChannel {
+    channel: Arc<Channel>,
+    /// The session of the primary channel in which it was announced.
+    primary: Arc<Session>,
+}
 
 impl SubChannel {
     /// Its number in messages; what [`SubChannels::rescinded`] names.
     pub fn relid(&self) -> u32 {
-        self.0.relid()
+        self.channel.relid()
     }
 
     /// Its index among the channels of the device; the primary channel has 0.
     pub fn index(&self) -> u16 {
-        self.0.offer.sub_channel_index
+        self.channel.offer.sub_channel_index
     }
 
     /// The CPU that the host interrupts for it.
     pub fn target_cpu(&self) -> u32 {
-        self.0.target_cpu()
+        self.channel.target_cpu()
     }
 
     /// Opens it. May sleep. Errors as for [`crate::Device::open`]; `ENODEV` also when the primary
@@ -53,7 +61,7 @@ impl SubChannel {
         handler: Arc<H>,
         config: &ChannelConfig<'_>,
     ) -> Result<OpenChannel> {
-        open::open(&self.0, handler, config)
+        open::open(&self.channel, Some(&self.primary), handler, config)
     }
 
     /// As [`Self::open`], for a driver that takes its packets by itself.
@@ -62,7 +70,7 @@ impl SubChannel {
         signal: Arc<S>,
         config: &ChannelConfig<'_>,
     ) -> Result<(OpenChannel, Receiver)> {
-        open::open_polled(&self.0, signal, config)
+        open::open_polled(&self.channel, Some(&self.primary), signal, config)
     }
 }
 
@@ -104,17 +112,23 @@ pub(super) fn announce(channel: &Arc<Channel>) {
         return;
     };
     let acceptor = primary.acceptor.lock().clone();
+    let session = primary.session.lock().clone();
     // Without a driver that takes it, it waits in the table.
-    let Some(acceptor) = acceptor else {
+    let (Some(acceptor), Some(session)) = (acceptor, session) else {
         return;
     };
+    // The close of the primary channel waits for this, and it may be that of a disk.
+    let _noio = NoIo::new();
 
     if channel.is_rescinded() {
         return;
     }
     if !channel.announced.xchg(true, Full) {
         add_folder(primary, channel);
-        acceptor.offered(SubChannel(channel.clone()));
+        acceptor.offered(SubChannel {
+            channel: channel.clone(),
+            primary: session,
+        });
     }
 }
 
@@ -140,6 +154,8 @@ pub(super) fn withdraw(channel: &Arc<Channel>) {
         return;
     };
     let acceptor = primary.acceptor.lock().clone();
+    // As in `announce`.
+    let _noio = NoIo::new();
 
     if let Some(acceptor) = acceptor {
         if channel.announced.xchg(false, Full) {
@@ -151,23 +167,38 @@ pub(super) fn withdraw(channel: &Arc<Channel>) {
     }
 }
 
-/// Stops all announcements for a primary channel that is about to be closed, and closes the
+/// Stops all announcements for a primary channel that is about to be closed, and begins to close the
 /// sub-channels that its driver left open. May sleep.
-pub(super) fn stop(connection: &Connection, primary: &Arc<Channel>) {
+pub(super) fn begin_stop(connection: &Connection, primary: &Arc<Channel>) {
     if primary.primary.is_some() {
         return;
     }
     let acceptor = primary.acceptor.lock().take();
 
     if acceptor.is_some() {
-        connection.queues.sub_channels.flush();
+        // Those of this device only: another one's host may be slow.
+        connection.channels.for_each_sub(primary, |channel| {
+            workqueue::flush::<Channel, ADD>(&channel);
+            workqueue::flush::<Channel, REMOVE>(&channel);
+        });
         connection.channels.forget_announcements(primary);
     }
+    for_each_session(connection, primary, |session| session.begin_close());
+}
+
+/// Waits until they are closed.
+pub(super) fn finish_stop(connection: &Connection, primary: &Arc<Channel>) {
+    if primary.primary.is_none() {
+        for_each_session(connection, primary, |session| drop(session.close()));
+    }
+}
+
+fn for_each_session(connection: &Connection, primary: &Arc<Channel>, f: impl Fn(&Arc<Session>)) {
     connection.channels.for_each_sub(primary, |channel| {
         let session = channel.session.lock().clone();
 
         if let Some(session) = session {
-            let _ = session.close();
+            f(&session);
         }
     });
 }

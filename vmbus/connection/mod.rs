@@ -28,7 +28,8 @@ use kernel::{
 };
 use vmbus_protocol::{
     link::{HostMemory, Link, LinkEvent},
-    pending::Pending,
+    message::MAX_CHANNEL_RELIDS,
+    pending::{Pending, Place},
     synic::MESSAGE_CONNECTION_ID,
     Version,
 };
@@ -39,8 +40,12 @@ pub(crate) static CONNECTION: Published<Connection> = Published::empty();
 /// The CPU that receives all channel messages, and that stays online while connected.
 pub(crate) const CONNECT_CPU: u32 = 0;
 
-/// Requests that may wait for a reply at the same time.
-const MAX_PENDING: usize = 64;
+/// The number of no CPU.
+const NO_CPU: u32 = u32::MAX;
+
+/// Requests that may wait for a reply at the same time: one for each channel, and some more. The
+/// channels of a device are closed all at the same time.
+const MAX_PENDING: usize = MAX_CHANNEL_RELIDS as usize + 64;
 
 /// The pages that signal the host without a hypercall.
 pub(crate) struct Doorbells {
@@ -86,7 +91,7 @@ pub(crate) struct Connection {
     /// One work item for each CPU that can have messages, indexed by CPU number.
     message_works: KVec<Option<Arc<MessageWork>>>,
     #[pin]
-    pending: Mutex<Pending<Arc<Waiter>, MAX_PENDING>>,
+    pending: Mutex<Pending<Arc<Waiter>, KVVec<Place<Arc<Waiter>>>>>,
     #[pin]
     pub(crate) offers_done: Completion,
     /// The hotplug state, here so that kexec can remove it.
@@ -101,6 +106,8 @@ pub(crate) struct Connection {
     full: Atomic<bool>,
     /// Whether CPUs go without a word to the host.
     cpus_released: Atomic<bool>,
+    /// The CPU that goes offline, or went last; [`NO_CPU`].
+    leaving: Atomic<u32>,
     version: Atomic<u32>,
     message_connection: Atomic<u32>,
     next_handle: Atomic<u32>,
@@ -142,6 +149,11 @@ impl Connection {
             )?,
         };
         let mut message_works = KVec::new();
+        let mut places = KVVec::with_capacity(MAX_PENDING, GFP_KERNEL)?;
+
+        for _ in 0..MAX_PENDING {
+            places.push(Place::new(), GFP_KERNEL)?;
+        }
 
         for cpu in 0..kernel::cpu::nr_cpu_ids() {
             let work = match CpuId::from_u32(cpu).filter(|&cpu| hv::cpu_present(cpu)) {
@@ -160,13 +172,14 @@ impl Connection {
                 channels <- ChannelTable::new(),
                 gpadls <- Gpadls::new(),
                 message_works,
-                pending <- new_mutex!(Pending::new()),
+                pending <- new_mutex!(Pending::new(places)),
                 offers_done <- Completion::new(),
                 hotplug <- new_mutex!(None),
                 interrupts <- new_mutex!(None),
                 link: Atomic::new(Link::Down.raw()),
                 full: Atomic::new(false),
                 cpus_released: Atomic::new(false),
+                leaving: Atomic::new(NO_CPU),
                 version: Atomic::new(0),
                 message_connection: Atomic::new(MESSAGE_CONNECTION_ID),
                 next_handle: Atomic::new(vmbus_protocol::gpadl::FIRST_HANDLE),
@@ -209,6 +222,20 @@ impl Connection {
                 return true;
             }
         }
+    }
+
+    /// A CPU is about to go offline, or `None`: it comes, or stays. Seen by [`Self::leaving_cpu`] of
+    /// whoever gave a channel that CPU before this could see it.
+    pub(crate) fn set_leaving_cpu(&self, cpu: Option<CpuId>) {
+        self.leaving.xchg(cpu.map_or(NO_CPU, |cpu| cpu.as_u32()), Full);
+    }
+
+    /// The CPU that is about to go offline.
+    pub(crate) fn leaving_cpu(&self) -> Option<u32> {
+        // With a full barrier, see `set_leaving_cpu`.
+        let cpu = self.leaving.cmpxchg(NO_CPU, NO_CPU, Full);
+
+        cpu.err().filter(|&cpu| cpu != NO_CPU)
     }
 
     /// Whether the host has to be told before a CPU goes.

@@ -168,30 +168,30 @@ impl ChannelLife {
         }
     }
 
-    /// Ends an open with the host's status. A rescind wins over a success.
+    /// The host's status of an open. After anything but a success the channel
+    /// is being opened still, until whoever opened it has put everything away:
+    /// [`Self::open_abort`]. A rescind wins over a success.
     ///
     /// # Errors
     ///
     /// When no open is under way (stale results) or the channel was rescinded
-    /// meanwhile; the channel is closed then.
+    /// meanwhile.
     pub fn open_end(&mut self, status: u32) -> Result<OpenOutcome, LifeError> {
         if self.state != State::Opening {
             return Err(self.bad_state());
         }
         if self.rescinded {
-            self.state = State::Closed;
             return Err(LifeError::Rescinded);
         }
         if status == 0 {
             self.state = State::Open;
             Ok(OpenOutcome::Opened)
         } else {
-            self.state = State::Closed;
             Ok(OpenOutcome::Failed { status })
         }
     }
 
-    /// Ends an open that could not be posted or was not answered.
+    /// Ends an open that could not be posted, was refused, or was not answered.
     ///
     /// # Errors
     ///

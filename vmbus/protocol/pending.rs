@@ -7,6 +7,7 @@
 //! otherwise ignored.
 
 use crate::message::Inbound;
+use core::{marker::PhantomData, ops::DerefMut};
 
 /// What a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,43 +121,53 @@ pub enum RegisterError {
     Duplicate,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Entry<W> {
     key: ReplyKey,
     waiter: W,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Place<W> {
+/// One place for a request that waits.
+#[derive(Debug)]
+pub struct Place<W> {
     generation: u32,
     entry: Option<Entry<W>>,
 }
 
-/// Requests that wait for replies, each with the caller's waiter.
-#[derive(Debug)]
-pub struct Pending<W, const N: usize> {
-    places: [Place<W>; N],
-    stray: u32,
+impl<W> Place<W> {
+    /// A free place.
+    #[must_use]
+    pub const fn new() -> Self {
+        Place {
+            generation: 0,
+            entry: None,
+        }
+    }
 }
 
-impl<W, const N: usize> Default for Pending<W, N> {
+impl<W> Default for Place<W> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<W, const N: usize> Pending<W, N> {
-    /// Nobody waits.
+/// Requests that wait for replies, each with the caller's waiter, in storage of
+/// the caller: a vector, a boxed or a borrowed slice.
+#[derive(Debug)]
+pub struct Pending<W, S: DerefMut<Target = [Place<W>]>> {
+    places: S,
+    stray: u32,
+    _waiter: PhantomData<W>,
+}
+
+impl<W, S: DerefMut<Target = [Place<W>]>> Pending<W, S> {
+    /// Nobody waits in `places`, of which each is new.
     #[must_use]
-    pub const fn new() -> Self {
+    pub const fn new(places: S) -> Self {
         Pending {
-            places: [const {
-                Place {
-                    generation: 0,
-                    entry: None,
-                }
-            }; N],
+            places,
             stray: 0,
+            _waiter: PhantomData,
         }
     }
 
@@ -198,7 +209,7 @@ impl<W, const N: usize> Pending<W, N> {
     /// Finds the request a message answers and takes it out. A reply nobody
     /// waits for is counted.
     pub fn resolve(&mut self, message: &Inbound) -> Option<(W, Reply)> {
-        for place in &mut self.places {
+        for place in self.places.iter_mut() {
             let reply = place.entry.as_ref().and_then(|e| e.key.matches(message));
             if let Some(reply) = reply {
                 return place.entry.take().map(|entry| (entry.waiter, reply));

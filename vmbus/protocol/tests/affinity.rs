@@ -65,3 +65,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_refused_open_is_over_only_when_all_is_put_away() {
+    let mut life = ChannelLife::new();
+    life.open_begin().unwrap();
+    assert!(life.open_end(0xc000_0001).is_ok());
+    // Nobody else opens it, and its CPU stays, until then.
+    assert!(life.open_begin().is_err());
+    assert_eq!(life.leave(), Leave::Wait);
+    life.open_abort().unwrap();
+    assert_eq!(life.leave(), Leave::Free);
+    life.open_begin().unwrap();
+}

@@ -11,7 +11,7 @@ use vmbus_protocol::{
     gpadl::{GpadlLife, GpadlState, MemoryFate},
     message::{GpadlCreated, Inbound, Offer, OfferFlags, OpenResult, INVALID_RELID},
     offers::{admit, Admission, Limits, LiveChannel, OfferError},
-    pending::{Pending, RegisterError, Reply, ReplyKey},
+    pending::{Pending, Place, RegisterError, Reply, ReplyKey},
     requests::{RequestTable, Slot},
     synic::{iter_set, MonitorBit},
     Guid,
@@ -155,7 +155,8 @@ fn confidential_flags_have_to_be_negotiated() {
 
 #[test]
 fn pending_requests_are_told_apart() {
-    let mut pending: Pending<&str, 3> = Pending::new();
+    let mut pending: Pending<&str, _> =
+        Pending::new((0..3).map(|_| Place::new()).collect::<Vec<_>>());
     let key = ReplyKey::Open {
         relid: 1,
         open_id: 1,
