@@ -32,6 +32,8 @@ KERNEL=$CACHE/kernel-$KERNEL_KEY # a link, made when the folder behind it is com
 # QEMU with the series of ../qemu: the binary, and the tree that later patches are built in.
 QEMU_TREE=$CACHE/qemutree-$(key "$ROOT_KEY" "$SETUP/make-qemu" "$TOP/qemu-tests/qemu/build")
 QEMU=$CACHE/qemu-$(key "$QEMU_TREE" "$TOP"/qemu-tests/qemu/{patches,plugins}/*)
+# who works on that QEMU has it elsewhere (and shows it with VMBUS_BIND)
+QEMU=${VMBUS_TEST_QEMU:-$QEMU}
 
 ENTRY='(root|stock|testkernel|qemutree|qemu|build)-[0-9a-f]{12}(\..*)?|crates-bitflags-.*'
 
