@@ -34,6 +34,14 @@ impl Core {
         }
     }
 
+    /// The network driver's module.
+    pub(crate) fn net_module(self) -> &'static str {
+        match self {
+            Self::C => "hv_netvsc",
+            Self::Rust => "hv_netvsc_rust",
+        }
+    }
+
     /// The modules that a disk takes; the C core is built in.
     pub(crate) fn storage_drivers(self) -> &'static [&'static str] {
         match self {
@@ -60,11 +68,12 @@ impl Core {
     pub(crate) fn modprobe_settings(self) -> &'static str {
         match self {
             Self::C => {
-                "blacklist hv_balloon_rust\nblacklist hv_storvsc_rust\nblacklist hv_vmbus_rust\n"
+                "blacklist hv_balloon_rust\nblacklist hv_netvsc_rust\nblacklist hv_storvsc_rust\n\
+                 blacklist hv_vmbus_rust\n"
             }
             Self::Rust => {
-                "blacklist hv_balloon\nblacklist hv_storvsc\nblacklist hv_utils\n\
-                 blacklist hyperv_keyboard\n"
+                "blacklist hv_balloon\nblacklist hv_netvsc\nblacklist hv_storvsc\n\
+                 blacklist hv_utils\nblacklist hyperv_keyboard\n"
             }
         }
     }

@@ -39,6 +39,9 @@ const GUEST_MODULES: [&str; 13] = [
 /// Modules that not every kernel has as modules.
 const OPTIONAL_MODULES: [&str; 1] = ["msr"];
 
+/// Modules in guests with networks besides.
+const NET_MODULES: [&str; 4] = ["hv_netvsc_rust", "hv_netvsc", "8021q", "e1000e"];
+
 /// What a guest needs of them to mount a root, besides the driver under test.
 const ROOT_MODULES: [&str; 2] = ["sd_mod", "ext4"];
 
@@ -67,6 +70,12 @@ const DISK_TOOLS: [&str; 6] = [
     "/usr/bin/sg_reset",
     "/usr/bin/sg_raw",
 ];
+
+/// Programs for guests with networks.
+const NET_TOOLS: [&str; 3] = ["/usr/sbin/ip", "/usr/sbin/ethtool", "/usr/bin/iperf3"];
+
+/// A library that no program is linked with.
+const LIBGCC: &str = "/usr/lib/x86_64-linux-gnu/libgcc_s.so.1";
 
 /// Modules that level 1 loads, with what they depend on.
 const LEVEL1_MODULES: [&str; 3] = ["9pnet_virtio", "9p", "kvm-amd"];
@@ -145,6 +154,17 @@ impl Images {
             self.added.push(kind);
             return Ok(());
         }
+        if kind == Initramfs::NetTools {
+            let modules = [&GUEST_MODULES[..], &NET_MODULES].concat();
+            let guest = guest(paths, &tested, &modules)?;
+            let mut tools = programs(&NET_TOOLS)?;
+            // loaded by iperf3 when it ends its threads
+            tools.copy(Path::new(LIBGCC), LIBGCC)?;
+            let with_tools = [guest, tools.finish()].concat();
+            fs::write(self.initramfs(kind, Core::C), with_tools)?;
+            self.added.push(kind);
+            return Ok(());
+        }
         for core in [Core::C, Core::Rust] {
             let drivers = [&ROOT_MODULES[..], core.storage_drivers()].concat();
             let mut guest = guest(paths, &tested, &drivers)?;
@@ -179,6 +199,7 @@ impl Images {
             (Initramfs::Drivers, _) => "guest.cpio",
             (Initramfs::DiskTools, _) => "disk-guest.cpio",
             (Initramfs::Measure, _) => "measured-guest.cpio",
+            (Initramfs::NetTools, _) => "net-guest.cpio",
             (Initramfs::FindRoot, Core::C) => "root-guest-c.cpio",
             (Initramfs::FindRoot, Core::Rust) => "root-guest-rust.cpio",
             (Initramfs::CrashKernel, Core::C) => "crash-guest-c.cpio",
@@ -335,11 +356,16 @@ fn guest(paths: &Paths, kernel: &Kernel, modules: &[&str]) -> Result<Vec<u8>> {
     Ok(archive.finish())
 }
 
-fn disk_tools() -> Result<Vec<u8>> {
+fn programs(tools: &[&str]) -> Result<Archive> {
     let mut archive = Archive::default();
-    for tool in DISK_TOOLS {
-        add_program(&mut archive, Path::new(tool), tool)?;
+    for tool in tools {
+        add_program(&mut archive, &fs::canonicalize(tool)?, tool)?;
     }
+    Ok(archive)
+}
+
+fn disk_tools() -> Result<Vec<u8>> {
+    let mut archive = programs(&DISK_TOOLS)?;
     archive.copy(Path::new("/etc/mke2fs.conf"), "/etc/mke2fs.conf")?;
     Ok(archive.finish())
 }

@@ -30,8 +30,10 @@ pub(crate) enum Qemu {
 pub(crate) enum Initramfs {
     /// Both sets of drivers.
     Drivers,
-    /// The same, and programs for disks.
+    /// [`Self::Drivers`], and programs for disks.
     DiskTools,
+    /// [`Self::Drivers`], and drivers of networks and programs for them.
+    NetTools,
     /// What it takes to find a root on a disk of VMBus, with one set of drivers.
     FindRoot,
     /// The same, with a crash kernel whose initramfs is the same too.

@@ -21,6 +21,7 @@ mod kernel_log;
 mod lane;
 mod level;
 mod machine;
+mod net;
 mod paths;
 mod qemu;
 mod qmp;

@@ -25,6 +25,7 @@ mod example;
 mod hypercall_fuzz;
 mod kunit;
 mod levels_agree;
+mod net;
 mod panic;
 mod reboot;
 mod reload;
@@ -156,6 +157,18 @@ const fn with_disks(
 ) -> Scenario {
     Scenario {
         machine: &crate::storage::MACHINE,
+        ..shared(name, about, seconds, run)
+    }
+}
+
+const fn with_networks(
+    name: &'static str,
+    about: &'static str,
+    seconds: u64,
+    run: fn(&mut Context<'_>) -> Result<()>,
+) -> Scenario {
+    Scenario {
+        machine: &crate::net::MACHINE,
         ..shared(name, about, seconds, run)
     }
 }
@@ -497,6 +510,64 @@ pub(crate) const ALL: &[Scenario] = &[
             "a bus whose messages break the rules",
             480,
             storage::hostile_bus::run,
+        )
+    },
+    with_networks(
+        "net-ping",
+        "an address by DHCP, and the host answers",
+        120,
+        net::ping::run,
+    ),
+    with_networks(
+        "net-tcp",
+        "bytes arrive as they were sent, with offloads and without",
+        480,
+        net::tcp::run,
+    ),
+    with_networks(
+        "net-mtu",
+        "frames of 576 to 9000 bytes, and sizes that change under load",
+        480,
+        net::mtu::run,
+    ),
+    with_networks(
+        "net-vlan",
+        "tagged frames, with offloads",
+        240,
+        net::vlan::run,
+    ),
+    with_networks(
+        "net-queues",
+        "four channels, receive-side scaling, and channels that change under load",
+        480,
+        net::queues::run,
+    ),
+    with_networks("net-link", "the link goes and comes", 240, net::link::run),
+    with_networks(
+        "net-reload",
+        "the driver goes and comes",
+        240,
+        net::reload::run,
+    ),
+    with_networks(
+        "net-migrate",
+        "the guest is saved and goes on under load",
+        480,
+        net::migrate::run,
+    ),
+    with_networks(
+        "net-unplug",
+        "an adapter goes and comes (Rust: under load)",
+        480,
+        net::unplug::run,
+    ),
+    Scenario {
+        machine: &net::versions::MACHINE,
+        ..shared(
+            "net-versions",
+            "hosts that know NVSP up to 1, 2, 4, 5 and 6",
+            240,
+            net::versions::run,
         )
     },
     Scenario {

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Scenarios with networks, on the patched QEMU.
+
+pub(super) mod link;
+pub(super) mod migrate;
+pub(super) mod mtu;
+pub(super) mod ping;
+pub(super) mod queues;
+pub(super) mod reload;
+pub(super) mod tcp;
+pub(super) mod unplug;
+pub(super) mod versions;
+pub(super) mod vlan;

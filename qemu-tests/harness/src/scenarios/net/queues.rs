@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Four channels: each sends and receives, the table of receive-side scaling says which, and their
+//! number changes under load.
+
+use anyhow::{Context as _, Result};
+
+use crate::failure::expect;
+use crate::net::{self, Wire, IP, TRANSFER, WIRE, WIRE_QUEUES};
+use crate::scenarios::Context;
+use crate::storage::{channels, script};
+use crate::vm::Vm;
+
+/// What each queue has sent, or received.
+fn packets(vm: &Vm, name: &str, direction: &str) -> Result<Vec<u64>> {
+    let statistics = script(vm, &format!("ethtool -S {name}"))?;
+    (0..WIRE_QUEUES)
+        .map(|n| net::driver_statistic(&statistics, &format!("{direction}_queue_{n}_packets")))
+        .collect()
+}
+
+/// What each queue has received while many connections were served.
+fn received(vm: &Vm, wire: &Wire<'_>) -> Result<Vec<u64>> {
+    let before = packets(vm, &wire.name, "rx")?;
+    wire.load("load", "-t 3 -P 40 -R")?
+        .expect_success(TRANSFER)?;
+    let after = packets(vm, &wire.name, "rx")?;
+    Ok(after.iter().zip(before).map(|(a, b)| a - b).collect())
+}
+
+/// All queues have their share.
+fn expect_all(found: &[u64], what: &str) -> Result<()> {
+    expect(
+        found.iter().all(|n| *n > 20),
+        format!("every queue to {what}"),
+        format!("{found:?} packets"),
+    )
+}
+
+/// Nearly all went to one queue; there is more traffic than the test's.
+fn expect_only(found: &[u64], queue: usize) -> Result<()> {
+    let others: u64 = found.iter().sum::<u64>() - found[queue];
+    expect(
+        found[queue] > 100 && others < found[queue] / 10,
+        format!("what comes to go to queue {queue}"),
+        format!("{found:?} packets"),
+    )
+}
+
+/// Ask for this many channels, and wait for them.
+fn set_channels(vm: &Vm, name: &str, count: usize) -> Result<()> {
+    script(vm, &format!("ethtool -L {name} combined {count}"))?;
+    vm.wait_until(TRANSFER, &format!("{count} channels"), || {
+        let there = channels(vm, WIRE)?.len();
+        Ok(if there == count {
+            Ok(())
+        } else {
+            Err(format!("{there} channels"))
+        })
+    })
+}
+
+pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
+    let vm = cx.vm;
+    let wire = Wire::connect(vm)?;
+    let name = wire.name.clone();
+    wire.serve()?;
+    set_channels(vm, &name, WIRE_QUEUES)?;
+    script(vm, &format!("ethtool -X {name} equal {WIRE_QUEUES}"))?;
+
+    let before = packets(vm, &name, "tx")?;
+    wire.load("load", "-t 3 -P 40")?.expect_success(TRANSFER)?;
+    let sent: Vec<u64> = packets(vm, &name, "tx")?
+        .iter()
+        .zip(before)
+        .map(|(a, b)| a - b)
+        .collect();
+    expect_all(&sent, "send")?;
+    let spread = received(vm, &wire)?;
+    expect_all(&spread, "receive")?;
+
+    // the table decides
+    script(vm, &format!("ethtool -X {name} weight 0 0 1 0"))?;
+    expect_only(&received(vm, &wire)?, 2)?;
+    // and so does the key: with this one, all hashes are 0
+    script(vm, &format!("ethtool -X {name} equal {WIRE_QUEUES}"))?;
+    let table = script(vm, &format!("ethtool -x {name}"))?;
+    let key = table
+        .lines()
+        .map(str::trim)
+        .find(|line| line.matches(':').count() == 39)
+        .context("no hash key of 40 bytes")?
+        .to_owned();
+    let zeroes = vec!["00"; 40].join(":");
+    script(vm, &format!("ethtool -X {name} hkey {zeroes}"))?;
+    expect_only(&received(vm, &wire)?, 0)?;
+    script(vm, &format!("ethtool -X {name} hkey {key}"))?;
+    expect_all(&received(vm, &wire)?, "receive again")?;
+
+    // a table that somebody has made forbids fewer channels
+    script(vm, &format!("ethtool -X {name} default"))?;
+    let load = wire.load("load", "-t 20 -P 4 --bidir")?;
+    for count in [1, 4, 2, 4] {
+        script(vm, "sleep 1")?;
+        load.expect_running()?;
+        set_channels(vm, &name, count)?;
+    }
+    load.expect_success(TRANSFER)?;
+    script(vm, &format!("{IP} link set {name} up"))?;
+    wire.ping("")?;
+    cx.figures
+        .push_str(&format!("sent by queue {sent:?}, received {spread:?}"));
+    Ok(())
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The host takes the adapter away, under load where the driver survives that, and offers it again.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::drivers::Core;
+use crate::failure::expect;
+use crate::net::{self, Wire, TRANSFER, WIRE, WIRE_MAC, WIRE_QUEUES};
+use crate::scenarios::Context;
+use crate::storage::{self, script};
+use crate::vm::Vm;
+
+const ROUNDS: u32 = 3;
+
+pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
+    let vm = cx.vm;
+    let mut wire = Wire::connect(vm)?;
+    for _ in 0..ROUNDS {
+        match vm.core {
+            Core::Rust => under_load(vm, &wire)?,
+            // The C driver gets no completions any more after the rescind, and waits for those of what
+            // it has sent before.
+            Core::C => unplug(vm)?,
+        }
+
+        let adapter = json!({
+            "driver": "hv-net", "id": "wire", "netdev": "wire", "mac": WIRE_MAC,
+            "num-queues": WIRE_QUEUES, "instanceid": WIRE,
+        });
+        vm.wait_until(Duration::from_secs(20), "the host's side gone", || {
+            Ok(vm
+                .try_qmp("device_add", &adapter)?
+                .map(drop)
+                .map_err(|e| e.desc))
+        })?;
+        wire = Wire::connect(vm)?;
+        wire.ping("")?;
+    }
+    Ok(())
+}
+
+fn unplug(vm: &Vm) -> Result<()> {
+    storage::unplug(vm, "wire")?;
+    storage::wait_unplugged(vm, WIRE)?;
+    let interface = net::find(vm, WIRE)?;
+    expect(
+        interface.is_none(),
+        "no interface",
+        format!("{interface:?}"),
+    )
+}
+
+fn under_load(vm: &Vm, wire: &Wire<'_>) -> Result<()> {
+    wire.serve()?;
+    let load = wire.load("load", "-t 60 -P 4 --bidir")?;
+    script(vm, "sleep 2")?;
+    load.expect_running()?;
+    unplug(vm)?;
+    // the connections have lost their address
+    script(vm, "killall -9 iperf3; rm -f /tmp/iperf3.pid; sleep 1")?;
+    load.wait(TRANSFER).map(drop)
+}
