@@ -16,6 +16,7 @@ pub mod guest;
 pub mod host;
 pub mod memory;
 pub mod messages;
+pub mod netvsc;
 pub mod ring;
 pub mod rng;
 pub mod slot;
