@@ -29,8 +29,6 @@ impl Kind {
     pub const SET: Self = Self(5);
     /// Tells of a change; see [`crate::link`].
     pub const INDICATE: Self = Self(7);
-    /// Whether somebody is there.
-    pub const KEEPALIVE: Self = Self(8);
 
     /// The answer to it.
     #[must_use]
@@ -86,11 +84,6 @@ pub fn initialize(buffer: &mut [u8], id: u32) -> Option<usize> {
 /// `HALT`.
 pub fn halt(buffer: &mut [u8], id: u32) -> Option<usize> {
     build(buffer, Kind::HALT, &[id], &[])
-}
-
-/// The answer to the host's `KEEPALIVE` with this id.
-pub fn keepalive_done(buffer: &mut [u8], id: u32) -> Option<usize> {
-    build(buffer, Kind::KEEPALIVE.answer(), &[id, SUCCESS], &[])
 }
 
 /// Bytes from the body to the information of a query and of a set.

@@ -83,43 +83,24 @@ pub fn set(
     Some(len)
 }
 
-/// Which channel packets with which hash go out on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SendTable([u32; TABLE_LEN]);
+/// The place in the table of outgoing packets for a hash.
+#[inline]
+#[must_use]
+pub const fn slot(hash: u32) -> usize {
+    (hash & (TABLE_LEN as u32 - 1)) as usize
+}
 
-impl SendTable {
-    /// Spreads evenly over all channels, as long as the host says nothing
-    /// (case N05: it is set before the host can say something).
-    #[must_use]
-    pub fn spread(channels: u32) -> Self {
-        let mut table = [0; TABLE_LEN];
-        let mut channel = 0u32;
-        for entry in &mut table {
-            *entry = channel;
-            channel = channel
-                .wrapping_add(1)
-                .checked_rem(channels)
-                .unwrap_or_default();
-        }
-        SendTable(table)
-    }
+/// What is in a place as long as the host says nothing: all channels take
+/// turns. Set before the host can say something (case N05).
+#[must_use]
+pub const fn default_entry(slot: usize) -> u32 {
+    (slot & (TABLE_LEN - 1)) as u32
+}
 
-    /// As the host says.
-    #[must_use]
-    pub const fn of_host(table: [u32; TABLE_LEN]) -> Self {
-        SendTable(table)
-    }
-
-    /// The channel for a hash; one of `channels`, whatever the host said (case
-    /// N04).
-    #[inline]
-    #[must_use]
-    pub fn channel(&self, hash: u32, channels: u32) -> u32 {
-        let entry = usize::try_from(hash)
-            .ok()
-            .and_then(|hash| self.0.get(hash & (TABLE_LEN - 1)))
-            .copied()
-            .unwrap_or(0);
-        entry.checked_rem(channels).unwrap_or(0)
-    }
+/// The channel that an entry names; one of `channels`, whatever the host said
+/// (case N04).
+#[inline]
+#[must_use]
+pub fn channel(entry: u32, channels: u32) -> u32 {
+    entry.checked_rem(channels).unwrap_or(0)
 }

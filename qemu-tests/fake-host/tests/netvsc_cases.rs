@@ -15,7 +15,7 @@ use netvsc_protocol::{
     ppi::{Fragment, RecordError, Tci},
     query::{self, Name},
     rndis::{self, AnswerError, Initialized, Kind},
-    rss::SendTable,
+    rss,
     rx::{control, parse, Assembler, Range, Received, RxError, MAX_CONTROL},
     setup::{Action, Buffer, Config, Request, Setup, SetupError},
     transfer::{Transfer, TransferError},
@@ -484,34 +484,23 @@ fn n04_table() {
         assert!(Notice::parse(Version::V6_1, &right[..len]).is_err());
     }
     // Whatever the host says, the channel is one of those that there are.
-    let wild = SendTable::of_host([
-        0,
-        1,
-        2,
-        3,
-        4,
-        5,
-        6,
-        7,
-        8,
-        9,
-        10,
-        11,
-        12,
-        13,
-        u32::MAX,
-        1 << 31,
-    ]);
-    for channels in [1, 2, 3, 64] {
-        for hash in [0, 1, 13, 14, 15, 16, u32::MAX] {
-            assert!(wild.channel(hash, channels) < channels);
+    for entry in [0, 1, 2, 3, 63, 64, 1 << 31, u32::MAX] {
+        for channels in [1, 2, 3, 64] {
+            assert!(rss::channel(entry, channels) < channels);
         }
+        assert_eq!(rss::channel(entry, 0), 0);
     }
-    assert_eq!(wild.channel(5, 0), 0);
-    let spread = SendTable::spread(3);
-    let used: Vec<u32> = (0..16).map(|hash| spread.channel(hash, 3)).collect();
+    for hash in [0, 15, 16, u32::MAX] {
+        assert!(rss::slot(hash) < 16);
+    }
+}
+
+#[test]
+fn n05_all_channels_take_turns_until_the_host_says_something() {
+    let used: Vec<u32> = (0..16)
+        .map(|slot| rss::channel(rss::default_entry(slot), 3))
+        .collect();
     assert_eq!(used, [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0]);
-    assert_eq!(SendTable::spread(0).channel(7, 0), 0);
 }
 
 #[test]

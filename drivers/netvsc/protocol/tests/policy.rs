@@ -88,7 +88,6 @@ fn requests() {
     assert_eq!(Filter::new(false, false, false), Filter(1));
     assert_eq!(rndis::initialize(&mut buffer, 1), Some(24));
     assert_eq!(rndis::halt(&mut buffer, 1), Some(12));
-    assert_eq!(rndis::keepalive_done(&mut buffer, 1), Some(16));
     assert_eq!(rndis::query(&mut buffer, 1, 2, &[]), Some(28));
     // What does not fit is not built.
     assert_eq!(rndis::query(&mut buffer[..27], 1, 2, &[]), None);

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The channels of a device, and how many of them are used.
+//!
+//! The queues of the interface are those of the channels 0 to n without a gap. A channel that does
+//! not open, or that the host takes back, ends the row: the interface goes on with those before it.
+
+use crate::{
+    net::{cpus_online, ring_pages, rss_key, Napi},
+    poll::{Events, Poller},
+    shared::{Shared, SPREAD},
+};
+use kernel::{prelude::*, sync::Arc, workqueue::WorkItem};
+use netvsc_protocol::{
+    inbound::Answer,
+    nvsp::{Message, STATUS_SUCCESS},
+    rss::{Capabilities, KEY_LEN},
+    transfer::MAX_PACKET,
+};
+use vmbus::{
+    abstractions::workqueue, ratelimited, ChannelConfig, Lingering, OpenChannel, Receiver,
+    SubChannel, SubChannels,
+};
+
+/// Bytes of a page.
+const PAGE: usize = 4096;
+/// Pages of a ring at least and at most.
+const RING_PAGES: core::ops::RangeInclusive<usize> = 16..=4096;
+
+/// How a channel of the device is opened.
+fn config() -> ChannelConfig<'static> {
+    let pages = (ring_pages() as usize).clamp(*RING_PAGES.start(), *RING_PAGES.end());
+    let bytes = pages.saturating_sub(1).saturating_mul(PAGE);
+
+    ChannelConfig {
+        send_bytes: bytes,
+        recv_bytes: bytes,
+        max_packet: MAX_PACKET,
+        user_data: &[],
+    }
+}
+
+/// A channel that is open and polled.
+pub(crate) struct Channel {
+    index: u32,
+    relid: u32,
+    napi: Arc<Napi>,
+    open: OpenChannel,
+}
+
+impl Channel {
+    /// The channel.
+    pub(crate) fn open_channel(&self) -> &OpenChannel {
+        &self.open
+    }
+
+    /// Ends the polling, closes the channel, and ends what is still with the host. May sleep.
+    pub(crate) fn end(self, shared: &Shared) -> Option<Lingering> {
+        self.napi.disable();
+        self.napi.with_disabled(Poller::stop);
+        let lingering = self.open.close();
+
+        if let Some(queue) = shared.queues.get(self.index as usize) {
+            queue.end(lingering.as_ref(), &shared.counters);
+        }
+        lingering
+    }
+}
+
+/// Opens the channel of queue `index`. May sleep.
+pub(crate) fn open(
+    shared: &Arc<Shared>,
+    index: u32,
+    relid: u32,
+    opener: impl FnOnce(Arc<Events>, &ChannelConfig<'_>) -> Result<(OpenChannel, Receiver)>,
+) -> Result<Channel> {
+    let queue = shared.queues.get(index as usize).ok_or(EINVAL)?;
+    let poller = Poller::new(shared.clone(), queue.clone())?;
+    let napi = Napi::new(&shared.netdev, poller)?;
+    let events = Events::new(shared.clone(), napi.clone(), index == 0)?;
+    let (open, receiver) = opener(events, &config())?;
+    let sender = open.sender();
+
+    // A queue has one channel in its life.
+    if !queue.sender.populate(sender.clone()) {
+        return Err(EBUSY);
+    }
+    napi.with_disabled(|poller| poller.start(receiver, sender));
+    napi.enable();
+    // What came before somebody could be told (case N08).
+    napi.schedule();
+    Ok(Channel {
+        index,
+        relid,
+        napi,
+        open,
+    })
+}
+
+/// The open channels.
+pub(crate) struct Channels {
+    primary: Option<Channel>,
+    subs: KVec<Channel>,
+    /// Sub-channels that were asked for.
+    asked: u32,
+}
+
+impl Channels {
+    /// None.
+    pub(crate) const fn new() -> Self {
+        Self {
+            primary: None,
+            subs: KVec::new(),
+            asked: 0,
+        }
+    }
+
+    /// Takes them all out.
+    pub(crate) fn take(&mut self) -> Self {
+        core::mem::replace(self, Self::new())
+    }
+
+    /// Ends them all, sub-channels first; what is left to the host of the primary one. May sleep.
+    pub(crate) fn end(self, shared: &Shared) -> Option<Lingering> {
+        for channel in self.subs {
+            drop(channel.end(shared));
+        }
+        self.primary.and_then(|channel| channel.end(shared))
+    }
+
+    /// Keeps the primary channel.
+    pub(crate) fn set_primary(&mut self, channel: Channel) {
+        self.primary = Some(channel);
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.subs.len().saturating_add(self.primary.iter().count())
+    }
+
+    /// How many there are without a gap.
+    fn row(&self) -> u32 {
+        let mut row = u32::from(self.primary.is_some());
+
+        while row != 0 && self.subs.iter().any(|channel| channel.index == row) {
+            row = row.saturating_add(1);
+        }
+        row
+    }
+}
+
+/// How many channels are wanted.
+pub(crate) fn planned(shared: &Shared, rss: Option<Capabilities>) -> u32 {
+    let most = u32::try_from(shared.queues.len()).unwrap_or(1);
+
+    rss.map_or(1, |rss| rss.channels)
+        .min(cpus_online())
+        .clamp(1, most)
+}
+
+/// Asks for sub-channels. May sleep. Without them the interface works as well.
+pub(crate) fn spread(shared: &Arc<Shared>) {
+    let rss = shared.io.as_ref().and_then(|io| io.agreed.rss);
+    let wanted = planned(shared, rss).saturating_sub(1);
+
+    if wanted != 0 {
+        if let Err(error) = ask(shared, wanted) {
+            dev_warn!(shared.dev, "no sub-channels: {:?}\n", error);
+        }
+    }
+}
+
+fn ask(shared: &Arc<Shared>, wanted: u32) -> Result {
+    let acceptor: Arc<dyn SubChannels> = Arc::new(Acceptor(shared.clone()), GFP_KERNEL)?;
+
+    {
+        let mut channels = shared.channels.lock();
+
+        // Only those that are asked for are taken, and they may be offered before the answer.
+        channels.asked = wanted;
+        channels
+            .primary
+            .as_ref()
+            .ok_or(ENODEV)?
+            .open
+            .accept_sub_channels(acceptor)?;
+    }
+    match shared.control.ask(shared, &Message::sub_channels(wanted))? {
+        Some(Answer::SubChannels {
+            status: STATUS_SUCCESS,
+            ..
+        }) => Ok(()),
+        Some(Answer::SubChannels { .. }) => Err(EIO),
+        _ => Err(EPROTO),
+    }
+}
+
+/// Takes the sub-channels of the device.
+struct Acceptor(Arc<Shared>);
+
+impl Acceptor {
+    fn open(&self, channel: &SubChannel) -> Result {
+        let shared = &self.0;
+        let index = u32::from(channel.index());
+
+        // Each has rings and a queue; a host may offer thousands.
+        if index == 0 || index > shared.channels.lock().asked {
+            return Err(EINVAL);
+        }
+        let opened = open(shared, index, channel.relid(), |events, config| {
+            channel.open_polled(events, config)
+        })?;
+        let mut channels = shared.channels.lock();
+
+        if channels.primary.is_none() {
+            // The device is being ended; the lock goes before the channel does.
+            drop(channels);
+            drop(opened.end(shared));
+            return Err(ENODEV);
+        }
+        if let Err(error) = channels.subs.reserve(1, GFP_KERNEL) {
+            drop(channels);
+            drop(opened.end(shared));
+            return Err(error.into());
+        }
+        let _ = channels.subs.push_within_capacity(opened);
+        drop(channels);
+        shared.respread();
+        Ok(())
+    }
+}
+
+impl SubChannels for Acceptor {
+    fn offered(&self, channel: SubChannel) {
+        if let Err(error) = self.open(&channel) {
+            ratelimited!(dev_warn!(
+                self.0.dev,
+                "sub-channel {} not used: {:?}\n",
+                channel.index(),
+                error
+            ));
+        }
+    }
+
+    fn rescinded(&self, relid: u32) {
+        let shared = &self.0;
+        let sub = {
+            let mut channels = shared.channels.lock();
+            let at = channels.subs.iter().position(|sub| sub.relid == relid);
+
+            at.and_then(|at| channels.subs.remove(at).ok())
+        };
+
+        if let Some(sub) = sub {
+            // What is sent there meanwhile is dropped.
+            shared.respread();
+            drop(sub.end(shared));
+        }
+    }
+}
+
+impl WorkItem<SPREAD> for Shared {
+    type Pointer = Arc<Shared>;
+
+    /// Uses the channels that there are.
+    fn run(this: Arc<Shared>) {
+        let row = this.channels.lock().row();
+        let Some(rss) = this.io.as_ref().and_then(|io| io.agreed.rss) else {
+            return;
+        };
+
+        if row == 0 || this.is_dead() {
+            return;
+        }
+        if let Err(error) = use_channels(&this, row, rss) {
+            dev_warn!(
+                this.dev,
+                "the host spreads its frames as before: {:?}\n",
+                error
+            );
+        }
+    }
+}
+
+/// The host stops spreading, the stack gets its queues, and the host spreads over them.
+fn use_channels(shared: &Shared, row: u32, rss: Capabilities) -> Result {
+    let mut table = KVec::with_capacity(rss.table.into(), GFP_KERNEL)?;
+    let mut key = [0; KEY_LEN];
+
+    for slot in 0..u32::from(rss.table) {
+        let channel = slot.checked_rem(row).unwrap_or(0);
+
+        table.push(u16::try_from(channel)?, GFP_KERNEL)?;
+    }
+    rss_key(&mut key);
+    shared.control.set_rss(shared, &table, &key, true)?;
+    shared.netdev.set_queues(row);
+    shared.set_used(row);
+    shared.control.set_rss(shared, &table, &key, false)
+}
+
+/// Has the channels used that there are. Any context but NMI.
+pub(crate) fn enqueue(shared: &Arc<Shared>) {
+    // An error means that it is about to run anyway, or that the device is unbound.
+    let _ = workqueue::system_dfl_long().enqueue::<_, SPREAD>(shared.clone());
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Hyper-V synthetic network interfaces, over VMBus.
+//!
+//! The host offers one device for each interface. Over its channel the two agree on a version of
+//! NVSP and on two buffers in guest memory; then they exchange RNDIS messages: requests that
+//! configure the interface, and frames. What the host sends lies in sections of the receive buffer;
+//! what the guest sends lies in sections of the send buffer, or stays where it is. More channels
+//! carry more frames at a time.
+//!
+//! What is where:
+//!
+//!  * `netvsc_protocol`, a crate that knows nothing of the kernel: messages, the initialisation,
+//!    checks of all that the host says, policy;
+//!  * [`net`]: the network stack; the only part with `unsafe` code;
+//!  * [`shared`]: what all parts share, and the end of a device;
+//!  * [`connect`]: the initialisation, and what the stack is told;
+//!  * [`control`]: messages that have an answer;
+//!  * [`channels`]: channels, and how many of them are used;
+//!  * [`buffers`]: the two buffers;
+//!  * [`queue`]: frames that are with the host, of each channel;
+//!  * [`tx`]: frames on their way out;
+//!  * [`poll`]: who takes packets, and when;
+//!  * [`rx`]: what packets mean;
+//!  * [`interface`]: what the stack wants of an interface;
+//!  * [`status`]: counters.
+//!
+//! # When the device goes away
+//!
+//! The interface is unregistered first: it is closed, which tells the host to send nothing more, and
+//! nothing is transmitted any longer. Then the buffers are revoked, the channels closed, and what is
+//! still with the host is freed; unless the host does not say that it has let go of it: then it is
+//! left to the host for good. When the host takes the device back or breaks a ring, the channels are
+//! closed first, and the interface stays, without a link, until it is unbound. No wait for the host
+//! is longer than [`netvsc_protocol::ANSWER_TIMEOUT_MS`], and none is under RTNL but those of a
+//! request that the interface's user made.
+//!
+//! Virtual functions, XDP and changes of MTU and rings are not served yet.
+
+use core::marker::PhantomData;
+use kernel::{debugfs, device::Core, prelude::*, sync::Arc};
+use vmbus::{Device, DeviceId, Driver, IdTable};
+
+mod buffers;
+mod channels;
+mod connect;
+mod control;
+mod interface;
+mod net;
+mod poll;
+mod queue;
+mod rx;
+mod shared;
+mod status;
+mod tx;
+
+use shared::{Bound, Shared};
+
+vmbus::vmbus_device_table!(
+    TABLE,
+    <Netvsc as Driver>::IdInfo,
+    [(DeviceId::new(vmbus_protocol::class::NIC), ())]
+);
+
+vmbus::module_vmbus_driver! {
+    type: Netvsc,
+    name: "hv_netvsc_rust",
+    authors: ["The VMBus Rust developers"],
+    description: "Hyper-V synthetic network driver",
+    license: "GPL",
+}
+
+/// The driver.
+struct Netvsc;
+
+/// What belongs to a bound device: dropping `bound` ends it.
+#[pin_data]
+struct Data<'bound> {
+    #[pin]
+    _status: debugfs::File<Arc<Shared>>,
+    _directory: debugfs::Dir,
+    _bound: Bound,
+    _device: PhantomData<&'bound ()>,
+}
+
+impl Driver for Netvsc {
+    type IdInfo = ();
+    type Data<'bound> = Data<'bound>;
+
+    const ID_TABLE: IdTable<Self::IdInfo> = &TABLE;
+
+    fn probe<'bound>(
+        dev: &'bound Device<Core<'_>>,
+        _info: Option<&'bound Self::IdInfo>,
+    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
+        pin_init::pin_init_scope(move || {
+            // Bound by hand to something that cannot work.
+            if dev.class() != vmbus_protocol::class::NIC {
+                return Err(ENODEV);
+            }
+            let shared = Shared::new(dev.as_ref())?;
+            // From here on dropping it undoes whatever was done.
+            let mut bound = Bound::new(shared.clone());
+
+            connect::connect(&shared, dev)?;
+            bound.register()?;
+            channels::spread(&shared);
+            let directory = status::directory(dev.as_ref())?;
+
+            Ok(try_pin_init!(Data {
+                _bound: bound,
+                _status <- status::file(&directory, shared),
+                _directory: directory,
+                _device: PhantomData,
+            }? Error))
+        })
+    }
+}

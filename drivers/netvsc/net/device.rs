@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Network devices: their memory, their registration, their queues.
+
+use super::{
+    ffi::{self, checksum, RawConfig},
+    ops::Driver,
+};
+use core::ptr::{self, NonNull};
+use kernel::{
+    bindings, device,
+    error::to_result,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{Atomic, Full},
+        Arc,
+    },
+};
+use netvsc_protocol::setup::Agreed;
+
+/// A network device: its memory, registered or not.
+///
+/// # Invariants
+///
+/// `ptr` is a device of the shim with `queues` transmit queues, which is freed
+/// by `drop` only. It is registered at most once, by the [`Registration`] that
+/// set `registered`.
+pub(crate) struct NetDevice {
+    ptr: NonNull<ffi::net_device>,
+    queues: u32,
+    registered: Atomic<bool>,
+    _parent: ARef<device::Device>,
+}
+
+// SAFETY: A device is not bound to a thread.
+unsafe impl Send for NetDevice {}
+// SAFETY: What it offers to shared references is safe on any thread.
+unsafe impl Sync for NetDevice {}
+
+/// What is known of a device when it is registered.
+pub(crate) struct Config<'a> {
+    /// What was agreed on with the host.
+    pub(crate) agreed: &'a Agreed,
+}
+
+/// Which frames a device wants besides its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mode {
+    /// All.
+    pub(crate) promiscuous: bool,
+    /// Those for groups.
+    pub(crate) multicast: bool,
+}
+
+impl NetDevice {
+    /// A device below `parent` with room for so many queues, of which one is used at first. May
+    /// sleep.
+    pub(crate) fn new(parent: &device::Device<device::Bound>, queues: u32) -> Result<Arc<Self>> {
+        let raw = ptr::from_ref(parent).cast_mut().cast();
+
+        if queues == 0 {
+            return Err(EINVAL);
+        }
+        // SAFETY: The parent is a valid device, and stays as long as the new one.
+        let dev = unsafe { ffi::hv_netvsc_shim_alloc(raw, queues) };
+        // INVARIANT: The device is new.
+        let this = Self {
+            ptr: NonNull::new(dev).ok_or(ENOMEM)?,
+            queues,
+            registered: Atomic::new(false),
+            _parent: (&**parent).into(),
+        };
+
+        Ok(Arc::new(this, GFP_KERNEL)?)
+    }
+
+    #[inline]
+    pub(super) fn as_ptr(&self) -> *mut ffi::net_device {
+        self.ptr.as_ptr()
+    }
+
+    /// Whether the link is up, from now on. Any context but NMI.
+    pub(crate) fn set_carrier(&self, on: bool) {
+        // SAFETY: The device is valid by the type invariant.
+        unsafe { ffi::hv_netvsc_shim_carrier(self.as_ptr(), on) };
+    }
+
+    /// Tells the neighbours where the device is. May sleep.
+    pub(crate) fn notify_peers(&self) {
+        // SAFETY: The device is valid by the type invariant.
+        unsafe { ffi::netdev_notify_peers(self.as_ptr()) };
+    }
+
+    /// Which frames it wants. Any context.
+    pub(crate) fn mode(&self) -> Mode {
+        // SAFETY: The device is valid by the type invariant.
+        let flags = unsafe { ffi::hv_netvsc_shim_flags(self.as_ptr()) };
+
+        Mode {
+            promiscuous: flags & bindings::net_device_flags_IFF_PROMISC != 0,
+            multicast: flags & bindings::net_device_flags_IFF_ALLMULTI != 0,
+        }
+    }
+
+    /// Uses so many of its queues, both ways, if it is registered. May sleep.
+    pub(crate) fn set_queues(&self, queues: u32) {
+        if (1..=self.queues).contains(&queues) {
+            // SAFETY: The device is valid by the type invariant, and has as many queues.
+            unsafe { ffi::hv_netvsc_shim_set_queues(self.as_ptr(), queues) };
+        }
+    }
+
+    /// Stops a transmit queue: no frames come to it any more. Whoever does so looks once more
+    /// whether it has to be stopped; this is a full barrier. Any context but NMI.
+    #[inline]
+    pub(crate) fn stop_queue(&self, queue: u32) {
+        if queue < self.queues {
+            // SAFETY: The device is valid by the type invariant, and has the queue.
+            unsafe { ffi::hv_netvsc_shim_tx_stop(self.as_ptr(), queue) };
+        }
+    }
+
+    /// Wakes a transmit queue if it is stopped, and returns whether it was. To be called after
+    /// something was changed that made it stop; this is a full barrier first. Any context but NMI.
+    #[inline]
+    pub(crate) fn wake_queue(&self, queue: u32) -> bool {
+        if queue >= self.queues {
+            return false;
+        }
+        // SAFETY: The device is valid by the type invariant, and has the queue.
+        unsafe {
+            ffi::hv_netvsc_shim_barrier();
+            let stopped = ffi::hv_netvsc_shim_tx_stopped(self.as_ptr(), queue);
+
+            if stopped {
+                ffi::hv_netvsc_shim_tx_wake(self.as_ptr(), queue);
+            }
+            stopped
+        }
+    }
+
+    /// Lets frames come to all queues that are used. Any context but NMI.
+    pub(crate) fn wake_all(&self) {
+        // SAFETY: The device is valid by the type invariant.
+        unsafe { ffi::hv_netvsc_shim_tx_wake_all(self.as_ptr()) };
+    }
+
+    /// Stops all queues, and waits for who is transmitting. Process context.
+    pub(crate) fn disable_transmit(&self) {
+        // SAFETY: The device is valid by the type invariant.
+        unsafe { ffi::hv_netvsc_shim_tx_disable(self.as_ptr()) };
+    }
+
+    /// So many bytes are about to be sent on a queue, and `more` follow soon. Returns whether the
+    /// host has to be told of them at once. Only while a frame is being transmitted there.
+    #[inline]
+    pub(super) fn sent(&self, queue: u32, bytes: u32, more: bool) -> bool {
+        // SAFETY: The device is valid by the type invariant; frames come on queues that it has.
+        queue >= self.queues
+            || unsafe { ffi::hv_netvsc_shim_tx_sent(self.as_ptr(), queue, bytes, more) }
+    }
+
+    /// So many of the bytes that were sent on a queue are done. One caller at a time for each queue.
+    #[inline]
+    pub(super) fn completed(&self, queue: u32, packets: u32, bytes: u32) {
+        if queue < self.queues && packets != 0 {
+            // SAFETY: The device is valid by the type invariant, and has the queue.
+            unsafe { ffi::hv_netvsc_shim_tx_completed(self.as_ptr(), queue, packets, bytes) };
+        }
+    }
+}
+
+impl Drop for NetDevice {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the device is ours. Whoever registered it held a reference
+        // until it was unregistered.
+        unsafe { ffi::free_netdev(self.as_ptr()) };
+    }
+}
+
+/// A registered device. Dropping unregisters it: its interface is closed, and no callback runs any
+/// more. May sleep.
+///
+/// # Invariants
+///
+/// The device is registered, and its data is that of `_data`.
+pub(crate) struct Registration {
+    netdev: Arc<NetDevice>,
+    _data: Arc<Driver>,
+}
+
+impl Registration {
+    /// Registers a device, whose callbacks work with `data`. May sleep. `EBUSY` for a device that was
+    /// registered before.
+    pub(crate) fn new(
+        netdev: &Arc<NetDevice>,
+        data: &Arc<Driver>,
+        config: &Config<'_>,
+    ) -> Result<Self> {
+        if netdev.registered.xchg(true, Full) {
+            return Err(EBUSY);
+        }
+        let agreed = config.agreed;
+        let alias = agreed.name.as_ref().map_or(&[][..], |name| name.bytes());
+        let (four, six) = (agreed.offloads.ipv4, agreed.offloads.ipv6);
+        let bit = |on, bit| if on { bit } else { 0 };
+        let raw = RawConfig {
+            address: agreed.address.as_ptr(),
+            alias: alias.as_ptr(),
+            alias_len: u32::try_from(alias.len())?,
+            mtu: agreed.mtu,
+            max_mtu: agreed.mtu,
+            tso_max: agreed.offloads.max_segmented,
+            checksums: bit(four.tcp, checksum::TCP4)
+                | bit(four.udp, checksum::UDP4)
+                | bit(six.tcp, checksum::TCP6)
+                | bit(six.udp, checksum::UDP6),
+            tso4: four.segments,
+            tso6: six.segments,
+            coalesce: agreed.offloads.coalesce,
+            connected: agreed.connected,
+        };
+        let pointer = Arc::as_ptr(data).cast_mut().cast();
+
+        // INVARIANT: On success it is registered with that data.
+        //
+        // SAFETY: The device is valid and was never registered. Its callbacks get a pointer to data
+        // that `self` keeps until the device is unregistered; on failure none runs. Address and
+        // alias are read during the call.
+        to_result(unsafe { ffi::hv_netvsc_shim_register(netdev.as_ptr(), pointer, &raw) })?;
+        Ok(Self {
+            netdev: netdev.clone(),
+            _data: data.clone(),
+        })
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the device is registered, and this is done once.
+        unsafe { ffi::unregister_netdev(self.netdev.as_ptr()) };
+    }
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! C functions that `kernel::bindings` does not have: those of `shim.h`, and
+//! exports of the network stack, whose headers it does not cover.
+
+use kernel::{
+    bindings::device,
+    ffi::{c_int, c_uint, c_void},
+};
+
+/// `struct net_device`, seen as a whole only.
+#[repr(C)]
+pub(super) struct net_device([u8; 0]);
+
+/// `struct sk_buff`, seen as a whole only.
+#[repr(C)]
+pub(super) struct sk_buff([u8; 0]);
+
+/// `struct napi_struct`, seen as a whole only.
+#[repr(C)]
+pub(super) struct napi_struct([u8; 0]);
+
+/// `HV_NETVSC_SHIM_FRAGS`.
+pub(super) const FRAGS: usize = 17;
+/// `HV_NETVSC_SHIM_HEADROOM`.
+pub(super) const HEADROOM: usize = 104;
+
+/// `enum hv_netvsc_shim_task`.
+pub(super) mod task {
+    pub(in super::super) const CHECKSUM: u8 = 1;
+    pub(in super::super) const SEGMENT: u8 = 2;
+}
+
+/// Checksums that the host can fill in.
+pub(super) mod checksum {
+    pub(in super::super) const TCP4: u8 = 1;
+    pub(in super::super) const UDP4: u8 = 2;
+    pub(in super::super) const TCP6: u8 = 4;
+    pub(in super::super) const UDP6: u8 = 8;
+}
+
+/// `enum hv_netvsc_shim_drop`.
+pub(super) mod drop {
+    pub(in super::super) const NO_MEMORY: u32 = 0;
+    pub(in super::super) const TOO_BIG: u32 = 1;
+    pub(in super::super) const VLAN: u32 = 2;
+}
+
+/// `enum hv_netvsc_shim_cast`.
+pub(super) mod cast {
+    pub(in super::super) const UNICAST: u32 = 0;
+    pub(in super::super) const MULTICAST: u32 = 1;
+}
+
+/// `struct hv_netvsc_shim_piece`.
+#[repr(C)]
+pub(super) struct Piece {
+    pub(super) phys: u64,
+    pub(super) len: u32,
+    unused: u32,
+}
+
+/// `struct hv_netvsc_shim_tx`.
+#[repr(C)]
+pub(super) struct Tx {
+    pub(super) data: *mut u8,
+    pub(super) phys: u64,
+    pub(super) len: u32,
+    pub(super) linear: u32,
+    pub(super) pieces: u32,
+    pub(super) hash: u32,
+    pub(super) packets: u32,
+    pub(super) bytes: u32,
+    pub(super) queue: u16,
+    pub(super) vlan: u16,
+    pub(super) mss: u16,
+    pub(super) offset: u16,
+    pub(super) task: u8,
+    pub(super) ipv6: bool,
+    pub(super) udp: bool,
+    pub(super) tagged: bool,
+    pub(super) more: bool,
+    pub(super) linearized: bool,
+    pub(super) piece: [Piece; FRAGS],
+}
+
+/// `struct hv_netvsc_shim_rx`.
+#[repr(C)]
+pub(super) struct Rx {
+    pub(super) hash: u32,
+    pub(super) vlan: u16,
+    pub(super) queue: u16,
+    pub(super) hashed: bool,
+    pub(super) tagged: bool,
+    pub(super) l4_good: bool,
+    pub(super) fill_ip: bool,
+}
+
+/// `struct hv_netvsc_shim_config`.
+#[repr(C)]
+pub(super) struct RawConfig {
+    pub(super) address: *const u8,
+    pub(super) alias: *const u8,
+    pub(super) alias_len: u32,
+    pub(super) mtu: u32,
+    pub(super) max_mtu: u32,
+    pub(super) tso_max: u32,
+    pub(super) checksums: u8,
+    pub(super) tso4: bool,
+    pub(super) tso6: bool,
+    pub(super) coalesce: bool,
+    pub(super) connected: bool,
+}
+
+/// `struct hv_netvsc_shim_stats`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct RawStats {
+    pub(crate) rx_packets: u64,
+    pub(crate) rx_bytes: u64,
+    pub(crate) rx_dropped: u64,
+    pub(crate) rx_errors: u64,
+    pub(crate) multicast: u64,
+    pub(crate) tx_packets: u64,
+    pub(crate) tx_bytes: u64,
+    pub(crate) tx_dropped: u64,
+}
+
+// Generated types have members of types that are empty in this configuration, which C does not
+// have; only pointers to them go over.
+#[allow(improper_ctypes)]
+extern "C" {
+    pub(super) static hv_netvsc_shim_ring_size: c_uint;
+
+    pub(super) fn hv_netvsc_shim_alloc(parent: *mut device, queues: u32) -> *mut net_device;
+    pub(super) fn hv_netvsc_shim_register(
+        dev: *mut net_device,
+        data: *mut c_void,
+        config: *const RawConfig,
+    ) -> c_int;
+    pub(super) fn hv_netvsc_shim_set_queues(dev: *mut net_device, queues: u32);
+    pub(super) fn hv_netvsc_shim_carrier(dev: *mut net_device, on: bool);
+    pub(super) fn hv_netvsc_shim_flags(dev: *mut net_device) -> u32;
+    pub(super) fn hv_netvsc_shim_tx_stop(dev: *mut net_device, queue: u32);
+    pub(super) fn hv_netvsc_shim_tx_stopped(dev: *mut net_device, queue: u32) -> bool;
+    pub(super) fn hv_netvsc_shim_tx_wake(dev: *mut net_device, queue: u32);
+    pub(super) fn hv_netvsc_shim_tx_wake_all(dev: *mut net_device);
+    pub(super) fn hv_netvsc_shim_tx_disable(dev: *mut net_device);
+    pub(super) fn hv_netvsc_shim_tx_sent(
+        dev: *mut net_device,
+        queue: u32,
+        bytes: u32,
+        more: bool,
+    ) -> bool;
+    pub(super) fn hv_netvsc_shim_tx_completed(
+        dev: *mut net_device,
+        queue: u32,
+        packets: u32,
+        bytes: u32,
+    );
+    pub(super) fn hv_netvsc_shim_barrier();
+    pub(super) fn hv_netvsc_shim_free(skb: *mut sk_buff);
+    pub(super) fn hv_netvsc_shim_consume(skb: *mut sk_buff, budget: c_int);
+    pub(super) fn hv_netvsc_shim_copy(skb: *mut sk_buff, to: *mut c_void, len: u32) -> c_int;
+    pub(super) fn hv_netvsc_shim_put(skb: *mut sk_buff, len: u32) -> *mut c_void;
+    pub(super) fn hv_netvsc_shim_napi_add(
+        dev: *mut net_device,
+        data: *mut c_void,
+    ) -> *mut napi_struct;
+    pub(super) fn hv_netvsc_shim_napi_del(napi: *mut napi_struct);
+    pub(super) fn hv_netvsc_shim_napi_schedule(napi: *mut napi_struct);
+    pub(super) fn hv_netvsc_shim_deliver(
+        napi: *mut napi_struct,
+        skb: *mut sk_buff,
+        rx: *const Rx,
+    ) -> u32;
+    pub(super) fn hv_netvsc_shim_phys(address: *const c_void) -> u64;
+    pub(super) fn hv_netvsc_shim_cpus() -> u32;
+    pub(super) fn hv_netvsc_shim_default_queues() -> u32;
+    pub(super) fn hv_netvsc_shim_rss_key(key: *mut u8, len: u32);
+
+    // net/core
+    pub(super) fn free_netdev(dev: *mut net_device);
+    pub(super) fn unregister_netdev(dev: *mut net_device);
+    pub(super) fn netdev_notify_peers(dev: *mut net_device);
+    pub(super) fn napi_enable(napi: *mut napi_struct);
+    pub(super) fn napi_disable(napi: *mut napi_struct);
+    pub(super) fn napi_complete_done(napi: *mut napi_struct, work: c_int) -> bool;
+    pub(super) fn napi_alloc_skb(napi: *mut napi_struct, len: c_uint) -> *mut sk_buff;
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Polling: the softirq that takes what the host has sent.
+
+use super::{
+    device::NetDevice,
+    ffi,
+    rx::{Cast, RxFrame, RxInfo},
+    tx::SkBuff,
+};
+use core::{cell::UnsafeCell, marker::PhantomData, ptr::NonNull};
+use kernel::{
+    ffi::{c_int, c_void},
+    new_mutex,
+    prelude::*,
+    sync::{Arc, Mutex},
+};
+
+/// Somebody who takes what the host has sent.
+pub(crate) trait Poll: Send + 'static {
+    /// Takes up to [`PollContext::budget`] frames. Softirq context; one call at a time.
+    fn poll(&mut self, context: PollContext<'_>) -> Polled;
+}
+
+/// What a poll left.
+pub(crate) enum Polled {
+    /// Nothing, or so it was: whoever sends more schedules the poll again. So many frames were taken.
+    Idle(u32),
+    /// More, for another poll.
+    More,
+}
+
+/// Who is polled.
+pub(super) type Poller = crate::poll::Poller;
+
+/// A NAPI of a device, and what it works with.
+///
+/// # Invariants
+///
+/// `ptr` is a NAPI of the shim for `netdev`, whose data is the address of `poller`. It is enabled if
+/// and only if the value in `enabled` is true. `poller` is accessed by the poll of an enabled NAPI
+/// only, or with the lock held while it is disabled.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Napi {
+    ptr: NonNull<ffi::napi_struct>,
+    netdev: Arc<NetDevice>,
+    poller: KBox<UnsafeCell<Poller>>,
+    #[pin]
+    enabled: Mutex<bool>,
+}
+
+// SAFETY: A NAPI is not bound to a thread, nor is the poller.
+unsafe impl Send for Napi {}
+// SAFETY: By the type invariant one thread at a time accesses the poller, and that is `Send`.
+unsafe impl Sync for Napi {}
+
+impl Napi {
+    /// A NAPI of the device, disabled. May sleep.
+    pub(crate) fn new(netdev: &Arc<NetDevice>, poller: Poller) -> Result<Arc<Self>> {
+        let poller = KBox::new(UnsafeCell::new(poller), GFP_KERNEL)?;
+        let data: *mut c_void = poller.get().cast();
+        // SAFETY: The device is valid. The NAPI is deleted before the poller is freed.
+        let napi = unsafe { ffi::hv_netvsc_shim_napi_add(netdev.as_ptr(), data) };
+        let ptr = NonNull::new(napi).ok_or(ENOMEM)?;
+        let netdev = netdev.clone();
+
+        // INVARIANT: It is new, and disabled.
+        let result = Arc::pin_init(
+            try_pin_init!(Self {
+                ptr,
+                netdev,
+                poller,
+                enabled <- new_mutex!(false),
+            }),
+            GFP_KERNEL,
+        );
+
+        if result.is_err() {
+            // SAFETY: It is ours and disabled; nobody else knows it. Its memory is accessed by this
+            // call only: the poller that it points at is not.
+            unsafe { ffi::hv_netvsc_shim_napi_del(napi) };
+        }
+        result
+    }
+
+    /// Lets it be scheduled. May sleep.
+    pub(crate) fn enable(&self) {
+        let mut enabled = self.enabled.lock();
+
+        if !*enabled {
+            // SAFETY: It is valid and disabled.
+            unsafe { ffi::napi_enable(self.ptr.as_ptr()) };
+            *enabled = true;
+        }
+    }
+
+    /// Waits for the poll to end, and keeps it from being scheduled. May sleep.
+    pub(crate) fn disable(&self) {
+        let mut enabled = self.enabled.lock();
+
+        if *enabled {
+            // SAFETY: It is valid and enabled.
+            unsafe { ffi::napi_disable(self.ptr.as_ptr()) };
+            *enabled = false;
+        }
+    }
+
+    /// Works with what the poll works with, while it is disabled; `None` if it is not. May sleep.
+    pub(crate) fn with_disabled<R>(&self, f: impl FnOnce(&mut Poller) -> R) -> Option<R> {
+        let enabled = self.enabled.lock();
+
+        if *enabled {
+            return None;
+        }
+        // SAFETY: By the type invariant nobody else accesses it while we hold the lock.
+        Some(f(unsafe { &mut *self.poller.get() }))
+    }
+
+    /// Has it polled soon, on this CPU. Any context but NMI. Without effect while it is disabled.
+    #[inline]
+    pub(crate) fn schedule(&self) {
+        // SAFETY: It is valid.
+        unsafe { ffi::hv_netvsc_shim_napi_schedule(self.ptr.as_ptr()) };
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Napi {
+    fn drop(self: Pin<&mut Self>) {
+        self.disable();
+        // SAFETY: It is ours and disabled. The poller is freed afterwards, the device too.
+        unsafe { ffi::hv_netvsc_shim_napi_del(self.ptr.as_ptr()) };
+        let _ = &self.netdev;
+    }
+}
+
+/// The poll that runs now.
+///
+/// # Invariants
+///
+/// `napi` is being polled during `'a` by this thread.
+pub(crate) struct PollContext<'a> {
+    napi: NonNull<ffi::napi_struct>,
+    budget: u32,
+    _poll: PhantomData<(&'a (), *mut ())>,
+}
+
+impl PollContext<'_> {
+    /// Most frames to take.
+    #[inline]
+    pub(crate) fn budget(&self) -> u32 {
+        self.budget
+    }
+
+    /// Memory for a frame of `len` bytes.
+    #[inline]
+    pub(crate) fn alloc(&self, len: u32) -> Option<RxFrame> {
+        // SAFETY: By the type invariant the NAPI is being polled.
+        let skb = unsafe { ffi::napi_alloc_skb(self.napi.as_ptr(), len) };
+
+        // INVARIANT: The frame is new, and so ours.
+        NonNull::new(skb).map(|skb| RxFrame::new(SkBuff(skb)))
+    }
+
+    /// Gives a frame to the stack.
+    #[inline]
+    pub(crate) fn deliver(&self, frame: RxFrame, info: &RxInfo) -> Cast {
+        let raw = info.to_raw();
+        let Some(skb) = frame.into_skb() else {
+            return Cast::Dropped;
+        };
+
+        // SAFETY: By the type invariant the NAPI is being polled. The frame is ours, and has a whole
+        // Ethernet header; the call takes it.
+        Cast::from_raw(unsafe {
+            ffi::hv_netvsc_shim_deliver(self.napi.as_ptr(), skb.into_raw(), &raw)
+        })
+    }
+
+    /// Frees a frame that was sent.
+    #[inline]
+    pub(crate) fn consume(&self, skb: SkBuff) {
+        // SAFETY: The frame is ours; the call takes it. The budget is that of this poll.
+        unsafe { ffi::hv_netvsc_shim_consume(skb.into_raw(), self.budget as c_int) };
+    }
+
+    /// So many frames and bytes that were sent on a queue are done: the queue of this poll.
+    #[inline]
+    pub(crate) fn completed(&self, netdev: &NetDevice, queue: u32, packets: u32, bytes: u32) {
+        netdev.completed(queue, packets, bytes);
+    }
+}
+
+/// # Safety
+///
+/// The shim calls this with the data of a NAPI of ours that is being polled, and with its budget.
+#[no_mangle]
+unsafe extern "C" fn hv_netvsc_rust_poll(
+    data: *mut c_void,
+    napi: NonNull<ffi::napi_struct>,
+    budget: c_int,
+) -> c_int {
+    let wanted = u32::try_from(budget).unwrap_or(0);
+
+    // netpoll wants sent frames back and nothing else; both come through the same ring.
+    if wanted == 0 {
+        return 0;
+    }
+    // SAFETY: By the requirements of this function, and the invariants of `Napi`: one poll runs at a
+    // time, and while it does nobody else accesses the poller.
+    let poller = unsafe { &mut *data.cast::<Poller>() };
+    // INVARIANT: By the requirements of this function.
+    let context = PollContext {
+        napi,
+        budget: wanted,
+        _poll: PhantomData,
+    };
+
+    match poller.poll(context) {
+        Polled::Idle(work) if work < wanted => {
+            // Another poll may run from here on: the poller is not touched any more.
+            //
+            // SAFETY: The NAPI is being polled, and less than the budget was used up.
+            unsafe { ffi::napi_complete_done(napi.as_ptr(), work as c_int) };
+            work as c_int
+        }
+        Polled::Idle(_) | Polled::More => budget,
+    }
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who takes the packets of a channel, and when.
+
+use crate::{
+    net::{Napi, Poll, PollContext, Polled},
+    queue::Queue,
+    rx::Receive,
+    shared::Shared,
+};
+use kernel::{prelude::*, sync::Arc};
+use vmbus::{Line, Receiver, Sender, Signal};
+
+/// Packets of one poll for each frame of its budget: those that are no frames count too.
+const PACKETS_PER_FRAME: u32 = 4;
+
+/// What happens when the host signals.
+pub(crate) struct Events {
+    shared: Arc<Shared>,
+    napi: Arc<Napi>,
+    primary: bool,
+}
+
+impl Events {
+    /// For a channel that is polled by `napi`.
+    pub(crate) fn new(shared: Arc<Shared>, napi: Arc<Napi>, primary: bool) -> Result<Arc<Self>> {
+        let events = Self {
+            shared,
+            napi,
+            primary,
+        };
+
+        Ok(Arc::new(events, GFP_KERNEL)?)
+    }
+}
+
+impl Signal for Events {
+    #[inline]
+    fn on_event(&self, line: &Line<'_>) {
+        line.mask();
+        self.napi.schedule();
+    }
+
+    fn on_rescind(&self) {
+        // A sub-channel that goes alone is dealt with by who takes sub-channels.
+        if self.primary {
+            self.shared.give_up();
+        }
+    }
+}
+
+/// Takes the packets of a channel.
+pub(crate) struct Poller {
+    shared: Arc<Shared>,
+    queue: Arc<Queue>,
+    receive: Receive,
+    /// The ring, while the channel is open.
+    ring: Option<(Receiver, Sender)>,
+}
+
+impl Poller {
+    /// Of a channel that is not open.
+    pub(crate) fn new(shared: Arc<Shared>, queue: Arc<Queue>) -> Result<Self> {
+        Ok(Self {
+            shared,
+            queue,
+            receive: Receive::new()?,
+            ring: None,
+        })
+    }
+
+    /// The channel is open.
+    pub(crate) fn start(&mut self, receiver: Receiver, sender: Sender) {
+        self.ring = Some((receiver, sender));
+    }
+
+    /// The channel is about to be closed.
+    pub(crate) fn stop(&mut self) {
+        self.ring = None;
+    }
+}
+
+impl Poll for Poller {
+    /// Takes packets until there are none or the budget is used up.
+    ///
+    /// Signals are asked for before the poll says that it is done: a signal that comes in between
+    /// schedules a poll that runs already, which makes it run again.
+    fn poll(&mut self, context: PollContext<'_>) -> Polled {
+        let Self {
+            shared,
+            queue,
+            receive,
+            ring,
+        } = self;
+        let Some((receiver, sender)) = ring else {
+            return Polled::Idle(0);
+        };
+        let budget = context.budget();
+        let mut packets = budget.saturating_mul(PACKETS_PER_FRAME);
+        let mut frames = 0u32;
+        let mut empty = false;
+
+        receiver.mask();
+        while frames < budget && packets != 0 && receive.has_room() {
+            match receiver.next() {
+                Ok(Some(packet)) => {
+                    let taken = receive.take(shared, queue, &context, &packet);
+
+                    frames = frames.wrapping_add(taken);
+                }
+                Ok(None) => {
+                    empty = true;
+                    break;
+                }
+                Err(error) if error.is_fatal() => {
+                    shared.give_up();
+                    empty = true;
+                    break;
+                }
+                Err(_) => {}
+            }
+            packets = packets.wrapping_sub(1);
+        }
+        receiver.finish();
+        let settled = receive.settle(shared, sender);
+
+        receive.account(shared, queue, sender, &context);
+        if receiver.is_broken() {
+            return Polled::Idle(frames);
+        }
+        if !empty || !settled || receiver.unmask_and_check() {
+            return Polled::More;
+        }
+        Polled::Idle(frames)
+    }
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The queue of each channel: the frames that are with the host.
+
+use crate::{
+    net::SkBuff,
+    status::{Counters, QueueCounters},
+};
+use kernel::{
+    new_spinlock_irq,
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, SetOnce, SpinLockIrq,
+    },
+};
+use netvsc_protocol::sections::{Section, Sections};
+use vmbus::{
+    protocol::requests::{BadId, RequestTable, Slot},
+    Lingering, Sender,
+};
+
+/// Most frames of a queue that are with the host.
+const DEPTH: usize = 1024;
+
+/// A frame that is with the host.
+pub(crate) struct Sent {
+    /// The frame; the host reads it, or a copy.
+    pub(crate) skb: SkBuff,
+    /// Where its copy is, if there is one.
+    pub(crate) section: Option<Section>,
+    /// Bytes that were counted when it was sent.
+    pub(crate) len: u32,
+    /// Frames and bytes on the network.
+    pub(crate) packets: u32,
+    pub(crate) bytes: u32,
+}
+
+/// What is with the host.
+struct Pending {
+    table: RequestTable<Sent, KVec<Slot<Sent>>>,
+    sections: Sections<KVec<u32>>,
+}
+
+/// A queue.
+#[pin_data]
+pub(crate) struct Queue {
+    pub(crate) index: u32,
+    /// The way to the host, once the channel is open.
+    pub(crate) sender: SetOnce<Sender>,
+    /// The ring is nearly full, or too many frames are with the host.
+    pub(crate) stopped: Atomic<bool>,
+    #[pin]
+    pending: SpinLockIrq<Option<Pending>>,
+    pub(crate) counters: QueueCounters,
+}
+
+impl Queue {
+    /// A queue whose channel is not open.
+    pub(crate) fn new(index: u32) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                index,
+                sender: SetOnce::new(),
+                stopped: Atomic::new(false),
+                pending <- new_spinlock_irq!(None),
+                counters: QueueCounters::new(),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Gets ready to send, with these sections of the send buffer. May sleep.
+    pub(crate) fn prepare(&self, sections: core::ops::Range<u32>) -> Result {
+        let mut slots = KVec::with_capacity(DEPTH, GFP_KERNEL)?;
+        let storage = KVec::from_elem(0u32, sections.len(), GFP_KERNEL)?;
+
+        for _ in 0..DEPTH {
+            slots.push(Slot::new(), GFP_KERNEL)?;
+        }
+        let new = Pending {
+            table: RequestTable::new(slots),
+            sections: Sections::new(storage, sections),
+        };
+        let old = self.pending.lock().replace(new);
+
+        drop(old);
+        Ok(())
+    }
+
+    /// Takes a section of the send buffer.
+    #[inline]
+    pub(crate) fn take_section(&self) -> Option<Section> {
+        (*self.pending.lock()).as_mut()?.sections.take()
+    }
+
+    /// Gives one back.
+    #[inline]
+    pub(crate) fn give_section(&self, section: Section) {
+        if let Some(pending) = &mut *self.pending.lock() {
+            pending.sections.give(section);
+        }
+    }
+
+    /// Keeps a frame that is about to be sent, and returns its transaction id. Gives it back when too
+    /// many are with the host.
+    #[inline]
+    pub(crate) fn keep(&self, sent: Sent) -> Result<u64, Sent> {
+        match &mut *self.pending.lock() {
+            Some(pending) => pending.table.alloc(sent),
+            None => Err(sent),
+        }
+    }
+
+    /// Takes a frame back: the host is done with it, or was not told of it. Its section is free.
+    #[inline]
+    pub(crate) fn take(&self, id: u64) -> Result<Sent, BadId> {
+        let mut pending = self.pending.lock();
+        let pending = (*pending).as_mut().ok_or(BadId::NotPending)?;
+        let mut sent = pending.table.complete(id)?;
+
+        if let Some(section) = sent.section.take() {
+            pending.sections.give(section);
+        }
+        Ok(sent)
+    }
+
+    /// Whether another frame can be kept.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        self.pending
+            .lock()
+            .as_ref()
+            .is_some_and(|pending| pending.table.pending() < pending.table.capacity())
+    }
+
+    /// Frames that are with the host.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.pending
+            .lock()
+            .as_ref()
+            .map_or(0, |pending| pending.table.pending())
+    }
+
+    /// Sections that are free.
+    pub(crate) fn free_sections(&self) -> usize {
+        self.pending
+            .lock()
+            .as_ref()
+            .map_or(0, |pending| pending.sections.free())
+    }
+
+    /// Ends all: the channel is closed, and nothing is being sent. What the host may still read is
+    /// left to it. May sleep.
+    pub(crate) fn end(&self, lingering: Option<&Lingering>, counters: &Counters) {
+        let pending = self.pending.lock().take();
+        let Some(mut pending) = pending else {
+            return;
+        };
+
+        self.stopped.store(false, Relaxed);
+        while let Some(sent) = pending.table.take_any() {
+            if lingering.is_some_and(|lingering| !lingering.is_over()) {
+                counters.left_to_host.count();
+                core::mem::forget(sent.skb);
+            }
+        }
+    }
+}

@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the packets of a channel mean.
+
+use crate::{
+    buffers::Io,
+    net::{Cast, PollContext, RxInfo},
+    queue::Queue,
+    shared::Shared,
+    tx,
+};
+use kernel::{
+    prelude::*,
+    sync::{atomic::Relaxed, Arc},
+};
+use netvsc_protocol::{
+    inbound::{sent_status, Notice},
+    nvsp::{rndis_complete, STATUS_SUCCESS},
+    rx::{self, Assembler, Range, Received, RxError, Whole, MAX_CONTROL},
+    transfer::{Transfer, MAX_RANGES},
+};
+use vmbus::{abstractions::Shown, ratelimited, Doorbell, Outgoing, Packet, Sender};
+use vmbus_protocol::{packet::PacketType, requests::RESERVED_IDS};
+
+/// Most packets that are owed to the host before they are sent.
+const OWED: usize = 64;
+
+/// What the poll of a channel works with, besides the ring.
+pub(crate) struct Receive {
+    assembler: Assembler<KVec<Range>>,
+    control: KBox<[u8; MAX_CONTROL]>,
+    /// Transfer-page packets that are done with, and whether all of their frames were taken.
+    owed: KVec<(u64, bool)>,
+    /// Sent frames that are done since the last account: frames of the stack, and their bytes.
+    done: u32,
+    done_bytes: u32,
+}
+
+impl Receive {
+    /// May sleep.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            assembler: Assembler::new(KVec::from_elem(
+                Range::default(),
+                MAX_RANGES as usize,
+                GFP_KERNEL,
+            )?),
+            control: KBox::new([0; MAX_CONTROL], GFP_KERNEL)?,
+            owed: KVec::with_capacity(OWED, GFP_KERNEL)?,
+            done: 0,
+            done_bytes: 0,
+        })
+    }
+
+    /// Whether another packet may be taken: what the host is owed for it has a place.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        self.owed.len() < OWED
+    }
+
+    /// Takes a packet, and returns how many frames were in it.
+    #[inline]
+    pub(crate) fn take(
+        &mut self,
+        shared: &Arc<Shared>,
+        queue: &Queue,
+        context: &PollContext<'_>,
+        packet: &Packet<'_>,
+    ) -> u32 {
+        match packet.packet_type() {
+            PacketType::DATA_USING_TRANSFER_PAGES => {
+                return self.take_transfer(shared, queue, context, packet);
+            }
+            PacketType::COMPLETION => self.take_completion(shared, queue, context, packet),
+            PacketType::DATA_INBAND => take_notice(shared, packet),
+            other => refuse(shared, &format_args!("packet of type {}", other.0)),
+        }
+        0
+    }
+
+    #[inline]
+    fn take_completion(
+        &mut self,
+        shared: &Shared,
+        queue: &Queue,
+        context: &PollContext<'_>,
+        packet: &Packet<'_>,
+    ) {
+        let id = packet.transaction_id();
+
+        if id >= RESERVED_IDS {
+            return shared.control.on_completion(shared, id, packet.payload());
+        }
+        let sent = match queue.take(id) {
+            Ok(sent) => sent,
+            Err(error) => return refuse(shared, &format_args!("completion {id:#x}: {error}")),
+        };
+
+        // Done with, whatever else it says.
+        match sent_status(packet.payload()) {
+            Ok(STATUS_SUCCESS) => {
+                queue.counters.tx_packets.add(sent.packets.into());
+                queue.counters.tx_bytes.add(sent.bytes.into());
+            }
+            Ok(status) => {
+                shared.counters.tx_failed.count();
+                ratelimited!(dev_warn!(
+                    shared.dev,
+                    "the host did not send a frame: status {}\n",
+                    status
+                ));
+            }
+            Err(error) => {
+                shared.counters.tx_failed.count();
+                refuse(shared, &error);
+            }
+        }
+        self.done = self.done.wrapping_add(1);
+        self.done_bytes = self.done_bytes.wrapping_add(sent.len);
+        context.consume(sent.skb);
+    }
+
+    #[inline]
+    fn take_transfer(
+        &mut self,
+        shared: &Arc<Shared>,
+        queue: &Queue,
+        context: &PollContext<'_>,
+        packet: &Packet<'_>,
+    ) -> u32 {
+        let mut frames = 0u32;
+        let all = match shared.io.as_ref() {
+            Some(io) => {
+                let layout = io.agreed.receive;
+
+                match Transfer::parse(layout, packet.header(), packet.payload()) {
+                    Ok(transfer) => {
+                        let mut all = true;
+
+                        for range in transfer.ranges() {
+                            frames = frames.wrapping_add(1);
+                            all &= self.take_range(shared, queue, io, context, range);
+                        }
+                        if self.assembler.restart() {
+                            all = false;
+                            refuse_message(shared, &RxError::Fragments);
+                        }
+                        all
+                    }
+                    Err(error) => {
+                        refuse_message(shared, &error);
+                        false
+                    }
+                }
+            }
+            // Nothing is there that could be named.
+            None => {
+                refuse(shared, &"a transfer without a receive buffer");
+                false
+            }
+        };
+
+        // Owed in any case (case N01). There is room: the poll looked.
+        let _ = self
+            .owed
+            .push_within_capacity((packet.transaction_id(), all));
+        frames
+    }
+
+    /// Takes a message; false when it was not taken.
+    #[inline]
+    fn take_range(
+        &mut self,
+        shared: &Arc<Shared>,
+        queue: &Queue,
+        io: &Io,
+        context: &PollContext<'_>,
+        range: Option<Range>,
+    ) -> bool {
+        let received = range
+            .ok_or(RxError::Range)
+            .and_then(|range| Ok((range, rx::parse(&io.receive, range)?)));
+        let whole = match received {
+            Ok((_, Received::Frame(frame))) => self.assembler.push(&frame),
+            Ok((range, Received::Control)) => {
+                if let Some(message) = rx::control(&io.receive, range, &mut self.control) {
+                    shared.control.on_message(shared, message);
+                }
+                return true;
+            }
+            Err(error) => Err(error),
+        };
+
+        match whole {
+            Ok(Some(whole)) => deliver(shared, queue, io, context, &whole),
+            Ok(None) => true,
+            Err(error) => {
+                refuse_message(shared, &error);
+                false
+            }
+        }
+    }
+
+    /// Sends what the host is owed, all at once. False when some of it had no room.
+    pub(crate) fn settle(&mut self, shared: &Shared, sender: &Sender) -> bool {
+        if self.owed.is_empty() {
+            return true;
+        }
+        let sent = sender.lock().and_then(|mut outbox| {
+            let mut batch = outbox.batch()?;
+            let mut sent = 0usize;
+
+            for (id, all) in self.owed.iter() {
+                let payload: &[&[u8]] = &[&rndis_complete(*all)];
+
+                if batch.push(&Outgoing::completion(*id, payload)).is_err() {
+                    break;
+                }
+                sent = sent.saturating_add(1);
+            }
+            batch.commit();
+            outbox.release(Doorbell::Ring);
+            Ok(sent)
+        });
+
+        match sent {
+            Ok(sent) if sent < self.owed.len() => {
+                shared.counters.rx_comp_busy.count();
+                let mut gone = sent;
+
+                self.owed.retain(|_| match gone.checked_sub(1) {
+                    Some(left) => {
+                        gone = left;
+                        false
+                    }
+                    None => true,
+                });
+                false
+            }
+            // All of it, or nobody is there any more who is owed something.
+            _ => {
+                self.owed.clear();
+                true
+            }
+        }
+    }
+
+    /// Accounts for what the host is done with, and lets a queue go on that waits for that.
+    #[inline]
+    pub(crate) fn account(
+        &mut self,
+        shared: &Shared,
+        queue: &Queue,
+        sender: &Sender,
+        context: &PollContext<'_>,
+    ) {
+        if self.done != 0 {
+            context.completed(&shared.netdev, queue.index, self.done, self.done_bytes);
+            self.done = 0;
+            self.done_bytes = 0;
+        }
+        // The lock of `queue.take` orders this behind the frames that were taken.
+        if queue.stopped.load(Relaxed) {
+            tx::wake(shared, queue, sender);
+        }
+    }
+}
+
+/// Gives a frame to the stack; false when there is no memory for it.
+#[inline]
+fn deliver(
+    shared: &Shared,
+    queue: &Queue,
+    io: &Io,
+    context: &PollContext<'_>,
+    whole: &Whole<'_>,
+) -> bool {
+    // Frames that were on their way when the interface was closed.
+    if !shared.is_up() {
+        return true;
+    }
+    let Some(mut frame) = context.alloc(whole.total) else {
+        shared.counters.rx_no_memory.count();
+        return false;
+    };
+
+    for part in whole.parts {
+        if !frame.append(part.len, |to| io.receive.copy_frame(*part, to)) {
+            shared.counters.rx_no_memory.count();
+            return false;
+        }
+    }
+    let info = RxInfo {
+        queue: queue.index as u16,
+        infos: whole.infos,
+    };
+
+    match context.deliver(frame, &info) {
+        Cast::Dropped => {
+            refuse_message(shared, &"a frame without its IP header");
+            return false;
+        }
+        Cast::Multicast => queue.counters.multicast.add(1),
+        Cast::Unicast => {}
+    }
+    queue.counters.rx_packets.add(1);
+    queue.counters.rx_bytes.add(whole.total.into());
+    true
+}
+
+#[cold]
+fn take_notice(shared: &Shared, packet: &Packet<'_>) {
+    let version = shared.version();
+
+    match Notice::parse(version, packet.payload()) {
+        Ok(Notice::Table(table)) => shared.table.set(table),
+        Ok(Notice::VirtualFunction { present, serial }) => {
+            ratelimited!(dev_info!(
+                shared.dev,
+                "virtual function {} {}; it is not used\n",
+                serial,
+                if present { "appears" } else { "goes" }
+            ));
+        }
+        Err(error) => refuse(shared, &error),
+    }
+}
+
+#[cold]
+pub(crate) fn refuse(shared: &Shared, why: &dyn core::fmt::Display) {
+    shared.counters.refused.count();
+    ratelimited!(dev_warn!(shared.dev, "ignored: {}\n", Shown(why)));
+}
+
+#[cold]
+fn refuse_message(shared: &Shared, why: &dyn core::fmt::Display) {
+    shared.counters.rx_refused.count();
+    ratelimited!(dev_warn!(shared.dev, "dropped: {}\n", Shown(why)));
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Declared once more in net/ffi.rs: keep the two in step. */
+#ifndef _HV_NETVSC_SHIM_H
+#define _HV_NETVSC_SHIM_H
+
+#include <linux/types.h>
+
+struct device;
+struct napi_struct;
+struct net_device;
+struct sk_buff;
+
+extern unsigned int hv_netvsc_shim_ring_size;
+
+/* Most pieces of memory of an sk_buff beside its linear part. */
+#define HV_NETVSC_SHIM_FRAGS 17
+/* Room for a header before the frame: 92 bytes, and 7 to align it. */
+#define HV_NETVSC_SHIM_HEADROOM 104
+
+/* What the host does to a frame. */
+enum hv_netvsc_shim_task {
+	HV_NETVSC_SHIM_NOTHING,
+	HV_NETVSC_SHIM_CHECKSUM,
+	HV_NETVSC_SHIM_SEGMENT,
+};
+
+/* Checksums that the host can fill in. */
+#define HV_NETVSC_SHIM_TCP4 1
+#define HV_NETVSC_SHIM_UDP4 2
+#define HV_NETVSC_SHIM_TCP6 4
+#define HV_NETVSC_SHIM_UDP6 8
+
+/* Why a frame was dropped before the driver saw it. */
+enum hv_netvsc_shim_drop {
+	HV_NETVSC_SHIM_NO_MEMORY,
+	HV_NETVSC_SHIM_TOO_BIG,
+	HV_NETVSC_SHIM_VLAN,
+	HV_NETVSC_SHIM_OTHER,
+};
+
+struct hv_netvsc_shim_piece {
+	u64 phys;
+	u32 len;
+	u32 unused;
+};
+
+/* What sending a frame needs to know of it. */
+struct hv_netvsc_shim_tx {
+	/* The linear part: address, and the same for the device. */
+	u8 *data;
+	u64 phys;
+	u32 len;
+	u32 linear;
+	u32 pieces;
+	u32 hash;
+	/* Frames on the network, and their bytes. */
+	u32 packets;
+	u32 bytes;
+	u16 queue;
+	u16 vlan;
+	u16 mss;
+	/* Where the TCP or UDP header starts. */
+	u16 offset;
+	u8 task;
+	bool ipv6;
+	bool udp;
+	bool tagged;
+	bool more;
+	bool linearized;
+	struct hv_netvsc_shim_piece piece[HV_NETVSC_SHIM_FRAGS];
+};
+
+/* What delivering a frame needs to know of it. */
+struct hv_netvsc_shim_rx {
+	u32 hash;
+	u16 vlan;
+	u16 queue;
+	bool hashed;
+	bool tagged;
+	bool l4_good;
+	/* The IPv4 header's checksum has to be computed. */
+	bool fill_ip;
+};
+
+/* What kind of frame it was. */
+enum hv_netvsc_shim_cast {
+	HV_NETVSC_SHIM_UNICAST,
+	HV_NETVSC_SHIM_MULTICAST,
+	HV_NETVSC_SHIM_DROPPED,
+};
+
+/* What a device has to be told before it is registered. */
+struct hv_netvsc_shim_config {
+	const u8 *address;
+	const u8 *alias;
+	u32 alias_len;
+	u32 mtu;
+	u32 max_mtu;
+	u32 tso_max;
+	/* HV_NETVSC_SHIM_TCP4 and so on. */
+	u8 checksums;
+	bool tso4;
+	bool tso6;
+	bool coalesce;
+	bool connected;
+};
+
+struct hv_netvsc_shim_stats {
+	u64 rx_packets;
+	u64 rx_bytes;
+	u64 rx_dropped;
+	u64 rx_errors;
+	u64 multicast;
+	u64 tx_packets;
+	u64 tx_bytes;
+	u64 tx_dropped;
+};
+
+struct net_device *hv_netvsc_shim_alloc(struct device *parent, u32 queues);
+int hv_netvsc_shim_register(struct net_device *dev, void *data,
+			    const struct hv_netvsc_shim_config *config);
+void hv_netvsc_shim_set_queues(struct net_device *dev, u32 queues);
+void hv_netvsc_shim_carrier(struct net_device *dev, bool on);
+u32 hv_netvsc_shim_flags(struct net_device *dev);
+
+void hv_netvsc_shim_tx_stop(struct net_device *dev, u32 queue);
+bool hv_netvsc_shim_tx_stopped(struct net_device *dev, u32 queue);
+void hv_netvsc_shim_tx_wake(struct net_device *dev, u32 queue);
+void hv_netvsc_shim_tx_wake_all(struct net_device *dev);
+void hv_netvsc_shim_tx_disable(struct net_device *dev);
+bool hv_netvsc_shim_tx_sent(struct net_device *dev, u32 queue, u32 bytes, bool more);
+void hv_netvsc_shim_tx_completed(struct net_device *dev, u32 queue, u32 packets, u32 bytes);
+void hv_netvsc_shim_barrier(void);
+
+void hv_netvsc_shim_free(struct sk_buff *skb);
+void hv_netvsc_shim_consume(struct sk_buff *skb, int budget);
+int hv_netvsc_shim_copy(struct sk_buff *skb, void *to, u32 len);
+void *hv_netvsc_shim_put(struct sk_buff *skb, u32 len);
+
+struct napi_struct *hv_netvsc_shim_napi_add(struct net_device *dev, void *data);
+void hv_netvsc_shim_napi_del(struct napi_struct *napi);
+void hv_netvsc_shim_napi_schedule(struct napi_struct *napi);
+u32 hv_netvsc_shim_deliver(struct napi_struct *napi, struct sk_buff *skb,
+			   const struct hv_netvsc_shim_rx *rx);
+
+u64 hv_netvsc_shim_phys(const void *address);
+u32 hv_netvsc_shim_cpus(void);
+u32 hv_netvsc_shim_default_queues(void);
+void hv_netvsc_shim_rss_key(u8 *key, u32 len);
+
+/* The callbacks, in net/ops.rs and net/napi.rs. */
+int hv_netvsc_rust_open(void *data);
+void hv_netvsc_rust_stop(void *data);
+bool hv_netvsc_rust_xmit(void *data, struct sk_buff *skb, const struct hv_netvsc_shim_tx *tx);
+void hv_netvsc_rust_dropped(void *data, u32 queue, u32 why);
+u32 hv_netvsc_rust_select(void *data, u32 hash);
+void hv_netvsc_rust_rx_mode(void *data);
+int hv_netvsc_rust_set_address(void *data, const u8 *address);
+void hv_netvsc_rust_stats(void *data, struct hv_netvsc_shim_stats *stats);
+u32 hv_netvsc_rust_speed(void *data);
+u32 hv_netvsc_rust_stat_count(void *data);
+void hv_netvsc_rust_stat_name(void *data, u32 index, u8 *name, u32 len);
+u64 hv_netvsc_rust_stat_value(void *data, u32 index);
+int hv_netvsc_rust_poll(void *data, struct napi_struct *napi, int budget);
+
+#endif

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Counters: those of the interface, under the names that the C driver has for them, and those that
+//! the file `hv-netvsc-rust-<device>/status` in debugfs shows besides.
+
+use crate::{net::Stats, shared::Shared};
+use kernel::{
+    debugfs, device, fmt,
+    prelude::*,
+    str::CString,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc,
+    },
+};
+use vmbus::abstractions::Counter;
+
+/// A number that one thread at a time counts up, and any may read: no locked instruction.
+pub(crate) struct Tally(Atomic<u64>);
+
+impl Tally {
+    pub(crate) const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    /// Counts `more`. One caller at a time, or some are lost.
+    #[inline]
+    pub(crate) fn add(&self, more: u64) {
+        self.0
+            .store(self.0.load(Relaxed).wrapping_add(more), Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Frames and bytes of a queue. Received ones are counted by its poll, sent ones too, when the host
+/// is done with them.
+pub(crate) struct QueueCounters {
+    pub(crate) tx_packets: Tally,
+    pub(crate) tx_bytes: Tally,
+    pub(crate) rx_packets: Tally,
+    pub(crate) rx_bytes: Tally,
+    pub(crate) multicast: Tally,
+}
+
+impl QueueCounters {
+    pub(crate) const fn new() -> Self {
+        Self {
+            tx_packets: Tally::new(),
+            tx_bytes: Tally::new(),
+            rx_packets: Tally::new(),
+            rx_bytes: Tally::new(),
+            multicast: Tally::new(),
+        }
+    }
+}
+
+/// Unusual things since the device was bound.
+pub(crate) struct Counters {
+    /// Frames in too many pieces, which were put together.
+    pub(crate) tx_scattered: Counter,
+    /// Frames that were dropped for want of memory.
+    pub(crate) tx_no_memory: Counter,
+    /// Frames that were dropped since nothing else could be done with them.
+    pub(crate) tx_no_space: Counter,
+    /// Frames that were dropped since they are too long, or in too many pieces.
+    pub(crate) tx_too_big: Counter,
+    /// Frames that the stack got back.
+    pub(crate) tx_busy: Counter,
+    /// Short frames for which there was no section.
+    pub(crate) tx_send_full: Counter,
+    /// Times that the ring had no room for what the host is owed.
+    pub(crate) rx_comp_busy: Counter,
+    /// Frames that were dropped for want of memory, received ones.
+    pub(crate) rx_no_memory: Counter,
+    pub(crate) stop_queue: Counter,
+    pub(crate) wake_queue: Counter,
+    /// Frames that were dropped since their VLAN tag is none.
+    pub(crate) vlan_error: Counter,
+    /// Frames that the host could not send.
+    pub(crate) tx_failed: Counter,
+    /// Messages in the receive buffer that had no effect because of what is in them.
+    pub(crate) rx_refused: Counter,
+    /// Other packets of the host that had no effect because of what is in them.
+    pub(crate) refused: Counter,
+    /// Frames that were left to a host that did not say that it is done with them.
+    pub(crate) left_to_host: Counter,
+}
+
+impl Counters {
+    pub(crate) const fn new() -> Self {
+        Self {
+            tx_scattered: Counter::new(),
+            tx_no_memory: Counter::new(),
+            tx_no_space: Counter::new(),
+            tx_too_big: Counter::new(),
+            tx_busy: Counter::new(),
+            tx_send_full: Counter::new(),
+            rx_comp_busy: Counter::new(),
+            rx_no_memory: Counter::new(),
+            stop_queue: Counter::new(),
+            wake_queue: Counter::new(),
+            vlan_error: Counter::new(),
+            tx_failed: Counter::new(),
+            rx_refused: Counter::new(),
+            refused: Counter::new(),
+            left_to_host: Counter::new(),
+        }
+    }
+
+    /// Frames of the stack that were dropped.
+    fn tx_dropped(&self) -> u64 {
+        [
+            &self.tx_no_memory,
+            &self.tx_no_space,
+            &self.tx_too_big,
+            &self.vlan_error,
+            &self.tx_failed,
+        ]
+        .iter()
+        .fold(0u64, |sum, counter| sum.wrapping_add(counter.get()))
+    }
+}
+
+/// The numbers of `ethtool -S`: first those of the interface, by name, then those of each queue.
+const GLOBAL: [(&str, fn(&Counters) -> &Counter); 11] = [
+    ("tx_scattered", |c| &c.tx_scattered),
+    ("tx_no_memory", |c| &c.tx_no_memory),
+    ("tx_no_space", |c| &c.tx_no_space),
+    ("tx_too_big", |c| &c.tx_too_big),
+    ("tx_busy", |c| &c.tx_busy),
+    ("tx_send_full", |c| &c.tx_send_full),
+    ("rx_comp_busy", |c| &c.rx_comp_busy),
+    ("rx_no_memory", |c| &c.rx_no_memory),
+    ("stop_queue", |c| &c.stop_queue),
+    ("wake_queue", |c| &c.wake_queue),
+    ("vlan_error", |c| &c.vlan_error),
+];
+
+const QUEUE: [(&str, &str, fn(&QueueCounters) -> &Tally); 4] = [
+    ("tx", "packets", |c| &c.tx_packets),
+    ("tx", "bytes", |c| &c.tx_bytes),
+    ("rx", "packets", |c| &c.rx_packets),
+    ("rx", "bytes", |c| &c.rx_bytes),
+];
+
+/// How many numbers there are.
+pub(crate) fn number_count(shared: &Shared) -> u32 {
+    let count = shared.queues.len().saturating_mul(QUEUE.len());
+
+    u32::try_from(count.saturating_add(GLOBAL.len())).unwrap_or(0)
+}
+
+/// Queue and place in its list of a number that is not one of the interface.
+fn of_queue(index: usize) -> Option<(usize, usize)> {
+    let index = index.checked_sub(GLOBAL.len())?;
+
+    Some((
+        index.checked_div(QUEUE.len())?,
+        index.checked_rem(QUEUE.len())?,
+    ))
+}
+
+/// Text that is cut off where there is no room for it.
+struct Cut<'a>(&'a mut [u8]);
+
+impl fmt::Write for Cut<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let len = text.len().min(self.0.len());
+        let (to, rest) = core::mem::take(&mut self.0).split_at_mut(len);
+
+        to.copy_from_slice(text.as_bytes().get(..len).unwrap_or(&[]));
+        self.0 = rest;
+        Ok(())
+    }
+}
+
+/// Writes the name of a number.
+pub(crate) fn number_name(index: u32, to: &mut [u8]) {
+    let index = index as usize;
+    let mut to = Cut(to);
+    let written = match (GLOBAL.get(index), of_queue(index)) {
+        (Some((name, _)), _) => fmt::Write::write_str(&mut to, name),
+        (None, Some((queue, place))) => match QUEUE.get(place) {
+            Some((way, what, _)) => {
+                fmt::Write::write_fmt(&mut to, fmt!("{}_queue_{}_{}", *way, queue, *what))
+            }
+            None => Ok(()),
+        },
+        (None, None) => Ok(()),
+    };
+
+    // Writing never fails.
+    let _ = written;
+}
+
+/// A number.
+pub(crate) fn number(shared: &Shared, index: u32) -> u64 {
+    let index = index as usize;
+
+    if let Some((_, counter)) = GLOBAL.get(index) {
+        return counter(&shared.counters).get();
+    }
+    of_queue(index)
+        .and_then(|(queue, place)| {
+            let queue = shared.queues.get(queue)?;
+            let (_, _, tally) = QUEUE.get(place)?;
+
+            Some(tally(&queue.counters).get())
+        })
+        .unwrap_or(0)
+}
+
+/// Sums of all queues.
+pub(crate) fn stats(shared: &Shared) -> Stats {
+    let counters = &shared.counters;
+    let mut sum = Stats {
+        rx_dropped: counters.rx_no_memory.get(),
+        rx_errors: counters.rx_refused.get(),
+        tx_dropped: counters.tx_dropped(),
+        ..Stats::default()
+    };
+
+    for queue in shared.queues.iter() {
+        let queue = &queue.counters;
+
+        sum.rx_packets = sum.rx_packets.wrapping_add(queue.rx_packets.get());
+        sum.rx_bytes = sum.rx_bytes.wrapping_add(queue.rx_bytes.get());
+        sum.multicast = sum.multicast.wrapping_add(queue.multicast.get());
+        sum.tx_packets = sum.tx_packets.wrapping_add(queue.tx_packets.get());
+        sum.tx_bytes = sum.tx_bytes.wrapping_add(queue.tx_bytes.get());
+    }
+    sum
+}
+
+/// Creates the folder of a device. It goes away when it is dropped.
+pub(crate) fn directory(dev: &device::Device) -> Result<debugfs::Dir> {
+    let name = CString::try_from_fmt(fmt!("hv-netvsc-rust-{}", dev.name()))?;
+
+    Ok(debugfs::Dir::new(&name))
+}
+
+/// Creates the file. It goes away when it is dropped.
+pub(crate) fn file<'a>(
+    directory: &'a debugfs::Dir,
+    shared: Arc<Shared>,
+) -> impl PinInit<debugfs::File<Arc<Shared>>> + 'a {
+    directory.read_callback_file(c"status", shared, &show)
+}
+
+fn show(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let counters = &shared.counters;
+    let state = if shared.is_dead() { "gone" } else { "in use" };
+    let in_flight = shared
+        .queues
+        .iter()
+        .fold(0usize, |sum, queue| sum.saturating_add(queue.in_flight()));
+
+    writeln!(f, "state: {}", state)?;
+    if let Some(io) = shared.io.as_ref() {
+        let agreed = &io.agreed;
+
+        writeln!(f, "protocol: {:#x}", agreed.version.0)?;
+        writeln!(f, "receive_sections: {}", agreed.receive.count)?;
+        writeln!(f, "receive_section_bytes: {}", agreed.receive.section)?;
+        writeln!(f, "send_sections: {}", agreed.send.count)?;
+        writeln!(f, "send_section_bytes: {}", agreed.send.section)?;
+    }
+    writeln!(f, "channels: {}", shared.channels.lock().count())?;
+    writeln!(f, "frames_in_flight: {}", in_flight)?;
+    writeln!(
+        f,
+        "send_sections_free: {}",
+        shared.queues.iter().fold(0usize, |sum, queue| sum
+            .saturating_add(queue.free_sections()))
+    )?;
+    line(f, "frames_failed", &counters.tx_failed)?;
+    line(f, "frames_left_to_host", &counters.left_to_host)?;
+    line(f, "messages_refused", &counters.rx_refused)?;
+    line(f, "packets_refused", &counters.refused)
+}
+
+fn line(f: &mut fmt::Formatter<'_>, name: &str, counter: &Counter) -> fmt::Result {
+    writeln!(f, "{}: {}", name, counter.get())
+}
