@@ -5,13 +5,24 @@
 //!
 //! Each panics when an invariant is broken; any input is legal.
 
-use crate::{balloon as wire, memory::SharedRing, slot::FakeSlot};
+use crate::{balloon as wire, memory::SharedRing, netvsc::Shared, slot::FakeSlot};
 use balloon_protocol::{
     message::MAX_RANGES,
     range::{check_set, RangeLimits},
     response::ResponseBuilder,
     session::{Action, Features, Session},
     Inbound as BalloonInbound, PageRange,
+};
+use netvsc_protocol::{
+    buffers::Layout,
+    exchange::Exchange,
+    inbound::{Answer, Notice, TABLE_LEN},
+    link::Event,
+    nvsp::Version,
+    rss,
+    rx::{self, Assembler, Range, Received, MAX_COALESCED, MAX_CONTROL},
+    setup::{Action as Step, Config, Setup},
+    transfer,
 };
 use vmbus_protocol::{
     message::{Inbound, MessageType},
@@ -152,4 +163,115 @@ fn echo(ranges: &[balloon_protocol::range::WireRange], total: u64) {
     let sum: u64 = builder.ranges().iter().map(|r| u64::from(r.count())).sum();
     assert_eq!(sum, total);
     assert!(builder.finish(1, false).len() <= balloon_protocol::MAX_MESSAGE);
+}
+
+/// A transfer-page packet, its header preceded by a 16-bit length, and then the
+/// receive buffer that it names.
+pub fn netvsc_receive(data: &[u8]) {
+    let Some((len, rest)) = data.split_first_chunk::<2>() else {
+        return;
+    };
+    let len = usize::from(u16::from_le_bytes(*len)).min(rest.len());
+    let (header, buffer) = rest.split_at(len);
+    let layout = Layout {
+        section: 512,
+        count: (buffer.len() / 512 + 1) as u32,
+    };
+    let memory = Shared::new(buffer);
+    let mut parts = [Range::default(); transfer::MAX_RANGES as usize];
+    let mut assembler = Assembler::new(&mut parts[..]);
+    let Ok(found) = transfer::Transfer::parse(layout, header, &[107, 0, 0, 0]) else {
+        return;
+    };
+    for range in found.ranges().flatten() {
+        let end = range.start + range.len;
+        assert!(range.len <= layout.section && end <= layout.section * layout.count);
+        match rx::parse(&memory, range) {
+            Ok(Received::Frame(frame)) => {
+                assert!(frame.data.start >= range.start);
+                assert!(frame.data.start + frame.data.len <= end);
+                if let Ok(Some(whole)) = assembler.push(&frame) {
+                    let sum: u32 = whole.parts.iter().map(|part| part.len).sum();
+                    assert_eq!(whole.total, sum);
+                    assert!((14..=MAX_COALESCED).contains(&sum));
+                }
+            }
+            Ok(Received::Control) => {
+                let mut copy = [0; MAX_CONTROL];
+                if let Some(message) = rx::control(&memory, range, &mut copy) {
+                    let _ = Event::parse(message);
+                }
+            }
+            Err(error) => {
+                let _ = error.to_string();
+            }
+        }
+    }
+    let _ = assembler.restart();
+}
+
+/// The answers of a host to an initialisation, each with a 16-bit length before
+/// it. Requests' ids are put in where they belong, or nothing would match.
+pub fn netvsc_control(data: &[u8]) {
+    let mut setup = Setup::new(Config {
+        mtu: 9000,
+        receive_bytes: 1 << 20,
+        send_bytes: 1 << 20,
+        coalesce: true,
+    });
+    let mut exchange = Exchange::new();
+    let mut rest = data;
+    // Each step but those without an answer takes a message.
+    for _ in 0..64 {
+        match setup.action() {
+            Step::Tell(_) => setup.sent(),
+            Step::Announce(..) => setup.announced(1),
+            Step::Done | Step::Stop(_) => break,
+            step => {
+                let Some((len, tail)) = rest.split_first_chunk::<2>() else {
+                    setup.on_timeout();
+                    continue;
+                };
+                let len = usize::from(u16::from_le_bytes(*len)).min(tail.len());
+                let (message, tail) = tail.split_at(len);
+                rest = tail;
+                netvsc_answer(&mut setup, &mut exchange, step, message);
+            }
+        }
+    }
+    let agreed = setup.agreed();
+    assert!(matches!(setup.action(), Step::Done | Step::Stop(_)));
+    if setup.action() == Step::Done {
+        assert!(agreed.receive.section >= 68 && agreed.send.section >= 68);
+        assert!(agreed.receive.section * agreed.receive.count <= 1 << 20);
+        assert!(agreed.send.section * agreed.send.count <= 1 << 20);
+        assert!((68..=9000).contains(&agreed.mtu));
+    }
+}
+
+fn netvsc_answer(setup: &mut Setup, exchange: &mut Exchange, step: Step, message: &[u8]) {
+    for version in Version::PROPOSED {
+        if let Ok(Notice::Table(table)) = Notice::parse(version, message) {
+            for hash in 0..TABLE_LEN as u32 {
+                assert!(rss::channel(table[rss::slot(hash)], 3) < 3);
+            }
+        }
+    }
+    let Step::Request(request) = step else {
+        return setup.on_answer(Answer::parse(message).ok());
+    };
+    let mut buffer = [0; 1280];
+    let id = exchange.begin(request.kind());
+    let len = request.build(&mut buffer, id, setup.agreed().version);
+    assert!(len.is_some_and(|len| len <= buffer.len()));
+    let mut message = message.to_vec();
+    if let Some(place) = message.get_mut(8..12) {
+        place.copy_from_slice(&id.to_le_bytes());
+    }
+    let _ = exchange.on_message(&message);
+    match exchange.answer() {
+        Some(answer) => setup.on_response(answer),
+        None => setup.on_timeout(),
+    }
+    exchange.end();
 }

@@ -5,7 +5,7 @@
 //! `FUZZ_ITERATIONS` sets the number of random inputs for each target.
 //! `WRITE_SEEDS=1` writes the seeds that are made here to the seed folder.
 
-use fake_host::{balloon, fuzz, messages, ring::descriptor, rng::Rng};
+use fake_host::{balloon, fuzz, messages, netvsc, ring::descriptor, rng::Rng};
 use std::{fs, path::PathBuf};
 use vmbus_protocol::class;
 
@@ -189,4 +189,99 @@ fn balloon_corpus() {
         ("early", framed(&[balloon::balloon(5)])),
     ];
     replay("balloon", fuzz::balloon, made);
+}
+
+fn transfer_seed(ranges: &[(u32, u32)], buffer: &[u8]) -> Vec<u8> {
+    let header = netvsc::transfer(0xcafe, ranges.len() as u32, ranges);
+    let mut bytes = (header.len() as u16).to_le_bytes().to_vec();
+    bytes.extend_from_slice(&header);
+    bytes.extend_from_slice(buffer);
+    bytes
+}
+
+#[test]
+fn netvsc_receive_corpus() {
+    let section = |bytes: &[u8]| {
+        let mut section = bytes.to_vec();
+        section.resize(512, 0);
+        section
+    };
+    let plain = netvsc::frame(&[], &[7; 60]);
+    let infos = [
+        netvsc::record(6, 0x55),
+        netvsc::record(0, 0x108),
+        netvsc::record(8, 0x1234_5678),
+    ]
+    .concat();
+    let tagged = netvsc::frame(&infos, &[7; 100]);
+    let part = |flags: u32| {
+        let id = netvsc::record(1 << 31 | 1, 1 | flags << 8 | 5 << 16);
+        netvsc::frame(&id, &[7; 200])
+    };
+    let coalesced = [part(3), part(1), part(5)]
+        .map(|part| section(&part))
+        .concat();
+    let len = part(1).len() as u32;
+    let made = vec![
+        (
+            "frame",
+            transfer_seed(&[(0, plain.len() as u32)], &section(&plain)),
+        ),
+        (
+            "infos",
+            transfer_seed(&[(0, tagged.len() as u32)], &section(&tagged)),
+        ),
+        (
+            "coalesced",
+            transfer_seed(&[(0, len), (512, len), (1024, len)], &coalesced),
+        ),
+        (
+            "control",
+            transfer_seed(&[(0, 16)], &section(&netvsc::set_done(1, 0))),
+        ),
+        (
+            "indication",
+            transfer_seed(
+                &[(0, 24)],
+                &section(&netvsc::words(&[7, 20, 0x4001_0013, 4, 12, 10])),
+            ),
+        ),
+        ("beyond", transfer_seed(&[(500, 60)], &section(&plain))),
+    ];
+    replay("netvsc_receive", fuzz::netvsc_receive, made);
+}
+
+#[test]
+fn netvsc_control_corpus() {
+    let words = netvsc::words;
+    let version = words(&[2, u32::MAX, 34, 1]);
+    let refused = words(&[2, u32::MAX, 34, 3]);
+    let buffers = [
+        words(&[102, 1, 1, 0, 1728, 606, 606 * 1728]),
+        words(&[105, 1, 6144]),
+    ];
+    let query = |info: &[u8]| netvsc::query_done(0, 0, info);
+    let rss = [words(&[0x0012_0288, 0, 0, 8]), vec![128, 0]].concat();
+    let rndis = [
+        netvsc::initialize_done(0, 0),
+        query(&[0, 0x15, 0x5d, 1, 2, 3]),
+        query(&words(&[1500])),
+        query(&netvsc::utf16("Synthetic 1")),
+        query(&netvsc::all_offloads()),
+        netvsc::set_done(0, 0),
+        query(&words(&[0])),
+        query(&words(&[100_000_000])),
+        query(&rss),
+    ];
+    let all = [&[version][..], &buffers, &rndis].concat();
+    let mut old = vec![refused; 4];
+    old.extend_from_slice(&all);
+    let made = vec![
+        ("newest", framed(&all)),
+        ("old", framed(&old)),
+        ("nothing", framed(&[])),
+        ("no-version", framed(&vec![words(&[2, 0, 0, 4]); 6])),
+        ("table", framed(&[words(&[134, 16, 12, 1, 2, 3, 4])])),
+    ];
+    replay("netvsc_control", fuzz::netvsc_control, made);
 }
