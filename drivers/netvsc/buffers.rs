@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The two buffers, and what was agreed on about them.
+//! The two buffers, and how the host divides them.
 
 use core::mem::MaybeUninit;
 use kernel::prelude::*;
 use netvsc_protocol::{
+    buffers::Layout,
     rx::{Memory, Range},
-    setup::Agreed,
 };
 use vmbus::HostBuffer;
 
@@ -34,36 +34,37 @@ impl ReceiveBuffer {
 
 /// What sending and receiving need of the initialisation.
 pub(crate) struct Io {
-    pub(crate) agreed: Agreed,
+    pub(crate) receive_layout: Layout,
     pub(crate) receive: ReceiveBuffer,
+    pub(crate) send_layout: Layout,
     pub(crate) send: HostBuffer,
 }
 
 impl Io {
-    /// What the initialisation came to, and the two buffers.
-    pub(crate) fn new(agreed: Agreed, receive: HostBuffer, send: HostBuffer) -> Result<Self> {
-        let covers = |buffer: &HostBuffer, section: u32, count: u32| {
-            section
-                .checked_mul(count)
+    /// The two buffers, as the host divides them.
+    pub(crate) fn new(receive: (HostBuffer, Layout), send: (HostBuffer, Layout)) -> Result<Self> {
+        let covers = |(buffer, layout): &(HostBuffer, Layout)| {
+            layout
+                .section
+                .checked_mul(layout.count)
                 .is_some_and(|bytes| bytes as usize <= buffer.len())
         };
 
         // Checked before, against what was asked for.
-        if !covers(&receive, agreed.receive.section, agreed.receive.count)
-            || !covers(&send, agreed.send.section, agreed.send.count)
-        {
+        if !covers(&receive) || !covers(&send) {
             return Err(EINVAL);
         }
         Ok(Self {
-            agreed,
-            receive: ReceiveBuffer(receive),
-            send,
+            receive_layout: receive.1,
+            receive: ReceiveBuffer(receive.0),
+            send_layout: send.1,
+            send: send.0,
         })
     }
 
     /// Where a section of the send buffer starts, in bytes.
     #[inline]
     pub(crate) fn section(&self, number: u32) -> usize {
-        (number as usize).saturating_mul(self.agreed.send.section as usize)
+        (number as usize).saturating_mul(self.send_layout.section as usize)
     }
 }

@@ -88,7 +88,7 @@ pub(crate) fn open(
     napi.with_disabled(|poller| poller.start(receiver, sender));
     napi.enable();
     // What came before somebody could be told (case N08).
-    napi.schedule();
+    napi.kick();
     Ok(Channel {
         index,
         relid,
@@ -160,7 +160,7 @@ pub(crate) fn planned(shared: &Shared, rss: Option<Capabilities>) -> u32 {
 
 /// Asks for sub-channels. May sleep. Without them the interface works as well.
 pub(crate) fn spread(shared: &Arc<Shared>) {
-    let rss = shared.io.as_ref().and_then(|io| io.agreed.rss);
+    let rss = shared.agreed.as_ref().and_then(|agreed| agreed.rss);
     let wanted = planned(shared, rss).saturating_sub(1);
 
     if wanted != 0 {
@@ -265,7 +265,7 @@ impl WorkItem<SPREAD> for Shared {
     /// Uses the channels that there are.
     fn run(this: Arc<Shared>) {
         let row = this.channels.lock().row();
-        let Some(rss) = this.io.as_ref().and_then(|io| io.agreed.rss) else {
+        let Some(rss) = this.agreed.as_ref().and_then(|agreed| agreed.rss) else {
             return;
         };
 

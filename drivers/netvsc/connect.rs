@@ -11,7 +11,7 @@ use kernel::{
 use netvsc_protocol::{
     buffers::{RECEIVE_BYTES, SEND_BYTES},
     sections::share,
-    setup::{Action, Buffer, Config, Request, Setup, SetupError, STANDARD_MTU},
+    setup::{Action, Agreed, Buffer, Config, Request, Setup, SetupError, STANDARD_MTU},
 };
 use vmbus::{abstractions::Shown, Device, HostBuffer, OpenChannel};
 
@@ -27,8 +27,7 @@ pub(crate) fn connect(shared: &Arc<Shared>, dev: &Device<Core<'_>>) -> Result {
     let result = run(shared, channel.open_channel());
 
     shared.channels.lock().set_primary(channel);
-    let io = result?;
-    let agreed = &io.agreed;
+    let agreed = result?;
     let planned = channels::planned(shared, agreed.rss);
 
     for index in 0..planned {
@@ -43,7 +42,7 @@ pub(crate) fn connect(shared: &Arc<Shared>, dev: &Device<Core<'_>>) -> Result {
         agreed.receive.count,
         agreed.send.count
     );
-    shared.io.populate(io);
+    shared.agreed.populate(agreed);
     Ok(())
 }
 
@@ -55,7 +54,7 @@ struct Made {
 }
 
 /// Goes from step to step until there is none left.
-fn run(shared: &Shared, channel: &OpenChannel) -> Result<Io> {
+fn run(shared: &Shared, channel: &OpenChannel) -> Result<Agreed> {
     let mut setup = Setup::new(Config {
         mtu: STANDARD_MTU,
         receive_bytes: RECEIVE_BYTES,
@@ -79,13 +78,19 @@ fn run(shared: &Shared, channel: &OpenChannel) -> Result<Io> {
             Err(_) => setup.on_channel_lost(),
         }
     }
-    match made {
-        Made {
-            receive: Some(receive),
-            send: Some(send),
-        } => Io::new(*setup.agreed(), receive, send),
-        _ => Err(EPROTO),
+    Ok(*setup.agreed())
+}
+
+/// Both buffers are there: what the host sends from here on lies in one of them.
+fn start_receiving(shared: &Shared, setup: &Setup, made: &mut Made) -> Result {
+    let agreed = setup.agreed();
+
+    if let (Some(receive), Some(send)) = (made.receive.take(), made.send.take()) {
+        let io = Io::new((receive, agreed.receive), (send, agreed.send))?;
+
+        shared.io.populate(io);
     }
+    Ok(())
 }
 
 /// Does one step.
@@ -113,7 +118,10 @@ fn step(
                 Buffer::Send => made.send = Some(memory),
             }
         }
-        Action::Request(request) => return ask(control, shared, setup, request),
+        Action::Request(request) => {
+            start_receiving(shared, setup, made)?;
+            return ask(control, shared, setup, request);
+        }
         Action::Done | Action::Stop(_) => {}
     }
     Ok(())

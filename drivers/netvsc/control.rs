@@ -20,7 +20,8 @@ use netvsc_protocol::{
     gpa::Pieces,
     inbound::{sent_status, Answer},
     link::{Event, EventError},
-    nvsp::{Channel, Message, STATUS_SUCCESS},
+    nvsp::{Channel, Message, Version, STATUS_SUCCESS},
+    offload::Offloads,
     query::{self, Filter},
     rndis::{self, Kind, MAX_REQUEST},
     rss,
@@ -269,6 +270,23 @@ impl Control {
             shared,
             Kind::SET,
             |buffer, id| query::set_address(buffer, id, address),
+            rndis::was_set,
+        )?;
+
+        done.map_err(|_| EIO)
+    }
+
+    /// Sets which offloads are in use. May sleep.
+    pub(crate) fn set_offloads(
+        &self,
+        shared: &Shared,
+        version: Version,
+        offloads: Offloads,
+    ) -> Result {
+        let done = self.request(
+            shared,
+            Kind::SET,
+            |buffer, id| offloads.set(buffer, id, version),
             rndis::was_set,
         )?;
 

@@ -12,7 +12,10 @@ use kernel::{
     sync::{Arc, ArcBorrow},
     workqueue::WorkItem,
 };
-use netvsc_protocol::query::{self, Filter};
+use netvsc_protocol::{
+    offload::Offloads,
+    query::{self, Filter},
+};
 use vmbus::abstractions::workqueue;
 
 impl Operations for Shared {
@@ -76,6 +79,19 @@ impl Operations for Shared {
     fn set_address(this: ArcBorrow<'_, Self>, address: [u8; 6]) -> Result {
         query::address(&address).ok_or(EADDRNOTAVAIL)?;
         this.control.set_address(&this, address)
+    }
+
+    fn set_coalesce(this: ArcBorrow<'_, Self>, on: bool) -> Result {
+        let agreed = this.agreed.as_ref().ok_or(ENODEV)?;
+
+        this.control.set_offloads(
+            &this,
+            agreed.version,
+            Offloads {
+                coalesce: on && agreed.offloads.coalesce,
+                ..agreed.offloads
+            },
+        )
     }
 
     fn stats(&self) -> Stats {

@@ -131,9 +131,7 @@ impl Receive {
         let mut frames = 0u32;
         let all = match shared.io.as_ref() {
             Some(io) => {
-                let layout = io.agreed.receive;
-
-                match Transfer::parse(layout, packet.header(), packet.payload()) {
+                match Transfer::parse(io.receive_layout, packet.header(), packet.payload()) {
                     Ok(transfer) => {
                         let mut all = true;
 

@@ -26,6 +26,7 @@ use netvsc_protocol::{
     link::Event,
     nvsp::Version,
     rss::{self, MAX_CHANNELS},
+    setup::Agreed,
 };
 use vmbus::{abstractions::workqueue, Sender};
 
@@ -89,8 +90,10 @@ pub(crate) struct Shared {
     /// One for each channel that there may be.
     pub(crate) queues: KVec<Arc<Queue>>,
     pub(crate) table: Table,
-    /// What was agreed on, once it was.
+    /// The two buffers, once the host knows them.
     pub(crate) io: SetOnce<Io>,
+    /// What was agreed on, once it was.
+    pub(crate) agreed: SetOnce<Agreed>,
     /// Version that is being tried, or agreed on.
     version: Atomic<u32>,
     /// Queues that are used.
@@ -148,6 +151,7 @@ impl Shared {
                 queues,
                 table: Table::new(),
                 io: SetOnce::new(),
+                agreed: SetOnce::new(),
                 version: Atomic::new(Version::V6_1.0),
                 used: Atomic::new(1),
                 dead: Atomic::new(false),
@@ -212,7 +216,7 @@ impl Shared {
     /// The link's speed in Mb/s.
     pub(crate) fn link_speed(&self) -> Option<u32> {
         match self.speed.load(Relaxed) {
-            0 => self.io.as_ref()?.agreed.speed,
+            0 => self.agreed.as_ref()?.speed,
             speed => Some(speed),
         }
     }
@@ -333,8 +337,8 @@ impl Bound {
     /// Makes the interface known to the stack. May sleep.
     pub(crate) fn register(&mut self) -> Result {
         let shared = &self.shared;
-        let io = shared.io.as_ref().ok_or(ENODEV)?;
-        let config = net::Config { agreed: &io.agreed };
+        let agreed = shared.agreed.as_ref().ok_or(ENODEV)?;
+        let config = net::Config { agreed };
 
         self.registration = Some(Registration::new(&shared.netdev, shared, &config)?);
         shared.apply_link();

@@ -29,6 +29,8 @@
 #define HV_PAGE_SIZE 4096UL
 /* Pages of one message to the host. */
 #define MAX_PAGES 32
+/* Where a TCP or UDP header starts at most, if the host is to know. */
+#define MAX_OFFSET 1023
 
 unsigned int hv_netvsc_shim_ring_size = 128;
 module_param_named(ring_size, hv_netvsc_shim_ring_size, uint, 0444);
@@ -38,7 +40,6 @@ struct private {
 	/* What the callbacks work with; set while the device is registered. */
 	void *data;
 	u8 checksums;
-	bool hash;
 };
 
 struct hv_napi {
@@ -119,8 +120,7 @@ static int checksum(struct sk_buff *skb, u8 possible, struct hv_netvsc_shim_tx *
 	else if (protocol == IPPROTO_UDP)
 		wanted = tx->ipv6 ? HV_NETVSC_SHIM_UDP6 : HV_NETVSC_SHIM_UDP4;
 	tx->offset = skb_transport_offset(skb);
-	/* The host is told where the header starts in 10 bits. */
-	if (!(wanted & possible) || skb_transport_offset(skb) > 1023)
+	if (!(wanted & possible) || skb_transport_offset(skb) > MAX_OFFSET)
 		return skb_checksum_help(skb);
 	tx->task = HV_NETVSC_SHIM_CHECKSUM;
 	return 0;
@@ -346,6 +346,14 @@ void hv_netvsc_shim_napi_schedule(struct napi_struct *napi)
 	napi_schedule(napi);
 }
 
+/* From a context that may sleep, where no softirq would follow by itself. */
+void hv_netvsc_shim_napi_kick(struct napi_struct *napi)
+{
+	local_bh_disable();
+	napi_schedule(napi);
+	local_bh_enable();
+}
+
 /* The device. */
 
 static int open(struct net_device *dev)
@@ -362,6 +370,22 @@ static int stop(struct net_device *dev)
 static void set_rx_mode(struct net_device *dev)
 {
 	hv_netvsc_rust_rx_mode(data_of(dev));
+}
+
+/* The host is told where the TCP or UDP header starts in 10 bits. */
+static netdev_features_t features_check(struct sk_buff *skb, struct net_device *dev,
+					netdev_features_t features)
+{
+	if (unlikely(skb_transport_header_was_set(skb) && skb_transport_offset(skb) > MAX_OFFSET))
+		features &= ~(NETIF_F_CSUM_MASK | NETIF_F_GSO_MASK);
+	return vlan_features_check(skb, features);
+}
+
+static int set_features(struct net_device *dev, netdev_features_t features)
+{
+	if (!((features ^ dev->features) & NETIF_F_LRO))
+		return 0;
+	return hv_netvsc_rust_set_coalesce(data_of(dev), features & NETIF_F_LRO);
 }
 
 static int set_mac_address(struct net_device *dev, void *p)
@@ -397,6 +421,8 @@ static const struct net_device_ops device_ops = {
 	.ndo_start_xmit = start_xmit,
 	.ndo_select_queue = select_queue,
 	.ndo_set_rx_mode = set_rx_mode,
+	.ndo_features_check = features_check,
+	.ndo_set_features = set_features,
 	.ndo_validate_addr = eth_validate_addr,
 	.ndo_set_mac_address = set_mac_address,
 	.ndo_get_stats64 = get_stats64,
@@ -476,7 +502,7 @@ struct net_device *hv_netvsc_shim_alloc(struct device *parent, u32 queues)
 	return dev;
 }
 
-static void set_features(struct net_device *dev, const struct hv_netvsc_shim_config *config)
+static void init_features(struct net_device *dev, const struct hv_netvsc_shim_config *config)
 {
 	struct private *private = netdev_priv(dev);
 
@@ -490,10 +516,10 @@ static void set_features(struct net_device *dev, const struct hv_netvsc_shim_con
 		dev->hw_features |= NETIF_F_TSO;
 	if (config->tso6)
 		dev->hw_features |= NETIF_F_TSO6;
+	if (config->coalesce)
+		dev->hw_features |= NETIF_F_LRO;
 	dev->features = dev->hw_features | NETIF_F_HIGHDMA | NETIF_F_HW_VLAN_CTAG_TX |
 			NETIF_F_HW_VLAN_CTAG_RX;
-	if (config->coalesce)
-		dev->features |= NETIF_F_LRO;
 	dev->vlan_features = dev->features & (NETIF_F_SG | NETIF_F_HIGHDMA | NETIF_F_RXCSUM |
 		NETIF_F_IP_CSUM | NETIF_F_IPV6_CSUM | NETIF_F_TSO | NETIF_F_TSO6);
 	netif_set_tso_max_size(dev, config->tso_max);
@@ -510,7 +536,7 @@ int hv_netvsc_shim_register(struct net_device *dev, void *data,
 	ether_addr_copy(dev->perm_addr, config->address);
 	dev->mtu = config->mtu;
 	dev->max_mtu = config->max_mtu;
-	set_features(dev, config);
+	init_features(dev, config);
 	rtnl_lock();
 	if (config->alias_len)
 		dev_set_alias(dev, config->alias, config->alias_len);

@@ -140,6 +140,7 @@ void *hv_netvsc_shim_put(struct sk_buff *skb, u32 len);
 struct napi_struct *hv_netvsc_shim_napi_add(struct net_device *dev, void *data);
 void hv_netvsc_shim_napi_del(struct napi_struct *napi);
 void hv_netvsc_shim_napi_schedule(struct napi_struct *napi);
+void hv_netvsc_shim_napi_kick(struct napi_struct *napi);
 u32 hv_netvsc_shim_deliver(struct napi_struct *napi, struct sk_buff *skb,
 			   const struct hv_netvsc_shim_rx *rx);
 
@@ -155,6 +156,7 @@ bool hv_netvsc_rust_xmit(void *data, struct sk_buff *skb, const struct hv_netvsc
 void hv_netvsc_rust_dropped(void *data, u32 queue, u32 why);
 u32 hv_netvsc_rust_select(void *data, u32 hash);
 void hv_netvsc_rust_rx_mode(void *data);
+int hv_netvsc_rust_set_coalesce(void *data, bool on);
 int hv_netvsc_rust_set_address(void *data, const u8 *address);
 void hv_netvsc_rust_stats(void *data, struct hv_netvsc_shim_stats *stats);
 u32 hv_netvsc_rust_speed(void *data);

@@ -260,13 +260,13 @@ fn show(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 
     writeln!(f, "state: {}", state)?;
     if let Some(io) = shared.io.as_ref() {
-        let agreed = &io.agreed;
+        let (receive, send) = (io.receive_layout, io.send_layout);
 
-        writeln!(f, "protocol: {:#x}", agreed.version.0)?;
-        writeln!(f, "receive_sections: {}", agreed.receive.count)?;
-        writeln!(f, "receive_section_bytes: {}", agreed.receive.section)?;
-        writeln!(f, "send_sections: {}", agreed.send.count)?;
-        writeln!(f, "send_section_bytes: {}", agreed.send.section)?;
+        writeln!(f, "protocol: {:#x}", shared.version().0)?;
+        writeln!(f, "receive_sections: {}", receive.count)?;
+        writeln!(f, "receive_section_bytes: {}", receive.section)?;
+        writeln!(f, "send_sections: {}", send.count)?;
+        writeln!(f, "send_section_bytes: {}", send.section)?;
     }
     writeln!(f, "channels: {}", shared.channels.lock().count())?;
     writeln!(f, "frames_in_flight: {}", in_flight)?;

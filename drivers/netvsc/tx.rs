@@ -111,7 +111,7 @@ fn in_section(
 ) -> Option<Place> {
     let total = Header::len_of(infos).checked_add(frame.len())?;
 
-    if total > io.agreed.send.section {
+    if total > io.send_layout.section {
         return None;
     }
     let Some(section) = queue.take_section() else {

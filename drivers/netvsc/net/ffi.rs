@@ -169,6 +169,7 @@ extern "C" {
     ) -> *mut napi_struct;
     pub(super) fn hv_netvsc_shim_napi_del(napi: *mut napi_struct);
     pub(super) fn hv_netvsc_shim_napi_schedule(napi: *mut napi_struct);
+    pub(super) fn hv_netvsc_shim_napi_kick(napi: *mut napi_struct);
     pub(super) fn hv_netvsc_shim_deliver(
         napi: *mut napi_struct,
         skb: *mut sk_buff,

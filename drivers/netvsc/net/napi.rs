@@ -116,7 +116,13 @@ impl Napi {
         Some(f(unsafe { &mut *self.poller.get() }))
     }
 
-    /// Has it polled soon, on this CPU. Any context but NMI. Without effect while it is disabled.
+    /// Has it polled now, on this CPU. Process context. Without effect while it is disabled.
+    pub(crate) fn kick(&self) {
+        // SAFETY: It is valid.
+        unsafe { ffi::hv_netvsc_shim_napi_kick(self.ptr.as_ptr()) };
+    }
+
+    /// Has it polled soon, on this CPU. Interrupt or softirq. Without effect while it is disabled.
     #[inline]
     pub(crate) fn schedule(&self) {
         // SAFETY: It is valid.

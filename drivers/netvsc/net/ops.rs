@@ -60,6 +60,9 @@ pub(crate) trait Operations: Send + Sync + Sized + 'static {
     /// Sets the address. Process context, under RTNL.
     fn set_address(this: ArcBorrow<'_, Self>, address: [u8; 6]) -> Result;
 
+    /// Whether coalesced frames are welcome. Process context, under RTNL.
+    fn set_coalesce(this: ArcBorrow<'_, Self>, on: bool) -> Result;
+
     /// What was counted. Atomic context.
     fn stats(&self) -> RawStats;
 
@@ -173,6 +176,15 @@ unsafe extern "C" fn hv_netvsc_rust_rx_mode(data: *mut c_void) {
 unsafe extern "C" fn hv_netvsc_rust_set_address(data: *mut c_void, address: &[u8; 6]) -> c_int {
     // SAFETY: By the requirements of this function.
     from_result(|| Driver::set_address(unsafe { driver(data) }, *address).map(|()| 0))
+}
+
+/// # Safety
+///
+/// The shim calls this with the data of a registered device.
+#[no_mangle]
+unsafe extern "C" fn hv_netvsc_rust_set_coalesce(data: *mut c_void, on: bool) -> c_int {
+    // SAFETY: By the requirements of this function.
+    from_result(|| Driver::set_coalesce(unsafe { driver(data) }, on).map(|()| 0))
 }
 
 /// # Safety
