@@ -6,20 +6,20 @@
 //! not open, or that the host takes back, ends the row: the interface goes on with those before it.
 
 use crate::{
-    net::{cpus_online, ring_pages, rss_key, Napi},
+    adapter::{Adapter, SPREAD},
+    connection::Connection,
+    net::{ring_pages, Napi},
     poll::{Events, Poller},
-    shared::{Shared, SPREAD},
 };
 use kernel::{prelude::*, sync::Arc, workqueue::WorkItem};
 use netvsc_protocol::{
     inbound::Answer,
     nvsp::{Message, STATUS_SUCCESS},
-    rss::{Capabilities, KEY_LEN},
+    rss::Capabilities,
     transfer::MAX_PACKET,
 };
 use vmbus::{
-    abstractions::workqueue, ratelimited, ChannelConfig, Lingering, OpenChannel, Receiver,
-    SubChannel, SubChannels,
+    ratelimited, ChannelConfig, Lingering, OpenChannel, Receiver, SubChannel, SubChannels,
 };
 
 /// Bytes of a page.
@@ -55,13 +55,13 @@ impl Channel {
     }
 
     /// Ends the polling, closes the channel, and ends what is still with the host. May sleep.
-    pub(crate) fn end(self, shared: &Shared) -> Option<Lingering> {
+    pub(crate) fn end(self, connection: &Connection) -> Option<Lingering> {
         self.napi.disable();
         self.napi.with_disabled(Poller::stop);
         let lingering = self.open.close();
 
-        if let Some(queue) = shared.queues.get(self.index as usize) {
-            queue.end(lingering.as_ref(), &shared.counters);
+        if let Some(queue) = connection.queues.get(self.index as usize) {
+            queue.end(lingering.as_ref(), &connection.adapter.counters);
         }
         lingering
     }
@@ -69,15 +69,15 @@ impl Channel {
 
 /// Opens the channel of queue `index`. May sleep.
 pub(crate) fn open(
-    shared: &Arc<Shared>,
+    connection: &Arc<Connection>,
     index: u32,
     relid: u32,
     opener: impl FnOnce(Arc<Events>, &ChannelConfig<'_>) -> Result<(OpenChannel, Receiver)>,
 ) -> Result<Channel> {
-    let queue = shared.queues.get(index as usize).ok_or(EINVAL)?;
-    let poller = Poller::new(shared.clone(), queue.clone())?;
-    let napi = Napi::new(&shared.netdev, poller)?;
-    let events = Events::new(shared.clone(), napi.clone(), index == 0)?;
+    let queue = connection.queues.get(index as usize).ok_or(EINVAL)?;
+    let poller = Poller::new(connection.clone(), queue.clone())?;
+    let napi = Napi::new(&connection.adapter.netdev, poller)?;
+    let events = Events::new(connection.clone(), napi.clone(), index == 0)?;
     let (open, receiver) = opener(events, &config())?;
     let sender = open.sender();
 
@@ -121,11 +121,11 @@ impl Channels {
     }
 
     /// Ends them all, sub-channels first; what is left to the host of the primary one. May sleep.
-    pub(crate) fn end(self, shared: &Shared) -> Option<Lingering> {
+    pub(crate) fn end(self, connection: &Connection) -> Option<Lingering> {
         for channel in self.subs {
-            drop(channel.end(shared));
+            drop(channel.end(connection));
         }
-        self.primary.and_then(|channel| channel.end(shared))
+        self.primary.and_then(|channel| channel.end(connection))
     }
 
     /// Keeps the primary channel.
@@ -150,31 +150,30 @@ impl Channels {
 }
 
 /// How many channels are wanted.
-pub(crate) fn planned(shared: &Shared, rss: Option<Capabilities>) -> u32 {
-    let most = u32::try_from(shared.queues.len()).unwrap_or(1);
+pub(crate) fn planned(connection: &Connection, rss: Option<Capabilities>) -> u32 {
+    let most = u32::try_from(connection.queues.len()).unwrap_or(1);
+    let wanted = connection.adapter.settings.lock().channels;
 
-    rss.map_or(1, |rss| rss.channels)
-        .min(cpus_online())
-        .clamp(1, most)
+    rss.map_or(1, |rss| rss.channels).min(wanted).clamp(1, most)
 }
 
 /// Asks for sub-channels. May sleep. Without them the interface works as well.
-pub(crate) fn spread(shared: &Arc<Shared>) {
-    let rss = shared.agreed.as_ref().and_then(|agreed| agreed.rss);
-    let wanted = planned(shared, rss).saturating_sub(1);
+pub(crate) fn spread(connection: &Arc<Connection>) {
+    let rss = connection.agreed.as_ref().and_then(|agreed| agreed.rss);
+    let wanted = planned(connection, rss).saturating_sub(1);
 
     if wanted != 0 {
-        if let Err(error) = ask(shared, wanted) {
-            dev_warn!(shared.dev, "no sub-channels: {:?}\n", error);
+        if let Err(error) = ask(connection, wanted) {
+            dev_warn!(connection.adapter.dev, "no sub-channels: {:?}\n", error);
         }
     }
 }
 
-fn ask(shared: &Arc<Shared>, wanted: u32) -> Result {
-    let acceptor: Arc<dyn SubChannels> = Arc::new(Acceptor(shared.clone()), GFP_KERNEL)?;
+fn ask(connection: &Arc<Connection>, wanted: u32) -> Result {
+    let acceptor: Arc<dyn SubChannels> = Arc::new(Acceptor(connection.clone()), GFP_KERNEL)?;
 
     {
-        let mut channels = shared.channels.lock();
+        let mut channels = connection.channels.lock();
 
         // Only those that are asked for are taken, and they may be offered before the answer.
         channels.asked = wanted;
@@ -185,7 +184,10 @@ fn ask(shared: &Arc<Shared>, wanted: u32) -> Result {
             .open
             .accept_sub_channels(acceptor)?;
     }
-    match shared.control.ask(shared, &Message::sub_channels(wanted))? {
+    match connection
+        .control
+        .ask(connection, &Message::sub_channels(wanted))?
+    {
         Some(Answer::SubChannels {
             status: STATUS_SUCCESS,
             ..
@@ -196,36 +198,36 @@ fn ask(shared: &Arc<Shared>, wanted: u32) -> Result {
 }
 
 /// Takes the sub-channels of the device.
-struct Acceptor(Arc<Shared>);
+struct Acceptor(Arc<Connection>);
 
 impl Acceptor {
     fn open(&self, channel: &SubChannel) -> Result {
-        let shared = &self.0;
+        let connection = &self.0;
         let index = u32::from(channel.index());
 
         // Each has rings and a queue; a host may offer thousands.
-        if index == 0 || index > shared.channels.lock().asked {
+        if index == 0 || index > connection.channels.lock().asked {
             return Err(EINVAL);
         }
-        let opened = open(shared, index, channel.relid(), |events, config| {
+        let opened = open(connection, index, channel.relid(), |events, config| {
             channel.open_polled(events, config)
         })?;
-        let mut channels = shared.channels.lock();
+        let mut channels = connection.channels.lock();
 
         if channels.primary.is_none() {
             // The device is being ended; the lock goes before the channel does.
             drop(channels);
-            drop(opened.end(shared));
+            drop(opened.end(connection));
             return Err(ENODEV);
         }
         if let Err(error) = channels.subs.reserve(1, GFP_KERNEL) {
             drop(channels);
-            drop(opened.end(shared));
+            drop(opened.end(connection));
             return Err(error.into());
         }
         let _ = channels.subs.push_within_capacity(opened);
         drop(channels);
-        shared.respread();
+        connection.adapter.respread();
         Ok(())
     }
 }
@@ -234,7 +236,7 @@ impl SubChannels for Acceptor {
     fn offered(&self, channel: SubChannel) {
         if let Err(error) = self.open(&channel) {
             ratelimited!(dev_warn!(
-                self.0.dev,
+                self.0.adapter.dev,
                 "sub-channel {} not used: {:?}\n",
                 channel.index(),
                 error
@@ -243,9 +245,9 @@ impl SubChannels for Acceptor {
     }
 
     fn rescinded(&self, relid: u32) {
-        let shared = &self.0;
+        let connection = &self.0;
         let sub = {
-            let mut channels = shared.channels.lock();
+            let mut channels = connection.channels.lock();
             let at = channels.subs.iter().position(|sub| sub.relid == relid);
 
             at.and_then(|at| channels.subs.remove(at).ok())
@@ -253,26 +255,28 @@ impl SubChannels for Acceptor {
 
         if let Some(sub) = sub {
             // What is sent there meanwhile is dropped.
-            shared.respread();
-            drop(sub.end(shared));
+            connection.adapter.respread();
+            drop(sub.end(connection));
         }
     }
 }
 
-impl WorkItem<SPREAD> for Shared {
-    type Pointer = Arc<Shared>;
+impl WorkItem<SPREAD> for Adapter {
+    type Pointer = Arc<Adapter>;
 
     /// Uses the channels that there are.
-    fn run(this: Arc<Shared>) {
-        let row = this.channels.lock().row();
-        let Some(rss) = this.agreed.as_ref().and_then(|agreed| agreed.rss) else {
+    fn run(this: Arc<Adapter>) {
+        let Ok(connection) = this.connection() else {
             return;
         };
+        let row = connection.channels.lock().row();
 
-        if row == 0 || this.is_dead() {
+        if row == 0 {
             return;
         }
-        if let Err(error) = use_channels(&this, row, rss) {
+        let result = spread_over(&connection, row, || this.netdev.set_queues(row));
+
+        if let Err(error) = result {
             dev_warn!(
                 this.dev,
                 "the host spreads its frames as before: {:?}\n",
@@ -282,25 +286,23 @@ impl WorkItem<SPREAD> for Shared {
     }
 }
 
-/// The host stops spreading, the stack gets its queues, and the host spreads over them.
-fn use_channels(shared: &Shared, row: u32, rss: Capabilities) -> Result {
+/// The host stops spreading, `between` is done, and the host spreads over the first `row` channels.
+/// May sleep.
+pub(crate) fn spread_over(connection: &Connection, row: u32, between: impl FnOnce()) -> Result {
+    let rss = connection.agreed.as_ref().and_then(|agreed| agreed.rss);
+    let rss = rss.ok_or(EOPNOTSUPP)?;
     let mut table = KVec::with_capacity(rss.table.into(), GFP_KERNEL)?;
-    let mut key = [0; KEY_LEN];
+    let key = {
+        let spread = connection.adapter.spread.lock();
 
-    for slot in 0..u32::from(rss.table) {
-        let channel = slot.checked_rem(row).unwrap_or(0);
+        for slot in 0..usize::from(rss.table) {
+            table.push(spread.entry(slot, row), GFP_KERNEL)?;
+        }
+        spread.key
+    };
 
-        table.push(u16::try_from(channel)?, GFP_KERNEL)?;
-    }
-    rss_key(&mut key);
-    shared.control.set_rss(shared, &table, &key, true)?;
-    shared.netdev.set_queues(row);
-    shared.set_used(row);
-    shared.control.set_rss(shared, &table, &key, false)
-}
-
-/// Has the channels used that there are. Any context but NMI.
-pub(crate) fn enqueue(shared: &Arc<Shared>) {
-    // An error means that it is about to run anyway, or that the device is unbound.
-    let _ = workqueue::system_dfl_long().enqueue::<_, SPREAD>(shared.clone());
+    connection.control.set_rss(connection, &table, &key, true)?;
+    between();
+    connection.set_used(row);
+    connection.control.set_rss(connection, &table, &key, false)
 }

@@ -2,47 +2,60 @@
 
 //! The initialisation.
 
-use crate::{buffers::Io, channels, control::Control, shared::Shared};
-use kernel::{
-    device::{Bound, Core},
-    prelude::*,
-    sync::Arc,
-};
+use crate::{adapter::Adapter, buffers::Io, channels, connection::Connection, control::Control};
+use kernel::{device::Bound, prelude::*, sync::Arc};
 use netvsc_protocol::{
-    buffers::{RECEIVE_BYTES, SEND_BYTES},
     sections::share,
-    setup::{Action, Agreed, Buffer, Config, Request, Setup, SetupError, STANDARD_MTU},
+    setup::{Action, Agreed, Buffer, Config, Request, Setup, SetupError},
 };
 use vmbus::{abstractions::Shown, Device, HostBuffer, OpenChannel};
 
-/// Opens the channel and goes through the initialisation. May sleep.
+/// Opens the channel, goes through the initialisation, and makes the connection the adapter's. May
+/// sleep.
 ///
 /// Each step takes [`netvsc_protocol::ANSWER_TIMEOUT_MS`] at most, and the first one that takes
 /// longer is the last one.
-pub(crate) fn connect(shared: &Arc<Shared>, dev: &Device<Core<'_>>) -> Result {
-    let dev: &Device<Bound> = dev;
-    let channel = channels::open(shared, 0, 0, |events, config| {
+pub(crate) fn connect(adapter: &Arc<Adapter>, dev: &Device<Bound>) -> Result {
+    let connection = Connection::new(adapter)?;
+    let result = start(&connection, dev);
+
+    if let Err(error) = result {
+        connection.end();
+        return Err(error);
+    }
+    // So that the end of a connection that died meanwhile is not missed.
+    drop(adapter.connection.replace(connection.clone()));
+    if connection.is_dead() {
+        adapter.close_soon();
+    }
+    Ok(())
+}
+
+fn start(connection: &Arc<Connection>, dev: &Device<Bound>) -> Result {
+    let adapter = &connection.adapter;
+    let channel = channels::open(connection, 0, 0, |events, config| {
         dev.open_polled(events, config)
     })?;
-    let result = run(shared, channel.open_channel());
+    let result = run(connection, channel.open_channel());
 
-    shared.channels.lock().set_primary(channel);
+    connection.channels.lock().set_primary(channel);
     let agreed = result?;
-    let planned = channels::planned(shared, agreed.rss);
+    let planned = channels::planned(connection, agreed.rss);
 
     for index in 0..planned {
-        if let Some(queue) = shared.queues.get(index as usize) {
+        if let Some(queue) = connection.queues.get(index as usize) {
             queue.prepare(share(agreed.send.count, planned, index))?;
         }
     }
     dev_info!(
-        shared.dev,
+        adapter.dev,
         "network protocol {}, {} receive and {} send sections\n",
         Shown(&agreed.version),
         agreed.receive.count,
         agreed.send.count
     );
-    shared.agreed.populate(agreed);
+    connection.agreed.populate(agreed);
+    adapter.start_link(agreed.connected, agreed.speed);
     Ok(())
 }
 
@@ -54,23 +67,24 @@ struct Made {
 }
 
 /// Goes from step to step until there is none left.
-fn run(shared: &Shared, channel: &OpenChannel) -> Result<Agreed> {
+fn run(connection: &Connection, channel: &OpenChannel) -> Result<Agreed> {
+    let settings = *connection.adapter.settings.lock();
     let mut setup = Setup::new(Config {
-        mtu: STANDARD_MTU,
-        receive_bytes: RECEIVE_BYTES,
-        send_bytes: SEND_BYTES,
-        coalesce: true,
+        mtu: settings.mtu,
+        receive_bytes: settings.receive_bytes,
+        send_bytes: settings.send_bytes,
+        coalesce: settings.coalesce,
     });
     let mut made = Made::default();
 
     loop {
         let done = match setup.action() {
             Action::Done => break,
-            Action::Stop(error) => return Err(failed(shared, &error)),
-            action => step(shared, channel, &mut setup, &mut made, action),
+            Action::Stop(error) => return Err(failed(connection, &error)),
+            action => step(connection, channel, &mut setup, &mut made, action),
         };
 
-        shared.set_version(setup.agreed().version);
+        connection.set_version(setup.agreed().version);
         match done {
             Ok(()) => {}
             Err(error) if error == ETIMEDOUT || error == EBUSY => setup.on_timeout(),
@@ -82,33 +96,33 @@ fn run(shared: &Shared, channel: &OpenChannel) -> Result<Agreed> {
 }
 
 /// Both buffers are there: what the host sends from here on lies in one of them.
-fn start_receiving(shared: &Shared, setup: &Setup, made: &mut Made) -> Result {
+fn start_receiving(connection: &Connection, setup: &Setup, made: &mut Made) -> Result {
     let agreed = setup.agreed();
 
     if let (Some(receive), Some(send)) = (made.receive.take(), made.send.take()) {
         let io = Io::new((receive, agreed.receive), (send, agreed.send))?;
 
-        shared.io.populate(io);
+        connection.io.populate(io);
     }
     Ok(())
 }
 
 /// Does one step.
 fn step(
-    shared: &Shared,
+    connection: &Connection,
     channel: &OpenChannel,
     setup: &mut Setup,
     made: &mut Made,
     action: Action,
 ) -> Result {
-    let control = &shared.control;
+    let control = &connection.control;
 
     match action {
         Action::Tell(message) => {
-            control.tell(shared, &message)?;
+            control.tell(connection, &message)?;
             setup.sent();
         }
-        Action::Ask(message) => setup.on_answer(control.ask(shared, &message)?),
+        Action::Ask(message) => setup.on_answer(control.ask(connection, &message)?),
         Action::Announce(buffer, bytes) => {
             let memory = channel.host_buffer(bytes as usize)?;
 
@@ -119,31 +133,35 @@ fn step(
             }
         }
         Action::Request(request) => {
-            start_receiving(shared, setup, made)?;
-            return ask(control, shared, setup, request);
+            start_receiving(connection, setup, made)?;
+            return ask(control, connection, setup, request);
         }
         Action::Done | Action::Stop(_) => {}
     }
     Ok(())
 }
 
-fn ask(control: &Control, shared: &Shared, setup: &mut Setup, request: Request) -> Result {
+fn ask(control: &Control, connection: &Connection, setup: &mut Setup, request: Request) -> Result {
     let version = setup.agreed().version;
 
     control.request(
-        shared,
+        connection,
         request.kind(),
         |buffer, id| request.build(buffer, id, version),
         |answer| setup.on_response(answer),
     )
 }
 
-fn failed(shared: &Shared, error: &SetupError) -> Error {
-    dev_err!(shared.dev, "initialisation failed: {}\n", Shown(error));
+fn failed(connection: &Connection, error: &SetupError) -> Error {
+    dev_err!(
+        connection.adapter.dev,
+        "initialisation failed: {}\n",
+        Shown(error)
+    );
     match error {
         SetupError::NoVersion => EINVAL,
         SetupError::Timeout => ETIMEDOUT,
-        SetupError::Channel if shared.is_dead() => ENODEV,
+        SetupError::Channel if connection.is_dead() => ENODEV,
         SetupError::Channel => EIO,
         _ => EPROTO,
     }

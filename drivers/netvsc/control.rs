@@ -6,9 +6,9 @@
 //! being done with the request before.
 
 use crate::{
+    connection::Connection,
     net::{HostPage, Mode},
     rx::refuse,
-    shared::Shared,
 };
 use kernel::{
     new_mutex, new_spinlock_irq,
@@ -122,12 +122,12 @@ impl Control {
     }
 
     /// Sends a message that has no answer. Any context but NMI.
-    pub(crate) fn tell(&self, shared: &Shared, message: &Message) -> Result {
-        shared.sender()?.send_inband(message.bytes(), 0)
+    pub(crate) fn tell(&self, connection: &Connection, message: &Message) -> Result {
+        connection.sender()?.send_inband(message.bytes(), 0)
     }
 
     /// Sends a message and waits for its answer; `None` for one that makes no sense. May sleep.
-    pub(crate) fn ask(&self, shared: &Shared, message: &Message) -> Result<Option<Answer>> {
+    pub(crate) fn ask(&self, connection: &Connection, message: &Message) -> Result<Option<Answer>> {
         let _line = self.line.lock();
         let id = {
             let mut waiting = self.waiting.lock();
@@ -139,7 +139,7 @@ impl Control {
             waiting.answer = None;
             id
         };
-        let sent = shared.sender().and_then(|sender| {
+        let sent = connection.sender().and_then(|sender| {
             sender.send(&Outgoing::inband(
                 PacketFlags::COMPLETION_REQUESTED,
                 id,
@@ -147,15 +147,16 @@ impl Control {
             ))
         });
         // Whoever gives up after this look wakes us.
-        let done =
-            sent.is_ok() && !shared.is_dead() && self.message_done.wait_timeout(ANSWER_TIMEOUT_MS);
+        let done = sent.is_ok()
+            && !connection.is_dead()
+            && self.message_done.wait_timeout(ANSWER_TIMEOUT_MS);
         let mut waiting = self.waiting.lock();
         let unanswered = waiting.message.take().is_some();
 
         sent?;
         match (done, unanswered) {
             (_, false) => Ok(waiting.answer.take()),
-            (false, _) if !shared.is_dead() => Err(ETIMEDOUT),
+            (false, _) if !connection.is_dead() => Err(ETIMEDOUT),
             _ => Err(ENODEV),
         }
     }
@@ -163,7 +164,7 @@ impl Control {
     /// Sends a request, and gives its answer to `then`. May sleep.
     pub(crate) fn request<R>(
         &self,
-        shared: &Shared,
+        connection: &Connection,
         kind: Kind,
         build: impl FnOnce(&mut [u8], u32) -> Option<usize>,
         then: impl FnOnce(&[u8]) -> R,
@@ -174,8 +175,8 @@ impl Control {
         while self.answered.try_wait() {}
         let id = self.exchange.lock().begin(kind);
         let len = build(&mut line.request[..], id);
-        let result = self.post(shared, line, len).and_then(|()| {
-            if shared.is_dead() {
+        let result = self.post(connection, line, len).and_then(|()| {
+            if connection.is_dead() {
                 return Err(ENODEV);
             }
             if !self.answered.wait_timeout(ANSWER_TIMEOUT_MS) {
@@ -194,12 +195,12 @@ impl Control {
     }
 
     /// Puts a request of `len` bytes where the host reads it, and tells it so.
-    fn post(&self, shared: &Shared, line: &mut Line, len: Option<usize>) -> Result {
+    fn post(&self, connection: &Connection, line: &mut Line, len: Option<usize>) -> Result {
         let message = len
             .and_then(|len| line.request.get(..len))
             .ok_or(EMSGSIZE)?;
 
-        self.wait_for_page(shared, &line.page)?;
+        self.wait_for_page(connection, &line.page)?;
         let phys = line.page.fill(message)?;
         let mut pieces = Pieces::new();
         let bytes = u32::try_from(message.len())?;
@@ -224,7 +225,7 @@ impl Control {
         };
 
         line.page.lend();
-        let sent = shared.sender().and_then(|sender| sender.send(&packet));
+        let sent = connection.sender().and_then(|sender| sender.send(&packet));
 
         if sent.is_err() {
             self.waiting.lock().request = None;
@@ -234,9 +235,9 @@ impl Control {
     }
 
     /// Waits until the host is done with the request before, if there is one. Its page is free then.
-    fn wait_for_page(&self, shared: &Shared, page: &HostPage) -> Result {
+    fn wait_for_page(&self, connection: &Connection, page: &HostPage) -> Result {
         if self.waiting.lock().request.is_some() {
-            if shared.is_dead() || !self.completed.wait_timeout(ANSWER_TIMEOUT_MS) {
+            if connection.is_dead() || !self.completed.wait_timeout(ANSWER_TIMEOUT_MS) {
                 return Err(EBUSY);
             }
             if self.waiting.lock().request.is_some() {
@@ -248,9 +249,9 @@ impl Control {
     }
 
     /// Sets which frames the host delivers. May sleep.
-    pub(crate) fn set_filter(&self, shared: &Shared, filter: Filter) -> Result {
+    pub(crate) fn set_filter(&self, connection: &Connection, filter: Filter) -> Result {
         let done = self.request(
-            shared,
+            connection,
             Kind::SET,
             |buffer, id| query::set_filter(buffer, id, filter),
             rndis::was_set,
@@ -260,14 +261,17 @@ impl Control {
     }
 
     /// As [`Self::set_filter`], as the interface is set up now.
-    pub(crate) fn apply_mode(&self, shared: &Shared, mode: Mode) -> Result {
-        self.set_filter(shared, Filter::new(mode.promiscuous, mode.multicast, true))
+    pub(crate) fn apply_mode(&self, connection: &Connection, mode: Mode) -> Result {
+        self.set_filter(
+            connection,
+            Filter::new(mode.promiscuous, mode.multicast, true),
+        )
     }
 
     /// Sets the interface's address. May sleep.
-    pub(crate) fn set_address(&self, shared: &Shared, address: [u8; 6]) -> Result {
+    pub(crate) fn set_address(&self, connection: &Connection, address: [u8; 6]) -> Result {
         let done = self.request(
-            shared,
+            connection,
             Kind::SET,
             |buffer, id| query::set_address(buffer, id, address),
             rndis::was_set,
@@ -279,12 +283,12 @@ impl Control {
     /// Sets which offloads are in use. May sleep.
     pub(crate) fn set_offloads(
         &self,
-        shared: &Shared,
+        connection: &Connection,
         version: Version,
         offloads: Offloads,
     ) -> Result {
         let done = self.request(
-            shared,
+            connection,
             Kind::SET,
             |buffer, id| offloads.set(buffer, id, version),
             rndis::was_set,
@@ -296,13 +300,13 @@ impl Control {
     /// Sets how the host spreads frames over channels, or that it does not. May sleep.
     pub(crate) fn set_rss(
         &self,
-        shared: &Shared,
+        connection: &Connection,
         table: &[u16],
         key: &[u8; rss::KEY_LEN],
         off: bool,
     ) -> Result {
         let done = self.request(
-            shared,
+            connection,
             Kind::SET,
             |buffer, id| rss::set(buffer, id, table, key, off),
             rndis::was_set,
@@ -313,25 +317,25 @@ impl Control {
 
     /// Ends RNDIS, and takes the buffers back. May sleep. An error changes nothing: the channel is
     /// closed next.
-    pub(crate) fn halt(&self, shared: &Shared) {
+    pub(crate) fn halt(&self, connection: &Connection) {
         let halted = {
             let mut line = self.line.lock();
             let line = &mut *line;
             let len = rndis::halt(&mut line.request[..], 0);
 
-            self.post(shared, line, len)
-                .and_then(|()| self.wait_for_page(shared, &line.page))
+            self.post(connection, line, len)
+                .and_then(|()| self.wait_for_page(connection, &line.page))
         };
 
         if halted.is_ok() {
-            let _ = self.tell(shared, &Message::revoke_receive_buffer());
-            let _ = self.tell(shared, &Message::revoke_send_buffer());
+            let _ = self.tell(connection, &Message::revoke_receive_buffer());
+            let _ = self.tell(connection, &Message::revoke_send_buffer());
         }
     }
 
     /// A message of ours was completed. Softirq context.
     #[cold]
-    pub(crate) fn on_completion(&self, shared: &Shared, id: u64, payload: &[u8]) {
+    pub(crate) fn on_completion(&self, connection: &Connection, id: u64, payload: &[u8]) {
         let mut waiting = self.waiting.lock();
 
         if waiting.message == Some(id) {
@@ -342,7 +346,7 @@ impl Control {
             self.message_done.complete();
             drop(waiting);
             if let Err(error) = answer {
-                refuse(shared, &error);
+                refuse(connection, &error);
             }
         } else if waiting.request == Some(id) {
             waiting.request = None;
@@ -351,29 +355,31 @@ impl Control {
             drop(waiting);
             match sent_status(payload) {
                 Ok(STATUS_SUCCESS) => {}
-                Ok(status) => refuse(shared, &format_args!("request: status {status}")),
-                Err(error) => refuse(shared, &error),
+                Ok(status) => refuse(connection, &format_args!("request: status {status}")),
+                Err(error) => refuse(connection, &error),
             }
         } else {
             drop(waiting);
-            refuse(shared, &format_args!("completion of {id:#x}"));
+            refuse(connection, &format_args!("completion of {id:#x}"));
         }
     }
 
     /// A control message came. Softirq context.
     #[cold]
-    pub(crate) fn on_message(&self, shared: &Arc<Shared>, message: &[u8]) {
+    pub(crate) fn on_message(&self, connection: &Arc<Connection>, message: &[u8]) {
         match Event::parse(message) {
             None => {
                 let outcome = self.exchange.lock().on_message(message);
 
                 match outcome {
                     Outcome::Answered => self.answered.complete(),
-                    Outcome::Ignored => refuse(shared, &"a control message that answers nothing"),
+                    Outcome::Ignored => {
+                        refuse(connection, &"a control message that answers nothing")
+                    }
                 }
             }
-            Some(Ok(event)) => shared.on_link_event(event),
-            Some(Err(EventError::Malformed)) => refuse(shared, &"malformed indication"),
+            Some(Ok(event)) => connection.on_link_event(event),
+            Some(Err(EventError::Malformed)) => refuse(connection, &"malformed indication"),
             // Of no interest here.
             Some(Err(EventError::Unknown(_))) => {}
         }

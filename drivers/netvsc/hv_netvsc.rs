@@ -13,8 +13,10 @@
 //!  * `netvsc_protocol`, a crate that knows nothing of the kernel: messages, the initialisation,
 //!    checks of all that the host says, policy;
 //!  * [`net`]: the network stack; the only part with `unsafe` code;
-//!  * [`shared`]: what all parts share, and the end of a device;
-//!  * [`connect`]: the initialisation, and what the stack is told;
+//!  * [`adapter`]: what lasts as long as the device is bound;
+//!  * [`connection`]: what lasts as long as its channels are open;
+//!  * [`connect`]: the initialisation;
+//!  * [`reconfigure`]: changes that take another connection;
 //!  * [`control`]: messages that have an answer;
 //!  * [`channels`]: channels, and how many of them are used;
 //!  * [`buffers`]: the two buffers;
@@ -35,26 +37,32 @@
 //! is longer than [`netvsc_protocol::ANSWER_TIMEOUT_MS`], and none is under RTNL but those of a
 //! request that the interface's user made.
 //!
-//! Virtual functions, XDP and changes of MTU and rings are not served yet.
+//! Virtual functions and XDP are not served yet.
 
-use core::marker::PhantomData;
-use kernel::{debugfs, device::Core, prelude::*, sync::Arc};
+use kernel::{
+    debugfs,
+    device::{self, Core},
+    prelude::*,
+    sync::Arc,
+};
 use vmbus::{Device, DeviceId, Driver, IdTable};
 
+mod adapter;
 mod buffers;
 mod channels;
 mod connect;
+mod connection;
 mod control;
 mod interface;
 mod net;
 mod poll;
 mod queue;
+mod reconfigure;
 mod rx;
-mod shared;
 mod status;
 mod tx;
 
-use shared::{Bound, Shared};
+use adapter::{Adapter, Bound};
 
 vmbus::vmbus_device_table!(
     TABLE,
@@ -77,10 +85,9 @@ struct Netvsc;
 #[pin_data]
 struct Data<'bound> {
     #[pin]
-    _status: debugfs::File<Arc<Shared>>,
+    _status: debugfs::File<Arc<Adapter>>,
     _directory: debugfs::Dir,
-    _bound: Bound,
-    _device: PhantomData<&'bound ()>,
+    _bound: Bound<'bound>,
 }
 
 impl Driver for Netvsc {
@@ -98,20 +105,20 @@ impl Driver for Netvsc {
             if dev.class() != vmbus_protocol::class::NIC {
                 return Err(ENODEV);
             }
-            let shared = Shared::new(dev.as_ref())?;
+            let device: &Device<device::Bound> = dev;
+            let adapter = Adapter::new(device)?;
             // From here on dropping it undoes whatever was done.
-            let mut bound = Bound::new(shared.clone());
+            let mut bound = Bound::new(adapter.clone());
 
-            connect::connect(&shared, dev)?;
-            bound.register()?;
-            channels::spread(&shared);
-            let directory = status::directory(dev.as_ref())?;
+            connect::connect(&adapter, device)?;
+            bound.register(device)?;
+            channels::spread(&adapter.connection()?);
+            let directory = status::directory(device.as_ref())?;
 
             Ok(try_pin_init!(Data {
                 _bound: bound,
-                _status <- status::file(&directory, shared),
+                _status <- status::file(&directory, adapter),
                 _directory: directory,
-                _device: PhantomData,
             }? Error))
         })
     }

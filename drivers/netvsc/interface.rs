@@ -3,28 +3,40 @@
 //! What the stack wants of an interface.
 
 use crate::{
-    net::{Dropped, Operations, Stats, Transmit, TxFrame},
-    shared::{Shared, MODE},
+    adapter::{Adapter, Settings, MODE},
+    channels,
+    net::{Dropped, Limits, Operations, Parent, Rtnl, Sections, Stats, Transmit, TxFrame},
+    reconfigure::reconfigure,
     status, tx,
 };
 use kernel::{
     prelude::*,
     sync::{Arc, ArcBorrow},
-    workqueue::WorkItem,
 };
 use netvsc_protocol::{
+    buffers::{receive_bytes, send_bytes},
     offload::Offloads,
     query::{self, Filter},
+    rss::KEY_LEN,
 };
 use vmbus::abstractions::workqueue;
 
-impl Operations for Shared {
+/// Fewest sections that a buffer is made of.
+const MIN_SECTIONS: u32 = 10;
+
+impl Operations for Adapter {
+    fn parent(&self) -> &Parent {
+        &self.parent
+    }
+
     fn open(this: ArcBorrow<'_, Self>) -> Result {
-        if this.is_dead() {
-            return Err(ENODEV);
-        }
+        let connection = this.connection()?;
+
         this.set_up(true);
-        if let Err(error) = this.control.apply_mode(&this, this.netdev.mode()) {
+        if let Err(error) = connection
+            .control
+            .apply_mode(&connection, this.netdev.mode())
+        {
             this.set_up(false);
             return Err(error);
         }
@@ -35,8 +47,8 @@ impl Operations for Shared {
     fn stop(this: ArcBorrow<'_, Self>) {
         this.netdev.disable_transmit();
         // With a host that does not answer it is closed all the same: what still comes is dropped.
-        if !this.is_dead() {
-            if let Err(error) = this.control.set_filter(&this, Filter::NONE) {
+        if let Ok(connection) = this.connection() {
+            if let Err(error) = connection.control.set_filter(&connection, Filter::NONE) {
                 dev_warn!(this.dev, "the host may still deliver: {:?}\n", error);
             }
         }
@@ -45,7 +57,19 @@ impl Operations for Shared {
 
     #[inline]
     fn transmit(&self, frame: TxFrame<'_>) -> Transmit {
-        tx::transmit(self, frame)
+        let mut frame = Some(frame);
+        let done = self
+            .connection
+            .with(|connection| Some(tx::transmit(&connection, frame.take()?)));
+
+        match done {
+            Some(Some(done)) => done,
+            // There is no connection: the frame is dropped.
+            _ => {
+                self.counters.tx_no_space.count();
+                Transmit::Taken
+            }
+        }
     }
 
     fn dropped(&self, queue: u32, why: Dropped) {
@@ -56,42 +80,172 @@ impl Operations for Shared {
             Dropped::Other => self.counters.tx_no_space.count(),
         }
         // It may have been the last of several whose doorbell was left to it.
-        let queue = self.queues.get(queue as usize);
+        self.connection.with(|connection| {
+            let queue = connection.queues.get(queue as usize);
 
-        if let Some(sender) = queue.and_then(|queue| queue.sender.as_ref()) {
-            sender.ring_doorbell();
-        }
+            if let Some(sender) = queue.and_then(|queue| queue.sender.as_ref()) {
+                sender.ring_doorbell();
+            }
+        });
     }
 
     #[inline]
     fn select(&self, hash: u32) -> u32 {
-        self.table.queue(hash, self.used())
+        self.connection
+            .with(|connection| self.table.queue(hash, connection.used()))
+            .unwrap_or(0)
     }
 
     fn mode_changed(this: ArcBorrow<'_, Self>) {
         if this.is_up() {
-            // An error means that it is about to run anyway, or that the device is unbound.
             let this: Arc<Self> = this.into();
+
+            // An error means that it is about to run anyway, or that the device is unbound.
             let _ = workqueue::system_dfl().enqueue::<_, MODE>(this);
         }
     }
 
     fn set_address(this: ArcBorrow<'_, Self>, address: [u8; 6]) -> Result {
+        let connection = this.connection()?;
+
         query::address(&address).ok_or(EADDRNOTAVAIL)?;
-        this.control.set_address(&this, address)
+        connection.control.set_address(&connection, address)
     }
 
     fn set_coalesce(this: ArcBorrow<'_, Self>, on: bool) -> Result {
-        let agreed = this.agreed.as_ref().ok_or(ENODEV)?;
+        let connection = this.connection()?;
+        let agreed = connection.agreed.as_ref().ok_or(ENODEV)?;
+        let offloads = Offloads {
+            coalesce: on,
+            ..agreed.offloads
+        };
 
-        this.control.set_offloads(
-            &this,
-            agreed.version,
-            Offloads {
-                coalesce: on && agreed.offloads.coalesce,
-                ..agreed.offloads
+        connection
+            .control
+            .set_offloads(&connection, agreed.version, offloads)?;
+        // The next connection starts with that.
+        this.settings.lock().coalesce = on;
+        Ok(())
+    }
+
+    fn change_mtu(this: ArcBorrow<'_, Self>, rtnl: &Rtnl<'_>, mtu: u32) -> Result {
+        let settings = *this.settings.lock();
+
+        reconfigure(&this.into(), rtnl, Settings { mtu, ..settings })
+    }
+
+    fn channels(&self) -> Limits {
+        let connection = self.connection();
+        let agreed = connection.as_ref().ok().and_then(|c| c.agreed.as_ref());
+        let host = agreed.and_then(|agreed| agreed.rss);
+
+        Limits {
+            now: connection.as_ref().map_or(1, |c| c.used()),
+            most: host.map_or(1, |rss| rss.channels),
+        }
+    }
+
+    fn set_channels(this: ArcBorrow<'_, Self>, rtnl: &Rtnl<'_>, channels: u32) -> Result {
+        let settings = *this.settings.lock();
+
+        if channels == 0 || channels > this.channels().most {
+            return Err(EINVAL);
+        }
+        reconfigure(
+            &this.into(),
+            rtnl,
+            Settings {
+                channels,
+                ..settings
             },
         )
+    }
+
+    fn sections(&self) -> Sections {
+        let connection = self.connection();
+        let Some(agreed) = connection.as_ref().ok().and_then(|c| c.agreed.as_ref()) else {
+            return Sections::default();
+        };
+        let most = |bytes: u32, section: u32| bytes.checked_div(section).unwrap_or(0);
+        let (receive, send) = (agreed.receive, agreed.send);
+
+        Sections {
+            receive: receive.count,
+            receive_most: most(receive_bytes(agreed.version, u32::MAX), receive.section),
+            send: send.count,
+            send_most: most(send_bytes(u32::MAX), send.section),
+        }
+    }
+
+    fn set_sections(this: ArcBorrow<'_, Self>, rtnl: &Rtnl<'_>, receive: u32, send: u32) -> Result {
+        let settings = *this.settings.lock();
+        let connection = this.connection()?;
+        let agreed = connection.agreed.as_ref().ok_or(ENODEV)?;
+        let bytes = |sections: u32, now: u32, section: u32, before: u32| match sections {
+            same if same == now => before,
+            sections => sections.max(MIN_SECTIONS).saturating_mul(section),
+        };
+        let new = Settings {
+            receive_bytes: bytes(
+                receive,
+                agreed.receive.count,
+                agreed.receive.section,
+                settings.receive_bytes,
+            ),
+            send_bytes: bytes(
+                send,
+                agreed.send.count,
+                agreed.send.section,
+                settings.send_bytes,
+            ),
+            ..settings
+        };
+
+        drop(connection);
+        reconfigure(&this.into(), rtnl, new)
+    }
+
+    fn table_len(&self) -> u32 {
+        self.spread_len() as u32
+    }
+
+    fn spread(&self, table: &mut [u32], key: &mut [u8; KEY_LEN]) {
+        let row = self.channels().now;
+        let spread = self.spread.lock();
+
+        for (slot, entry) in table.iter_mut().enumerate() {
+            *entry = spread.entry(slot, row).into();
+        }
+        *key = spread.key;
+    }
+
+    fn set_spread(
+        this: ArcBorrow<'_, Self>,
+        _rtnl: &Rtnl<'_>,
+        table: Option<&[u32]>,
+        key: Option<&[u8; KEY_LEN]>,
+    ) -> Result {
+        let connection = this.connection()?;
+        let row = connection.used();
+        let mut new = KVec::new();
+
+        for entry in table.unwrap_or(&[]) {
+            if *entry >= row {
+                return Err(EINVAL);
+            }
+            new.push(u16::try_from(*entry)?, GFP_KERNEL)?;
+        }
+        {
+            let mut spread = this.spread.lock();
+
+            if table.is_some() {
+                spread.table = Some(new);
+            }
+            if let Some(key) = key {
+                spread.key = *key;
+            }
+        }
+        channels::spread_over(&connection, row, || {})
     }
 
     fn stats(&self) -> Stats {
@@ -112,22 +266,5 @@ impl Operations for Shared {
 
     fn number(&self, index: u32) -> u64 {
         status::number(self, index)
-    }
-}
-
-impl WorkItem<MODE> for Shared {
-    type Pointer = Arc<Shared>;
-
-    fn run(this: Arc<Shared>) {
-        if !this.is_up() {
-            return;
-        }
-        if let Err(error) = this.control.apply_mode(&this, this.netdev.mode()) {
-            dev_warn!(
-                this.dev,
-                "the host delivers the frames that it did: {:?}\n",
-                error
-            );
-        }
     }
 }

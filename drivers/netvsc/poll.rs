@@ -3,10 +3,10 @@
 //! Who takes the packets of a channel, and when.
 
 use crate::{
+    connection::Connection,
     net::{Napi, Poll, PollContext, Polled},
     queue::Queue,
     rx::Receive,
-    shared::Shared,
 };
 use kernel::{prelude::*, sync::Arc};
 use vmbus::{Line, Receiver, Sender, Signal};
@@ -16,16 +16,20 @@ const PACKETS_PER_FRAME: u32 = 4;
 
 /// What happens when the host signals.
 pub(crate) struct Events {
-    shared: Arc<Shared>,
+    connection: Arc<Connection>,
     napi: Arc<Napi>,
     primary: bool,
 }
 
 impl Events {
     /// For a channel that is polled by `napi`.
-    pub(crate) fn new(shared: Arc<Shared>, napi: Arc<Napi>, primary: bool) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        connection: Arc<Connection>,
+        napi: Arc<Napi>,
+        primary: bool,
+    ) -> Result<Arc<Self>> {
         let events = Self {
-            shared,
+            connection,
             napi,
             primary,
         };
@@ -44,14 +48,14 @@ impl Signal for Events {
     fn on_rescind(&self) {
         // A sub-channel that goes alone is dealt with by who takes sub-channels.
         if self.primary {
-            self.shared.give_up();
+            self.connection.give_up();
         }
     }
 }
 
 /// Takes the packets of a channel.
 pub(crate) struct Poller {
-    shared: Arc<Shared>,
+    connection: Arc<Connection>,
     queue: Arc<Queue>,
     receive: Receive,
     /// The ring, while the channel is open.
@@ -60,9 +64,9 @@ pub(crate) struct Poller {
 
 impl Poller {
     /// Of a channel that is not open.
-    pub(crate) fn new(shared: Arc<Shared>, queue: Arc<Queue>) -> Result<Self> {
+    pub(crate) fn new(connection: Arc<Connection>, queue: Arc<Queue>) -> Result<Self> {
         Ok(Self {
-            shared,
+            connection,
             queue,
             receive: Receive::new()?,
             ring: None,
@@ -87,7 +91,7 @@ impl Poll for Poller {
     /// schedules a poll that runs already, which makes it run again.
     fn poll(&mut self, context: PollContext<'_>) -> Polled {
         let Self {
-            shared,
+            connection,
             queue,
             receive,
             ring,
@@ -104,7 +108,7 @@ impl Poll for Poller {
         while frames < budget && packets != 0 && receive.has_room() {
             match receiver.next() {
                 Ok(Some(packet)) => {
-                    let taken = receive.take(shared, queue, &context, &packet);
+                    let taken = receive.take(connection, queue, &context, &packet);
 
                     frames = frames.wrapping_add(taken);
                 }
@@ -113,7 +117,7 @@ impl Poll for Poller {
                     break;
                 }
                 Err(error) if error.is_fatal() => {
-                    shared.give_up();
+                    connection.give_up();
                     empty = true;
                     break;
                 }
@@ -122,9 +126,9 @@ impl Poll for Poller {
             packets = packets.wrapping_sub(1);
         }
         receiver.finish();
-        let settled = receive.settle(shared, sender);
+        let settled = receive.settle(connection, sender);
 
-        receive.account(shared, queue, sender, &context);
+        receive.account(connection, queue, sender, &context);
         if receiver.is_broken() {
             return Polled::Idle(frames);
         }

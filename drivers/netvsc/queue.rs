@@ -52,19 +52,19 @@ pub(crate) struct Queue {
     pub(crate) stopped: Atomic<bool>,
     #[pin]
     pending: SpinLockIrq<Option<Pending>>,
-    pub(crate) counters: QueueCounters,
+    pub(crate) counters: Arc<QueueCounters>,
 }
 
 impl Queue {
     /// A queue whose channel is not open.
-    pub(crate) fn new(index: u32) -> Result<Arc<Self>> {
+    pub(crate) fn new(index: u32, counters: Arc<QueueCounters>) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 index,
                 sender: SetOnce::new(),
                 stopped: Atomic::new(false),
                 pending <- new_spinlock_irq!(None),
-                counters: QueueCounters::new(),
+                counters,
             }),
             GFP_KERNEL,
         )

@@ -4,9 +4,9 @@
 
 use crate::{
     buffers::Io,
+    connection::Connection,
     net::{Cast, PollContext, RxInfo},
     queue::Queue,
-    shared::Shared,
     tx,
 };
 use kernel::{
@@ -62,18 +62,18 @@ impl Receive {
     #[inline]
     pub(crate) fn take(
         &mut self,
-        shared: &Arc<Shared>,
+        connection: &Arc<Connection>,
         queue: &Queue,
         context: &PollContext<'_>,
         packet: &Packet<'_>,
     ) -> u32 {
         match packet.packet_type() {
             PacketType::DATA_USING_TRANSFER_PAGES => {
-                return self.take_transfer(shared, queue, context, packet);
+                return self.take_transfer(connection, queue, context, packet);
             }
-            PacketType::COMPLETION => self.take_completion(shared, queue, context, packet),
-            PacketType::DATA_INBAND => take_notice(shared, packet),
-            other => refuse(shared, &format_args!("packet of type {}", other.0)),
+            PacketType::COMPLETION => self.take_completion(connection, queue, context, packet),
+            PacketType::DATA_INBAND => take_notice(connection, packet),
+            other => refuse(connection, &format_args!("packet of type {}", other.0)),
         }
         0
     }
@@ -81,7 +81,7 @@ impl Receive {
     #[inline]
     fn take_completion(
         &mut self,
-        shared: &Shared,
+        connection: &Connection,
         queue: &Queue,
         context: &PollContext<'_>,
         packet: &Packet<'_>,
@@ -89,11 +89,13 @@ impl Receive {
         let id = packet.transaction_id();
 
         if id >= RESERVED_IDS {
-            return shared.control.on_completion(shared, id, packet.payload());
+            return connection
+                .control
+                .on_completion(connection, id, packet.payload());
         }
         let sent = match queue.take(id) {
             Ok(sent) => sent,
-            Err(error) => return refuse(shared, &format_args!("completion {id:#x}: {error}")),
+            Err(error) => return refuse(connection, &format_args!("completion {id:#x}: {error}")),
         };
 
         // Done with, whatever else it says.
@@ -103,16 +105,16 @@ impl Receive {
                 queue.counters.tx_bytes.add(sent.bytes.into());
             }
             Ok(status) => {
-                shared.counters.tx_failed.count();
+                connection.adapter.counters.tx_failed.count();
                 ratelimited!(dev_warn!(
-                    shared.dev,
+                    connection.adapter.dev,
                     "the host did not send a frame: status {}\n",
                     status
                 ));
             }
             Err(error) => {
-                shared.counters.tx_failed.count();
-                refuse(shared, &error);
+                connection.adapter.counters.tx_failed.count();
+                refuse(connection, &error);
             }
         }
         self.done = self.done.wrapping_add(1);
@@ -123,13 +125,13 @@ impl Receive {
     #[inline]
     fn take_transfer(
         &mut self,
-        shared: &Arc<Shared>,
+        connection: &Arc<Connection>,
         queue: &Queue,
         context: &PollContext<'_>,
         packet: &Packet<'_>,
     ) -> u32 {
         let mut frames = 0u32;
-        let all = match shared.io.as_ref() {
+        let all = match connection.io.as_ref() {
             Some(io) => {
                 match Transfer::parse(io.receive_layout, packet.header(), packet.payload()) {
                     Ok(transfer) => {
@@ -137,23 +139,23 @@ impl Receive {
 
                         for range in transfer.ranges() {
                             frames = frames.wrapping_add(1);
-                            all &= self.take_range(shared, queue, io, context, range);
+                            all &= self.take_range(connection, queue, io, context, range);
                         }
                         if self.assembler.restart() {
                             all = false;
-                            refuse_message(shared, &RxError::Fragments);
+                            refuse_message(connection, &RxError::Fragments);
                         }
                         all
                     }
                     Err(error) => {
-                        refuse_message(shared, &error);
+                        refuse_message(connection, &error);
                         false
                     }
                 }
             }
             // Nothing is there that could be named.
             None => {
-                refuse(shared, &"a transfer without a receive buffer");
+                refuse(connection, &"a transfer without a receive buffer");
                 false
             }
         };
@@ -169,7 +171,7 @@ impl Receive {
     #[inline]
     fn take_range(
         &mut self,
-        shared: &Arc<Shared>,
+        connection: &Arc<Connection>,
         queue: &Queue,
         io: &Io,
         context: &PollContext<'_>,
@@ -182,7 +184,7 @@ impl Receive {
             Ok((_, Received::Frame(frame))) => self.assembler.push(&frame),
             Ok((range, Received::Control)) => {
                 if let Some(message) = rx::control(&io.receive, range, &mut self.control) {
-                    shared.control.on_message(shared, message);
+                    connection.control.on_message(connection, message);
                 }
                 return true;
             }
@@ -190,17 +192,17 @@ impl Receive {
         };
 
         match whole {
-            Ok(Some(whole)) => deliver(shared, queue, io, context, &whole),
+            Ok(Some(whole)) => deliver(connection, queue, io, context, &whole),
             Ok(None) => true,
             Err(error) => {
-                refuse_message(shared, &error);
+                refuse_message(connection, &error);
                 false
             }
         }
     }
 
     /// Sends what the host is owed, all at once. False when some of it had no room.
-    pub(crate) fn settle(&mut self, shared: &Shared, sender: &Sender) -> bool {
+    pub(crate) fn settle(&mut self, connection: &Connection, sender: &Sender) -> bool {
         if self.owed.is_empty() {
             return true;
         }
@@ -223,7 +225,7 @@ impl Receive {
 
         match sent {
             Ok(sent) if sent < self.owed.len() => {
-                shared.counters.rx_comp_busy.count();
+                connection.adapter.counters.rx_comp_busy.count();
                 let mut gone = sent;
 
                 self.owed.retain(|_| match gone.checked_sub(1) {
@@ -247,19 +249,24 @@ impl Receive {
     #[inline]
     pub(crate) fn account(
         &mut self,
-        shared: &Shared,
+        connection: &Connection,
         queue: &Queue,
         sender: &Sender,
         context: &PollContext<'_>,
     ) {
         if self.done != 0 {
-            context.completed(&shared.netdev, queue.index, self.done, self.done_bytes);
+            context.completed(
+                &connection.adapter.netdev,
+                queue.index,
+                self.done,
+                self.done_bytes,
+            );
             self.done = 0;
             self.done_bytes = 0;
         }
         // The lock of `queue.take` orders this behind the frames that were taken.
         if queue.stopped.load(Relaxed) {
-            tx::wake(shared, queue, sender);
+            tx::wake(connection, queue, sender);
         }
     }
 }
@@ -267,24 +274,24 @@ impl Receive {
 /// Gives a frame to the stack; false when there is no memory for it.
 #[inline]
 fn deliver(
-    shared: &Shared,
+    connection: &Connection,
     queue: &Queue,
     io: &Io,
     context: &PollContext<'_>,
     whole: &Whole<'_>,
 ) -> bool {
     // Frames that were on their way when the interface was closed.
-    if !shared.is_up() {
+    if !connection.adapter.is_up() {
         return true;
     }
     let Some(mut frame) = context.alloc(whole.total) else {
-        shared.counters.rx_no_memory.count();
+        connection.adapter.counters.rx_no_memory.count();
         return false;
     };
 
     for part in whole.parts {
         if !frame.append(part.len, |to| io.receive.copy_frame(*part, to)) {
-            shared.counters.rx_no_memory.count();
+            connection.adapter.counters.rx_no_memory.count();
             return false;
         }
     }
@@ -295,7 +302,7 @@ fn deliver(
 
     match context.deliver(frame, &info) {
         Cast::Dropped => {
-            refuse_message(shared, &"a frame without its IP header");
+            refuse_message(connection, &"a frame without its IP header");
             return false;
         }
         Cast::Multicast => queue.counters.multicast.add(1),
@@ -307,31 +314,39 @@ fn deliver(
 }
 
 #[cold]
-fn take_notice(shared: &Shared, packet: &Packet<'_>) {
-    let version = shared.version();
+fn take_notice(connection: &Connection, packet: &Packet<'_>) {
+    let version = connection.version();
 
     match Notice::parse(version, packet.payload()) {
-        Ok(Notice::Table(table)) => shared.table.set(table),
+        Ok(Notice::Table(table)) => connection.adapter.table.set(table),
         Ok(Notice::VirtualFunction { present, serial }) => {
             ratelimited!(dev_info!(
-                shared.dev,
+                connection.adapter.dev,
                 "virtual function {} {}; it is not used\n",
                 serial,
                 if present { "appears" } else { "goes" }
             ));
         }
-        Err(error) => refuse(shared, &error),
+        Err(error) => refuse(connection, &error),
     }
 }
 
 #[cold]
-pub(crate) fn refuse(shared: &Shared, why: &dyn core::fmt::Display) {
-    shared.counters.refused.count();
-    ratelimited!(dev_warn!(shared.dev, "ignored: {}\n", Shown(why)));
+pub(crate) fn refuse(connection: &Connection, why: &dyn core::fmt::Display) {
+    connection.adapter.counters.refused.count();
+    ratelimited!(dev_warn!(
+        connection.adapter.dev,
+        "ignored: {}\n",
+        Shown(why)
+    ));
 }
 
 #[cold]
-fn refuse_message(shared: &Shared, why: &dyn core::fmt::Display) {
-    shared.counters.rx_refused.count();
-    ratelimited!(dev_warn!(shared.dev, "dropped: {}\n", Shown(why)));
+fn refuse_message(connection: &Connection, why: &dyn core::fmt::Display) {
+    connection.adapter.counters.rx_refused.count();
+    ratelimited!(dev_warn!(
+        connection.adapter.dev,
+        "dropped: {}\n",
+        Shown(why)
+    ));
 }

@@ -252,6 +252,14 @@ void hv_netvsc_shim_tx_completed(struct net_device *dev, u32 queue, u32 packets,
 	netdev_tx_completed_queue(netdev_get_tx_queue(dev, queue), packets, bytes);
 }
 
+void hv_netvsc_shim_tx_reset(struct net_device *dev)
+{
+	u32 queue;
+
+	for (queue = 0; queue < dev->num_tx_queues; queue++)
+		netdev_tx_reset_queue(netdev_get_tx_queue(dev, queue));
+}
+
 void hv_netvsc_shim_barrier(void)
 {
 	smp_mb();
@@ -415,6 +423,15 @@ static void get_stats64(struct net_device *dev, struct rtnl_link_stats64 *to)
 	to->tx_dropped = from.tx_dropped;
 }
 
+static int change_mtu(struct net_device *dev, int mtu)
+{
+	int err = hv_netvsc_rust_change_mtu(data_of(dev), mtu);
+
+	if (!err)
+		WRITE_ONCE(dev->mtu, mtu);
+	return err;
+}
+
 static const struct net_device_ops device_ops = {
 	.ndo_open = open,
 	.ndo_stop = stop,
@@ -423,6 +440,7 @@ static const struct net_device_ops device_ops = {
 	.ndo_set_rx_mode = set_rx_mode,
 	.ndo_features_check = features_check,
 	.ndo_set_features = set_features,
+	.ndo_change_mtu = change_mtu,
 	.ndo_validate_addr = eth_validate_addr,
 	.ndo_set_mac_address = set_mac_address,
 	.ndo_get_stats64 = get_stats64,
@@ -461,8 +479,71 @@ static void get_ethtool_stats(struct net_device *dev, struct ethtool_stats *stat
 
 static void get_channels(struct net_device *dev, struct ethtool_channels *channels)
 {
-	channels->max_combined = dev->num_tx_queues;
-	channels->combined_count = dev->real_num_tx_queues;
+	struct hv_netvsc_shim_limits limits;
+
+	hv_netvsc_rust_channels(data_of(dev), &limits);
+	channels->max_combined = min(limits.most, dev->num_tx_queues);
+	channels->combined_count = limits.now;
+}
+
+static int set_channels(struct net_device *dev, struct ethtool_channels *channels)
+{
+	return hv_netvsc_rust_set_channels(data_of(dev), channels->combined_count);
+}
+
+static void get_ringparam(struct net_device *dev, struct ethtool_ringparam *ring,
+			  struct kernel_ethtool_ringparam *kernel_ring,
+			  struct netlink_ext_ack *extack)
+{
+	struct hv_netvsc_shim_sections sections;
+
+	hv_netvsc_rust_sections(data_of(dev), &sections);
+	ring->rx_pending = sections.receive;
+	ring->rx_max_pending = sections.receive_most;
+	ring->tx_pending = sections.send;
+	ring->tx_max_pending = sections.send_most;
+}
+
+static int set_ringparam(struct net_device *dev, struct ethtool_ringparam *ring,
+			 struct kernel_ethtool_ringparam *kernel_ring,
+			 struct netlink_ext_ack *extack)
+{
+	return hv_netvsc_rust_set_sections(data_of(dev), ring->rx_pending, ring->tx_pending);
+}
+
+static u32 get_rx_ring_count(struct net_device *dev)
+{
+	return dev->real_num_rx_queues;
+}
+
+static u32 get_rxfh_key_size(struct net_device *dev)
+{
+	return HV_NETVSC_SHIM_KEY;
+}
+
+static u32 get_rxfh_indir_size(struct net_device *dev)
+{
+	return hv_netvsc_rust_table_len(data_of(dev));
+}
+
+static int get_rxfh(struct net_device *dev, struct ethtool_rxfh_param *rxfh)
+{
+	u8 key[HV_NETVSC_SHIM_KEY];
+
+	rxfh->hfunc = ETH_RSS_HASH_TOP;
+	hv_netvsc_rust_spread(data_of(dev), rxfh->indir ?: (u32 *)key,
+			      rxfh->indir ? rxfh->indir_size : 0, rxfh->key ?: key);
+	return 0;
+}
+
+static int set_rxfh(struct net_device *dev, struct ethtool_rxfh_param *rxfh,
+		    struct netlink_ext_ack *extack)
+{
+	if (rxfh->hfunc != ETH_RSS_HASH_NO_CHANGE && rxfh->hfunc != ETH_RSS_HASH_TOP)
+		return -EOPNOTSUPP;
+	if (!rxfh->indir && !rxfh->key)
+		return 0;
+	return hv_netvsc_rust_set_spread(data_of(dev), rxfh->indir, rxfh->indir_size, rxfh->key);
 }
 
 static int get_link_ksettings(struct net_device *dev, struct ethtool_link_ksettings *settings)
@@ -482,6 +563,14 @@ static const struct ethtool_ops ethtool_ops = {
 	.get_strings = get_strings,
 	.get_ethtool_stats = get_ethtool_stats,
 	.get_channels = get_channels,
+	.set_channels = set_channels,
+	.get_ringparam = get_ringparam,
+	.set_ringparam = set_ringparam,
+	.get_rx_ring_count = get_rx_ring_count,
+	.get_rxfh_key_size = get_rxfh_key_size,
+	.get_rxfh_indir_size = get_rxfh_indir_size,
+	.get_rxfh = get_rxfh,
+	.set_rxfh = set_rxfh,
 	.get_link_ksettings = get_link_ksettings,
 };
 
@@ -549,13 +638,18 @@ int hv_netvsc_shim_register(struct net_device *dev, void *data,
 	return err;
 }
 
+void hv_netvsc_shim_use_queues(struct net_device *dev, u32 queues)
+{
+	if (netif_set_real_num_tx_queues(dev, queues) ||
+	    netif_set_real_num_rx_queues(dev, queues))
+		netdev_warn(dev, "queues stay as they are\n");
+}
+
 void hv_netvsc_shim_set_queues(struct net_device *dev, u32 queues)
 {
 	rtnl_lock();
-	if (dev->reg_state == NETREG_REGISTERED &&
-	    (netif_set_real_num_tx_queues(dev, queues) ||
-	     netif_set_real_num_rx_queues(dev, queues)))
-		netdev_warn(dev, "queues stay as they are\n");
+	if (dev->reg_state == NETREG_REGISTERED)
+		hv_netvsc_shim_use_queues(dev, queues);
 	rtnl_unlock();
 }
 

@@ -24,6 +24,9 @@ enum hv_netvsc_shim_task {
 	HV_NETVSC_SHIM_SEGMENT,
 };
 
+/* Bytes of the key that received frames are spread by. */
+#define HV_NETVSC_SHIM_KEY 40
+
 /* Checksums that the host can fill in. */
 #define HV_NETVSC_SHIM_TCP4 1
 #define HV_NETVSC_SHIM_UDP4 2
@@ -116,6 +119,18 @@ struct hv_netvsc_shim_stats {
 	u64 tx_dropped;
 };
 
+struct hv_netvsc_shim_limits {
+	u32 now;
+	u32 most;
+};
+
+struct hv_netvsc_shim_sections {
+	u32 receive;
+	u32 receive_most;
+	u32 send;
+	u32 send_most;
+};
+
 struct net_device *hv_netvsc_shim_alloc(struct device *parent, u32 queues);
 int hv_netvsc_shim_register(struct net_device *dev, void *data,
 			    const struct hv_netvsc_shim_config *config);
@@ -130,6 +145,8 @@ void hv_netvsc_shim_tx_wake_all(struct net_device *dev);
 void hv_netvsc_shim_tx_disable(struct net_device *dev);
 bool hv_netvsc_shim_tx_sent(struct net_device *dev, u32 queue, u32 bytes, bool more);
 void hv_netvsc_shim_tx_completed(struct net_device *dev, u32 queue, u32 packets, u32 bytes);
+void hv_netvsc_shim_tx_reset(struct net_device *dev);
+void hv_netvsc_shim_use_queues(struct net_device *dev, u32 queues);
 void hv_netvsc_shim_barrier(void);
 
 void hv_netvsc_shim_free(struct sk_buff *skb);
@@ -163,6 +180,14 @@ u32 hv_netvsc_rust_speed(void *data);
 u32 hv_netvsc_rust_stat_count(void *data);
 void hv_netvsc_rust_stat_name(void *data, u32 index, u8 *name, u32 len);
 u64 hv_netvsc_rust_stat_value(void *data, u32 index);
+int hv_netvsc_rust_change_mtu(void *data, u32 mtu);
+void hv_netvsc_rust_channels(void *data, struct hv_netvsc_shim_limits *limits);
+int hv_netvsc_rust_set_channels(void *data, u32 channels);
+void hv_netvsc_rust_sections(void *data, struct hv_netvsc_shim_sections *sections);
+int hv_netvsc_rust_set_sections(void *data, u32 receive, u32 send);
+u32 hv_netvsc_rust_table_len(void *data);
+void hv_netvsc_rust_spread(void *data, u32 *table, u32 len, u8 *key);
+int hv_netvsc_rust_set_spread(void *data, const u32 *table, u32 len, const u8 *key);
 int hv_netvsc_rust_poll(void *data, struct napi_struct *napi, int budget);
 
 #endif

@@ -3,7 +3,7 @@
 //! Counters: those of the interface, under the names that the C driver has for them, and those that
 //! the file `hv-netvsc-rust-<device>/status` in debugfs shows besides.
 
-use crate::{net::Stats, shared::Shared};
+use crate::{adapter::Adapter, connection::Connection, net::Stats, queue::Queue};
 use kernel::{
     debugfs, device, fmt,
     prelude::*,
@@ -147,8 +147,8 @@ const QUEUE: [(&str, &str, fn(&QueueCounters) -> &Tally); 4] = [
 ];
 
 /// How many numbers there are.
-pub(crate) fn number_count(shared: &Shared) -> u32 {
-    let count = shared.queues.len().saturating_mul(QUEUE.len());
+pub(crate) fn number_count(adapter: &Adapter) -> u32 {
+    let count = adapter.tallies.len().saturating_mul(QUEUE.len());
 
     u32::try_from(count.saturating_add(GLOBAL.len())).unwrap_or(0)
 }
@@ -197,25 +197,25 @@ pub(crate) fn number_name(index: u32, to: &mut [u8]) {
 }
 
 /// A number.
-pub(crate) fn number(shared: &Shared, index: u32) -> u64 {
+pub(crate) fn number(adapter: &Adapter, index: u32) -> u64 {
     let index = index as usize;
 
     if let Some((_, counter)) = GLOBAL.get(index) {
-        return counter(&shared.counters).get();
+        return counter(&adapter.counters).get();
     }
     of_queue(index)
         .and_then(|(queue, place)| {
-            let queue = shared.queues.get(queue)?;
+            let counters = adapter.tallies.get(queue)?;
             let (_, _, tally) = QUEUE.get(place)?;
 
-            Some(tally(&queue.counters).get())
+            Some(tally(counters).get())
         })
         .unwrap_or(0)
 }
 
 /// Sums of all queues.
-pub(crate) fn stats(shared: &Shared) -> Stats {
-    let counters = &shared.counters;
+pub(crate) fn stats(adapter: &Adapter) -> Stats {
+    let counters = &adapter.counters;
     let mut sum = Stats {
         rx_dropped: counters.rx_no_memory.get(),
         rx_errors: counters.rx_refused.get(),
@@ -223,9 +223,7 @@ pub(crate) fn stats(shared: &Shared) -> Stats {
         ..Stats::default()
     };
 
-    for queue in shared.queues.iter() {
-        let queue = &queue.counters;
-
+    for queue in adapter.tallies.iter() {
         sum.rx_packets = sum.rx_packets.wrapping_add(queue.rx_packets.get());
         sum.rx_bytes = sum.rx_bytes.wrapping_add(queue.rx_bytes.get());
         sum.multicast = sum.multicast.wrapping_add(queue.multicast.get());
@@ -245,37 +243,18 @@ pub(crate) fn directory(dev: &device::Device) -> Result<debugfs::Dir> {
 /// Creates the file. It goes away when it is dropped.
 pub(crate) fn file<'a>(
     directory: &'a debugfs::Dir,
-    shared: Arc<Shared>,
-) -> impl PinInit<debugfs::File<Arc<Shared>>> + 'a {
-    directory.read_callback_file(c"status", shared, &show)
+    adapter: Arc<Adapter>,
+) -> impl PinInit<debugfs::File<Arc<Adapter>>> + 'a {
+    directory.read_callback_file(c"status", adapter, &show)
 }
 
-fn show(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let counters = &shared.counters;
-    let state = if shared.is_dead() { "gone" } else { "in use" };
-    let in_flight = shared
-        .queues
-        .iter()
-        .fold(0usize, |sum, queue| sum.saturating_add(queue.in_flight()));
+fn show(adapter: &Arc<Adapter>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let counters = &adapter.counters;
 
-    writeln!(f, "state: {}", state)?;
-    if let Some(io) = shared.io.as_ref() {
-        let (receive, send) = (io.receive_layout, io.send_layout);
-
-        writeln!(f, "protocol: {:#x}", shared.version().0)?;
-        writeln!(f, "receive_sections: {}", receive.count)?;
-        writeln!(f, "receive_section_bytes: {}", receive.section)?;
-        writeln!(f, "send_sections: {}", send.count)?;
-        writeln!(f, "send_section_bytes: {}", send.section)?;
+    match adapter.connection.get() {
+        Some(connection) => show_connection(&connection, f)?,
+        None => writeln!(f, "state: not connected")?,
     }
-    writeln!(f, "channels: {}", shared.channels.lock().count())?;
-    writeln!(f, "frames_in_flight: {}", in_flight)?;
-    writeln!(
-        f,
-        "send_sections_free: {}",
-        shared.queues.iter().fold(0usize, |sum, queue| sum
-            .saturating_add(queue.free_sections()))
-    )?;
     line(f, "frames_failed", &counters.tx_failed)?;
     line(f, "frames_left_to_host", &counters.left_to_host)?;
     line(f, "messages_refused", &counters.rx_refused)?;
@@ -284,4 +263,33 @@ fn show(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 
 fn line(f: &mut fmt::Formatter<'_>, name: &str, counter: &Counter) -> fmt::Result {
     writeln!(f, "{}: {}", name, counter.get())
+}
+
+fn show_connection(connection: &Connection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let state = if connection.is_dead() {
+        "gone"
+    } else {
+        "in use"
+    };
+    let sum = |of: fn(&Queue) -> usize| {
+        connection
+            .queues
+            .iter()
+            .fold(0usize, |sum, queue| sum.saturating_add(of(queue)))
+    };
+
+    writeln!(f, "state: {}", state)?;
+    writeln!(f, "protocol: {:#x}", connection.version().0)?;
+    if let Some(io) = connection.io.as_ref() {
+        let (receive, send) = (io.receive_layout, io.send_layout);
+
+        writeln!(f, "receive_sections: {}", receive.count)?;
+        writeln!(f, "receive_section_bytes: {}", receive.section)?;
+        writeln!(f, "send_sections: {}", send.count)?;
+        writeln!(f, "send_section_bytes: {}", send.section)?;
+    }
+    writeln!(f, "channels: {}", connection.channels.lock().count())?;
+    writeln!(f, "queues: {}", connection.used())?;
+    writeln!(f, "frames_in_flight: {}", sum(Queue::in_flight))?;
+    writeln!(f, "send_sections_free: {}", sum(Queue::free_sections))
 }

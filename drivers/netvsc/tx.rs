@@ -4,9 +4,9 @@
 
 use crate::{
     buffers::Io,
+    connection::Connection,
     net::{Account, NetDevice, SkBuff, Transmit, TxFrame},
     queue::{Queue, Sent},
-    shared::Shared,
 };
 use kernel::{prelude::*, sync::atomic::Relaxed};
 use netvsc_protocol::{
@@ -35,11 +35,11 @@ enum Place {
 
 /// Takes a frame of the stack.
 #[inline]
-pub(crate) fn transmit(shared: &Shared, mut frame: TxFrame<'_>) -> Transmit {
-    let counters = &shared.counters;
-    let queue = shared.queues.get(frame.queue() as usize);
+pub(crate) fn transmit(connection: &Connection, mut frame: TxFrame<'_>) -> Transmit {
+    let counters = &connection.adapter.counters;
+    let queue = connection.queues.get(frame.queue() as usize);
     let Some((queue, sender, io)) = queue.and_then(|queue| {
-        let io = shared.io.as_ref()?;
+        let io = connection.io.as_ref()?;
 
         Some((queue, queue.sender.as_ref()?, io))
     }) else {
@@ -51,7 +51,7 @@ pub(crate) fn transmit(shared: &Shared, mut frame: TxFrame<'_>) -> Transmit {
         counters.tx_scattered.count();
     }
     let infos = frame.infos();
-    let place = match in_section(shared, queue, io, &frame, &infos) {
+    let place = match in_section(connection, queue, io, &frame, &infos) {
         Some(place) => place,
         None => match frame.pages(&infos) {
             Ok(pieces) => Place::Pages(pieces),
@@ -88,14 +88,22 @@ pub(crate) fn transmit(shared: &Shared, mut frame: TxFrame<'_>) -> Transmit {
     });
     let id = match kept {
         Ok(id) => id,
-        Err(skb) => return busy(shared, queue, sender, skb),
+        Err(skb) => return busy(connection, queue, sender, skb),
     };
     let (message, pieces) = place;
 
-    match send(&shared.netdev, sender, id, &message, pieces, account, more) {
+    match send(
+        &connection.adapter.netdev,
+        sender,
+        id,
+        &message,
+        pieces,
+        account,
+        more,
+    ) {
         Ok(true) => {}
-        Ok(false) => stop(shared, queue, sender),
-        Err(error) => return not_sent(shared, queue, sender, id, error),
+        Ok(false) => stop(connection, queue, sender),
+        Err(error) => return not_sent(connection, queue, sender, id, error),
     }
     Transmit::Taken
 }
@@ -103,7 +111,7 @@ pub(crate) fn transmit(shared: &Shared, mut frame: TxFrame<'_>) -> Transmit {
 /// Copies a short frame, behind its header, to a section of the send buffer.
 #[inline]
 fn in_section(
-    shared: &Shared,
+    connection: &Connection,
     queue: &Queue,
     io: &Io,
     frame: &TxFrame<'_>,
@@ -115,7 +123,7 @@ fn in_section(
         return None;
     }
     let Some(section) = queue.take_section() else {
-        shared.counters.tx_send_full.count();
+        connection.adapter.counters.tx_send_full.count();
         return None;
     };
     let at = io.section(section.number());
@@ -188,16 +196,16 @@ fn percent(of: u32, percent: u32) -> u32 {
 /// one of the two sees the other. A host that makes room signals, also when all that it takes is
 /// what it is owed for received frames.
 #[cold]
-fn stop(shared: &Shared, queue: &Queue, sender: &Sender) {
+fn stop(connection: &Connection, queue: &Queue, sender: &Sender) {
     queue.stopped.store(true, Relaxed);
-    shared.netdev.stop_queue(queue.index);
-    shared.counters.stop_queue.count();
-    wake(shared, queue, sender);
+    connection.adapter.netdev.stop_queue(queue.index);
+    connection.adapter.counters.stop_queue.count();
+    wake(connection, queue, sender);
 }
 
 /// Lets a queue go on that was stopped, if there is room again. Any context but NMI.
 #[cold]
-pub(crate) fn wake(shared: &Shared, queue: &Queue, sender: &Sender) {
+pub(crate) fn wake(connection: &Connection, queue: &Queue, sender: &Sender) {
     let room = sender.lock().and_then(|outbox| {
         let high = percent(outbox.capacity(), HIGH_PERCENT);
         let room = outbox.wait_for(high);
@@ -209,8 +217,8 @@ pub(crate) fn wake(shared: &Shared, queue: &Queue, sender: &Sender) {
     match room {
         Ok(true) if queue.has_room() => {
             queue.stopped.store(false, Relaxed);
-            if shared.netdev.wake_queue(queue.index) {
-                shared.counters.wake_queue.count();
+            if connection.adapter.netdev.wake_queue(queue.index) {
+                connection.adapter.counters.wake_queue.count();
             }
         }
         // An event comes when there is room, or a frame is done.
@@ -218,36 +226,42 @@ pub(crate) fn wake(shared: &Shared, queue: &Queue, sender: &Sender) {
         // Nothing is sent any more; frames are dropped, and nobody waits.
         Err(_) => {
             queue.stopped.store(false, Relaxed);
-            shared.netdev.wake_queue(queue.index);
+            connection.adapter.netdev.wake_queue(queue.index);
         }
     }
 }
 
 /// Gives a frame back to the stack, until there is room.
 #[cold]
-fn busy(shared: &Shared, queue: &Queue, sender: &Sender, skb: SkBuff) -> Transmit {
+fn busy(connection: &Connection, queue: &Queue, sender: &Sender, skb: SkBuff) -> Transmit {
     sender.ring_doorbell();
-    shared.counters.tx_busy.count();
-    stop(shared, queue, sender);
+    connection.adapter.counters.tx_busy.count();
+    stop(connection, queue, sender);
     Transmit::Busy(skb)
 }
 
 /// What becomes of a frame that the ring did not take.
 #[cold]
-fn not_sent(shared: &Shared, queue: &Queue, sender: &Sender, id: u64, error: Error) -> Transmit {
+fn not_sent(
+    connection: &Connection,
+    queue: &Queue,
+    sender: &Sender,
+    id: u64,
+    error: Error,
+) -> Transmit {
     // The host was not told of the id; if it made it up, the frame is gone.
     let Ok(sent) = queue.take(id) else {
         return Transmit::Taken;
     };
 
     if error == EAGAIN {
-        return busy(shared, queue, sender, sent.skb);
+        return busy(connection, queue, sender, sent.skb);
     }
     sender.ring_doorbell();
-    shared.counters.tx_no_space.count();
+    connection.adapter.counters.tx_no_space.count();
     if error != ENODEV {
         ratelimited!(dev_err!(
-            shared.dev,
+            connection.adapter.dev,
             "a frame of {} bytes cannot be sent: {:?}\n",
             sent.len,
             error

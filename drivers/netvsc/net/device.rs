@@ -4,9 +4,12 @@
 
 use super::{
     ffi::{self, checksum, RawConfig},
-    ops::Driver,
+    ops::{Driver, Operations},
 };
-use core::ptr::{self, NonNull};
+use core::{
+    marker::PhantomData,
+    ptr::{self, NonNull},
+};
 use kernel::{
     bindings, device,
     error::to_result,
@@ -111,6 +114,21 @@ impl NetDevice {
         }
     }
 
+    /// Forgets what was sent on all queues and not completed. To be called while nothing is sent or
+    /// completed.
+    pub(crate) fn reset_queues(&self, _rtnl: &Rtnl<'_>) {
+        // SAFETY: The device is valid by the type invariant.
+        unsafe { ffi::hv_netvsc_shim_tx_reset(self.as_ptr()) };
+    }
+
+    /// As [`Self::set_queues`], for who holds RTNL.
+    pub(crate) fn use_queues(&self, _rtnl: &Rtnl<'_>, queues: u32) {
+        if (1..=self.queues).contains(&queues) {
+            // SAFETY: The device is valid by the type invariant, has as many queues, and RTNL is held.
+            unsafe { ffi::hv_netvsc_shim_use_queues(self.as_ptr(), queues) };
+        }
+    }
+
     /// Stops a transmit queue: no frames come to it any more. Whoever does so looks once more
     /// whether it has to be stopped; this is a full barrier. Any context but NMI.
     #[inline]
@@ -179,25 +197,70 @@ impl Drop for NetDevice {
     }
 }
 
+/// The device on the bus that a network device belongs to.
+pub(crate) struct Parent(ARef<vmbus::Device>);
+
+impl Parent {
+    /// Of this device.
+    pub(crate) fn new(device: &vmbus::Device<device::Bound>) -> Self {
+        Self((&**device).into())
+    }
+
+    /// The proof that RTNL is held and the device is bound.
+    ///
+    /// # Safety
+    ///
+    /// Both are the case until the result is gone.
+    pub(super) unsafe fn rtnl(&self) -> Rtnl<'_> {
+        let device: *const vmbus::Device = &*self.0;
+
+        Rtnl {
+            // SAFETY: What a device says of its state is a type parameter only, and the caller says
+            // that it is bound.
+            device: unsafe { &*device.cast::<vmbus::Device<device::Bound>>() },
+            _thread: PhantomData,
+        }
+    }
+}
+
+/// RTNL is held, by this thread, in a call for a registered device.
+pub(crate) struct Rtnl<'a> {
+    device: &'a vmbus::Device<device::Bound>,
+    _thread: PhantomData<*mut ()>,
+}
+
+impl Rtnl<'_> {
+    /// The device on the bus.
+    pub(crate) fn device(&self) -> &vmbus::Device<device::Bound> {
+        self.device
+    }
+}
+
 /// A registered device. Dropping unregisters it: its interface is closed, and no callback runs any
 /// more. May sleep.
 ///
 /// # Invariants
 ///
-/// The device is registered, and its data is that of `_data`.
-pub(crate) struct Registration {
+/// The device is registered, and its data is that of `_data`. The device that it belongs to is bound
+/// during `'bound`.
+pub(crate) struct Registration<'bound> {
     netdev: Arc<NetDevice>,
     _data: Arc<Driver>,
+    _device: PhantomData<&'bound vmbus::Device<device::Bound>>,
 }
 
-impl Registration {
-    /// Registers a device, whose callbacks work with `data`. May sleep. `EBUSY` for a device that was
-    /// registered before.
+impl<'bound> Registration<'bound> {
+    /// Registers a device, whose callbacks work with `data`, which belongs to `device`. May sleep.
+    /// `EBUSY` for a device that was registered before, `EINVAL` for data of another device.
     pub(crate) fn new(
+        device: &'bound vmbus::Device<device::Bound>,
         netdev: &Arc<NetDevice>,
         data: &Arc<Driver>,
         config: &Config<'_>,
     ) -> Result<Self> {
+        if !ptr::addr_eq(device, &*data.parent().0) {
+            return Err(EINVAL);
+        }
         if netdev.registered.xchg(true, Full) {
             return Err(EBUSY);
         }
@@ -210,7 +273,7 @@ impl Registration {
             alias: alias.as_ptr(),
             alias_len: u32::try_from(alias.len())?,
             mtu: agreed.mtu,
-            max_mtu: agreed.mtu,
+            max_mtu: agreed.max_mtu,
             tso_max: agreed.offloads.max_segmented,
             checksums: bit(four.tcp, checksum::TCP4)
                 | bit(four.udp, checksum::UDP4)
@@ -232,11 +295,12 @@ impl Registration {
         Ok(Self {
             netdev: netdev.clone(),
             _data: data.clone(),
+            _device: PhantomData,
         })
     }
 }
 
-impl Drop for Registration {
+impl Drop for Registration<'_> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant the device is registered, and this is done once.
         unsafe { ffi::unregister_netdev(self.netdev.as_ptr()) };

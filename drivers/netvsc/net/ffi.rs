@@ -112,6 +112,22 @@ pub(super) struct RawConfig {
     pub(super) connected: bool,
 }
 
+/// `struct hv_netvsc_shim_limits`.
+#[repr(C)]
+pub(super) struct RawLimits {
+    pub(super) now: u32,
+    pub(super) most: u32,
+}
+
+/// `struct hv_netvsc_shim_sections`.
+#[repr(C)]
+pub(super) struct RawSections {
+    pub(super) receive: u32,
+    pub(super) receive_most: u32,
+    pub(super) send: u32,
+    pub(super) send_most: u32,
+}
+
 /// `struct hv_netvsc_shim_stats`.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
@@ -158,6 +174,8 @@ extern "C" {
         packets: u32,
         bytes: u32,
     );
+    pub(super) fn hv_netvsc_shim_tx_reset(dev: *mut net_device);
+    pub(super) fn hv_netvsc_shim_use_queues(dev: *mut net_device, queues: u32);
     pub(super) fn hv_netvsc_shim_barrier();
     pub(super) fn hv_netvsc_shim_free(skb: *mut sk_buff);
     pub(super) fn hv_netvsc_shim_consume(skb: *mut sk_buff, budget: c_int);

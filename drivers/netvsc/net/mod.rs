@@ -24,6 +24,9 @@
 //!   touch it. While polling is disabled, and only then, [`Napi::with_disabled`]
 //!   gives it to others. [`PollContext`] cannot leave the poll, so frames are
 //!   allocated and delivered there only.
+//! - **RTNL.** [`Rtnl`] exists in callbacks that the stack makes under RTNL, and cannot leave them or
+//!   their thread. Such a callback is of a registered device, whose registration does not outlive
+//!   the binding of the device on the bus; so that can be had from it.
 //! - **Module text.** The callbacks are this module's. They end with
 //!   [`Registration`] and [`Napi`], which belong to a bound device, and a module
 //!   with a bound device is not unloaded.
@@ -56,9 +59,9 @@ mod page;
 mod rx;
 mod tx;
 
-pub(crate) use device::{Config, Mode, NetDevice, Registration};
+pub(crate) use device::{Config, Mode, NetDevice, Parent, Registration, Rtnl};
 pub(crate) use napi::{Napi, Poll, PollContext, Polled};
-pub(crate) use ops::{Dropped, Operations, Stats, Transmit};
+pub(crate) use ops::{Dropped, Limits, Operations, Sections, Stats, Transmit};
 pub(crate) use page::HostPage;
 pub(crate) use rx::{Cast, RxInfo};
 pub(crate) use tx::{Account, SkBuff, TxFrame};

@@ -3,7 +3,8 @@
 //! The stack's callbacks.
 
 use super::{
-    ffi::{self, drop, RawStats, Tx},
+    device::{Parent, Rtnl},
+    ffi::{self, drop, RawLimits, RawSections, RawStats, Tx},
     tx::{SkBuff, TxFrame},
 };
 use core::ptr::NonNull;
@@ -13,6 +14,8 @@ use kernel::{
     prelude::*,
     sync::ArcBorrow,
 };
+
+use netvsc_protocol::rss::KEY_LEN;
 
 pub(crate) use super::ffi::RawStats as Stats;
 
@@ -60,6 +63,40 @@ pub(crate) trait Operations: Send + Sync + Sized + 'static {
     /// Sets the address. Process context, under RTNL.
     fn set_address(this: ArcBorrow<'_, Self>, address: [u8; 6]) -> Result;
 
+    /// The device that it belongs to.
+    fn parent(&self) -> &Parent;
+
+    /// Sets the longest frame without its header, in bytes. Process context.
+    fn change_mtu(this: ArcBorrow<'_, Self>, rtnl: &Rtnl<'_>, mtu: u32) -> Result;
+
+    /// How many channels are used, and may be. Process context, under RTNL.
+    fn channels(&self) -> Limits;
+
+    /// Uses so many channels. Process context.
+    fn set_channels(this: ArcBorrow<'_, Self>, rtnl: &Rtnl<'_>, channels: u32) -> Result;
+
+    /// How the buffers are divided. Process context, under RTNL.
+    fn sections(&self) -> Sections;
+
+    /// Uses buffers of so many sections. Process context.
+    fn set_sections(this: ArcBorrow<'_, Self>, rtnl: &Rtnl<'_>, receive: u32, send: u32) -> Result;
+
+    /// Entries of the table of channels for received frames; at most 256. Process context,
+    /// under RTNL.
+    fn table_len(&self) -> u32;
+
+    /// How received frames are spread: as much of the table as there is room for, and the key.
+    /// Process context, under RTNL.
+    fn spread(&self, table: &mut [u32], key: &mut [u8; KEY_LEN]);
+
+    /// Sets how received frames are spread. Process context.
+    fn set_spread(
+        this: ArcBorrow<'_, Self>,
+        rtnl: &Rtnl<'_>,
+        table: Option<&[u32]>,
+        key: Option<&[u8; KEY_LEN]>,
+    ) -> Result;
+
     /// Whether coalesced frames are welcome. Process context, under RTNL.
     fn set_coalesce(this: ArcBorrow<'_, Self>, on: bool) -> Result;
 
@@ -79,8 +116,24 @@ pub(crate) trait Operations: Send + Sync + Sized + 'static {
     fn number(&self, index: u32) -> u64;
 }
 
+/// How many there are, and may be.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) now: u32,
+    pub(crate) most: u32,
+}
+
+/// Sections of the two buffers: how many there are, and may be.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Sections {
+    pub(crate) receive: u32,
+    pub(crate) receive_most: u32,
+    pub(crate) send: u32,
+    pub(crate) send_most: u32,
+}
+
 /// The driver whose callbacks these are.
-pub(super) type Driver = crate::shared::Shared;
+pub(super) type Driver = crate::adapter::Adapter;
 
 /// The data of a registered device.
 ///
@@ -242,4 +295,142 @@ unsafe extern "C" fn hv_netvsc_rust_stat_name(
 unsafe extern "C" fn hv_netvsc_rust_stat_value(data: *mut c_void, index: u32) -> u64 {
     // SAFETY: By the requirements of this function.
     unsafe { driver(data) }.number(index)
+}
+
+/// Runs `f` with the driver of a registered device, and the proof that RTNL is held.
+///
+/// # Safety
+///
+/// `data` is the data of a registered device, and the caller holds RTNL until this returns.
+unsafe fn under_rtnl(
+    data: *mut c_void,
+    f: impl FnOnce(ArcBorrow<'_, Driver>, &Rtnl<'_>) -> Result,
+) -> c_int {
+    // SAFETY: By the requirements of this function.
+    let driver = unsafe { driver(data) };
+    // SAFETY: RTNL is held, and the device is registered: so its parent is bound.
+    let rtnl = unsafe { driver.parent().rtnl() };
+
+    from_result(|| f(driver, &rtnl).map(|()| 0))
+}
+
+/// # Safety
+///
+/// The shim calls this with the data of a registered device, under RTNL.
+#[no_mangle]
+unsafe extern "C" fn hv_netvsc_rust_change_mtu(data: *mut c_void, mtu: u32) -> c_int {
+    // SAFETY: By the requirements of this function.
+    unsafe { under_rtnl(data, |driver, rtnl| Driver::change_mtu(driver, rtnl, mtu)) }
+}
+
+/// # Safety
+///
+/// The shim calls this with the data of a registered device, under RTNL.
+#[no_mangle]
+unsafe extern "C" fn hv_netvsc_rust_channels(data: *mut c_void, to: &mut RawLimits) {
+    // SAFETY: By the requirements of this function.
+    let limits = unsafe { driver(data) }.channels();
+
+    to.now = limits.now;
+    to.most = limits.most;
+}
+
+/// # Safety
+///
+/// The shim calls this with the data of a registered device, under RTNL.
+#[no_mangle]
+unsafe extern "C" fn hv_netvsc_rust_set_channels(data: *mut c_void, channels: u32) -> c_int {
+    // SAFETY: By the requirements of this function.
+    unsafe {
+        under_rtnl(data, |driver, rtnl| {
+            Driver::set_channels(driver, rtnl, channels)
+        })
+    }
+}
+
+/// # Safety
+///
+/// The shim calls this with the data of a registered device, under RTNL.
+#[no_mangle]
+unsafe extern "C" fn hv_netvsc_rust_sections(data: *mut c_void, to: &mut RawSections) {
+    // SAFETY: By the requirements of this function.
+    let sections = unsafe { driver(data) }.sections();
+
+    to.receive = sections.receive;
+    to.receive_most = sections.receive_most;
+    to.send = sections.send;
+    to.send_most = sections.send_most;
+}
+
+/// # Safety
+///
+/// The shim calls this with the data of a registered device, under RTNL.
+#[no_mangle]
+unsafe extern "C" fn hv_netvsc_rust_set_sections(
+    data: *mut c_void,
+    receive: u32,
+    send: u32,
+) -> c_int {
+    // SAFETY: By the requirements of this function.
+    unsafe {
+        under_rtnl(data, |driver, rtnl| {
+            Driver::set_sections(driver, rtnl, receive, send)
+        })
+    }
+}
+
+/// # Safety
+///
+/// The shim calls this with the data of a registered device, under RTNL.
+#[no_mangle]
+unsafe extern "C" fn hv_netvsc_rust_table_len(data: *mut c_void) -> u32 {
+    // SAFETY: By the requirements of this function.
+    unsafe { driver(data) }.table_len()
+}
+
+/// # Safety
+///
+/// The shim calls this with the data of a registered device, under RTNL, with `len` entries at
+/// `table` and a key.
+#[no_mangle]
+unsafe extern "C" fn hv_netvsc_rust_spread(
+    data: *mut c_void,
+    table: *mut u32,
+    len: u32,
+    key: &mut [u8; KEY_LEN],
+) {
+    // SAFETY: By the requirements of this function.
+    let (driver, table) = unsafe {
+        (
+            driver(data),
+            core::slice::from_raw_parts_mut(table, len as usize),
+        )
+    };
+
+    driver.spread(table, key);
+}
+
+/// # Safety
+///
+/// The shim calls this with the data of a registered device, under RTNL, with `len` entries at
+/// `table`, unless that is null, and a key, unless that is null.
+#[no_mangle]
+unsafe extern "C" fn hv_netvsc_rust_set_spread(
+    data: *mut c_void,
+    table: *const u32,
+    len: u32,
+    key: Option<&[u8; KEY_LEN]>,
+) -> c_int {
+    let table = match table.is_null() {
+        true => None,
+        // SAFETY: By the requirements of this function.
+        false => Some(unsafe { core::slice::from_raw_parts(table, len as usize) }),
+    };
+
+    // SAFETY: By the requirements of this function.
+    unsafe {
+        under_rtnl(data, |driver, rtnl| {
+            Driver::set_spread(driver, rtnl, table, key)
+        })
+    }
 }

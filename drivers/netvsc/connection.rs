@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A connection with the host: from the opening of the primary channel to the end of all of them.
+//!
+//! A change of MTU, of the buffers or of the number of channels makes another one.
+
+use crate::{adapter::Adapter, buffers::Io, channels::Channels, control::Control, queue::Queue};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{Acquire, Atomic, Relaxed, Release},
+        Arc, Mutex, SetOnce,
+    },
+    time::{delay::fsleep, Delta, Instant, Monotonic},
+};
+use netvsc_protocol::{link::Event, nvsp::Version, setup::Agreed};
+use vmbus::Sender;
+
+/// How long frames that are with the host are waited for before the channels are closed, in
+/// milliseconds.
+const DRAIN_MS: i64 = 2_000;
+/// How often to look.
+const LOOK_EVERY_MS: i64 = 5;
+
+/// A connection.
+#[pin_data]
+pub(crate) struct Connection {
+    pub(crate) adapter: Arc<Adapter>,
+    /// One for each channel that there may be.
+    pub(crate) queues: KVec<Arc<Queue>>,
+    /// The two buffers, once the host knows them.
+    pub(crate) io: SetOnce<Io>,
+    /// What was agreed on, once it was.
+    pub(crate) agreed: SetOnce<Agreed>,
+    /// Version that is being tried, or agreed on.
+    version: Atomic<u32>,
+    /// Queues that are used.
+    used: Atomic<u32>,
+    /// The host does not answer any more: nothing is sent, and nobody waits for it.
+    dead: Atomic<bool>,
+    #[pin]
+    pub(crate) control: Control,
+    #[pin]
+    pub(crate) channels: Mutex<Channels>,
+    /// Held while it is ended.
+    #[pin]
+    ending: Mutex<()>,
+}
+
+impl Connection {
+    /// Nothing is open.
+    pub(crate) fn new(adapter: &Arc<Adapter>) -> Result<Arc<Self>> {
+        let mut queues = KVec::with_capacity(adapter.tallies.len(), GFP_KERNEL)?;
+
+        for (index, tally) in (0u32..).zip(adapter.tallies.iter()) {
+            queues.push(Queue::new(index, tally.clone())?, GFP_KERNEL)?;
+        }
+        let control = Control::new()?;
+
+        Arc::pin_init(
+            try_pin_init!(Self {
+                adapter: adapter.clone(),
+                queues,
+                io: SetOnce::new(),
+                agreed: SetOnce::new(),
+                version: Atomic::new(Version::V6_1.0),
+                used: Atomic::new(1),
+                dead: Atomic::new(false),
+                control <- control,
+                channels <- new_mutex!(Channels::new()),
+                ending <- new_mutex!(()),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// The way to the host for everything but frames. `ENODEV` when there is none.
+    pub(crate) fn sender(&self) -> Result<&Sender> {
+        self.queues
+            .first()
+            .and_then(|queue| queue.sender.as_ref())
+            .ok_or(ENODEV)
+    }
+
+    /// The version that is being tried, or agreed on.
+    pub(crate) fn version(&self) -> Version {
+        Version(self.version.load(Relaxed))
+    }
+
+    pub(crate) fn set_version(&self, version: Version) {
+        self.version.store(version.0, Relaxed);
+    }
+
+    /// Whether nothing can be expected of the host any more.
+    #[inline]
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.load(Acquire)
+    }
+
+    /// Queues that are used.
+    #[inline]
+    pub(crate) fn used(&self) -> u32 {
+        self.used.load(Relaxed)
+    }
+
+    pub(crate) fn set_used(&self, used: u32) {
+        self.used.store(used, Relaxed);
+    }
+
+    /// The host tells of the link. Any context but NMI.
+    pub(crate) fn on_link_event(&self, event: Event) {
+        if !self.is_dead() {
+            self.adapter.on_link_event(event);
+        }
+    }
+
+    /// Stops everything that waits for the host, and has the channels closed in a work item. Any
+    /// context but NMI.
+    pub(crate) fn give_up(&self) {
+        self.die();
+        self.adapter.netdev.set_carrier(false);
+        self.adapter.close_soon();
+    }
+
+    /// From now on nothing is sent, and nobody waits for the host.
+    fn die(&self) {
+        self.dead.store(true, Release);
+        self.control.wake();
+    }
+
+    /// Ends it: closes the channels, so that the host lets go of all memory, and frees what was with
+    /// it. May sleep. Does no harm when it was done before.
+    ///
+    /// A frame that is being sent meanwhile finds the channel closed, or is freed here.
+    pub(crate) fn end(&self) {
+        let _ending = self.ending.lock();
+
+        self.die();
+        let channels = self.channels.lock().take();
+
+        if channels.count() == 0 {
+            return;
+        }
+        let lingering = channels.end(self);
+
+        // A page that the host may still read is left to it.
+        if lingering.is_none_or(|lingering| lingering.is_over()) {
+            self.control.end();
+        }
+    }
+
+    /// Ends it in good order, as far as the host takes part: when it is done with all frames, it is
+    /// told to forget the interface. May sleep, for a bounded time.
+    pub(crate) fn leave(&self) {
+        if !self.is_dead() && self.agreed.as_ref().is_some() {
+            self.drain();
+            self.control.halt(self);
+        }
+        self.end();
+    }
+
+    /// Waits until the host is done with all frames, for a while.
+    fn drain(&self) {
+        let start = Instant::<Monotonic>::now();
+        let busy = || self.queues.iter().any(|queue| queue.in_flight() != 0);
+
+        while busy() && !self.is_dead() && start.elapsed().as_millis() < DRAIN_MS {
+            fsleep(Delta::from_millis(LOOK_EVERY_MS));
+        }
+    }
+}
