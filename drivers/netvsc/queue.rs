@@ -29,11 +29,8 @@ pub(crate) struct Sent {
     pub(crate) skb: SkBuff,
     /// Where its copy is, if there is one.
     pub(crate) section: Option<Section>,
-    /// Bytes that were counted when it was sent.
+    /// Its bytes.
     pub(crate) len: u32,
-    /// Frames and bytes on the network.
-    pub(crate) packets: u32,
-    pub(crate) bytes: u32,
 }
 
 /// What is with the host.

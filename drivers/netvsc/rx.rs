@@ -101,8 +101,8 @@ impl Receive {
         // Done with, whatever else it says.
         match sent_status(packet.payload()) {
             Ok(STATUS_SUCCESS) => {
-                queue.counters.tx_packets.add(sent.packets.into());
-                queue.counters.tx_bytes.add(sent.bytes.into());
+                queue.counters.tx_packets.add(1);
+                queue.counters.tx_bytes.add(sent.len.into());
             }
             Ok(status) => {
                 connection.adapter.counters.tx_failed.count();

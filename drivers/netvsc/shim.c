@@ -132,7 +132,6 @@ static int prepare(struct sk_buff *skb, struct net_device *dev, struct hv_netvsc
 	const struct private *private = netdev_priv(dev);
 	int i;
 
-	tx->packets = skb_shinfo(skb)->gso_segs ?: 1;
 	tx->task = HV_NETVSC_SHIM_NOTHING;
 	tx->ipv6 = false;
 	tx->udp = false;
@@ -163,9 +162,6 @@ static int prepare(struct sk_buff *skb, struct net_device *dev, struct hv_netvsc
 	tx->phys = virt_to_phys(skb->data);
 	tx->len = skb->len;
 	tx->linear = skb_headlen(skb);
-	tx->bytes = skb->len;
-	if (tx->task == HV_NETVSC_SHIM_SEGMENT)
-		tx->bytes += (tx->packets - 1) * skb_tcp_all_headers(skb);
 	tx->hash = dev->real_num_tx_queues > 1 ? skb_get_hash_raw(skb) : 0;
 	tx->queue = skb_get_queue_mapping(skb);
 	tx->tagged = skb_vlan_tag_present(skb);

@@ -56,9 +56,6 @@ struct hv_netvsc_shim_tx {
 	u32 linear;
 	u32 pieces;
 	u32 hash;
-	/* Frames on the network, and their bytes. */
-	u32 packets;
-	u32 bytes;
 	u16 queue;
 	u16 vlan;
 	u16 mss;

@@ -63,7 +63,7 @@ pub(crate) fn transmit(connection: &Connection, mut frame: TxFrame<'_>) -> Trans
         },
     };
     let more = frame.more();
-    let (packets, bytes, len) = (frame.packets(), frame.bytes(), frame.len());
+    let len = frame.len();
     let (skb, account) = frame.into_parts();
     let (section, place) = match place {
         Place::Section(section, bytes) => {
@@ -73,13 +73,7 @@ pub(crate) fn transmit(connection: &Connection, mut frame: TxFrame<'_>) -> Trans
         }
         Place::Pages(pieces) => (None, (Message::rndis(Channel::Data, None), Some(pieces))),
     };
-    let sent = Sent {
-        skb,
-        section,
-        len,
-        packets,
-        bytes,
-    };
+    let sent = Sent { skb, section, len };
     let kept = queue.keep(sent).map_err(|sent| {
         if let Some(section) = sent.section {
             queue.give_section(section);

@@ -69,8 +69,6 @@ pub(super) struct Tx {
     pub(super) linear: u32,
     pub(super) pieces: u32,
     pub(super) hash: u32,
-    pub(super) packets: u32,
-    pub(super) bytes: u32,
     pub(super) queue: u16,
     pub(super) vlan: u16,
     pub(super) mss: u16,

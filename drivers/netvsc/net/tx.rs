@@ -89,18 +89,6 @@ impl<'a> TxFrame<'a> {
         self.tx.len
     }
 
-    /// Frames on the network.
-    #[inline]
-    pub(crate) fn packets(&self) -> u32 {
-        self.tx.packets
-    }
-
-    /// Bytes on the network.
-    #[inline]
-    pub(crate) fn bytes(&self) -> u32 {
-        self.tx.bytes
-    }
-
     /// Others follow soon.
     #[inline]
     pub(crate) fn more(&self) -> bool {
