@@ -25,7 +25,7 @@
 //!  * [`poll`]: who takes packets, and when;
 //!  * [`rx`]: what packets mean;
 //!  * [`interface`]: what the stack wants of an interface;
-//!  * [`status`]: counters.
+//!  * [`status`] has the counters.
 //!
 //! # When the device goes away
 //!

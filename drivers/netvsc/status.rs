@@ -124,8 +124,12 @@ impl Counters {
     }
 }
 
+/// A counter of the interface, and of a queue.
+type OfInterface = fn(&Counters) -> &Counter;
+type OfQueue = fn(&QueueCounters) -> &Tally;
+
 /// The numbers of `ethtool -S`: first those of the interface, by name, then those of each queue.
-const GLOBAL: [(&str, fn(&Counters) -> &Counter); 11] = [
+const GLOBAL: [(&str, OfInterface); 11] = [
     ("tx_scattered", |c| &c.tx_scattered),
     ("tx_no_memory", |c| &c.tx_no_memory),
     ("tx_no_space", |c| &c.tx_no_space),
@@ -139,7 +143,7 @@ const GLOBAL: [(&str, fn(&Counters) -> &Counter); 11] = [
     ("vlan_error", |c| &c.vlan_error),
 ];
 
-const QUEUE: [(&str, &str, fn(&QueueCounters) -> &Tally); 4] = [
+const QUEUE: [(&str, &str, OfQueue); 4] = [
     ("tx", "packets", |c| &c.tx_packets),
     ("tx", "bytes", |c| &c.tx_bytes),
     ("rx", "packets", |c| &c.rx_packets),

@@ -174,9 +174,11 @@ impl NetDevice {
     /// host has to be told of them at once. Only while a frame is being transmitted there.
     #[inline]
     pub(super) fn sent(&self, queue: u32, bytes: u32, more: bool) -> bool {
-        // SAFETY: The device is valid by the type invariant; frames come on queues that it has.
-        queue >= self.queues
-            || unsafe { ffi::hv_netvsc_shim_tx_sent(self.as_ptr(), queue, bytes, more) }
+        if queue >= self.queues {
+            return true;
+        }
+        // SAFETY: The device is valid by the type invariant, and has the queue.
+        unsafe { ffi::hv_netvsc_shim_tx_sent(self.as_ptr(), queue, bytes, more) }
     }
 
     /// So many of the bytes that were sent on a queue are done. One caller at a time for each queue.

@@ -12,10 +12,12 @@ pub const FIXED_LEN: u32 = 44;
 /// Where the offsets of a message count from, in bytes.
 pub const BODY: u32 = 8;
 /// Most bytes of a header.
-pub const MAX_LEN: u32 = FIXED_LEN + RECORD_LEN * MAX_RECORDS as u32;
+pub const MAX_LEN: u32 = FIXED_LEN + RECORD_LEN * 3;
 const MAX_WORDS: usize = FIXED_WORDS + 4 * MAX_RECORDS;
 /// Headers start at multiples of this in memory.
 pub const ALIGN: u32 = 8;
+
+const _: () = assert!(MAX_RECORDS == 3);
 
 /// The type of a message that is a frame.
 pub const PACKET: u32 = 1;

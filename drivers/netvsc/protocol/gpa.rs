@@ -69,7 +69,7 @@ impl Pieces {
             first = start.checked_add(PAGE - 1).ok_or(TooMany)? / PAGE;
         } else {
             // Less than a page.
-            let offset = (start % PAGE) as u32;
+            let offset = u32::try_from(start % PAGE).map_err(|_| TooMany)?;
             self.range = (self.used, offset, len);
             self.ranges = self.ranges.checked_add(1).ok_or(TooMany)?;
             self.unit(0)?;
@@ -84,7 +84,7 @@ impl Pieces {
             self.unit(page)?;
         }
         let (at, offset, bytes) = self.range;
-        let head = u64::from(bytes) | u64::from(offset) << 32;
+        let head = u64::from(bytes) | (u64::from(offset) << 32);
         *self.units.get_mut(at).ok_or(TooMany)? = U64::new(head);
         self.end = end;
         Ok(())

@@ -26,7 +26,7 @@ mod kind {
 }
 
 /// A VLAN tag, as the network has it (802.1Q TCI).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Tci(pub u16);
 
 impl Tci {
@@ -34,14 +34,14 @@ impl Tci {
     #[inline]
     const fn to_info(self) -> u32 {
         let tci = self.0 as u32;
-        (tci >> 13) | ((tci >> 12) & 1) << 3 | (tci & 0xfff) << 4
+        (tci >> 13) | (((tci >> 12) & 1) << 3) | ((tci & 0xfff) << 4)
     }
 
     #[inline]
     const fn from_info(info: u32) -> Self {
-        let info = info & 0xffff;
-        // Three parts of 16 bits in all.
-        Tci((((info & 7) << 13) | ((info >> 3) & 1) << 12 | info >> 4) as u16)
+        let [low, high, ..] = info.to_le_bytes();
+        let info = u16::from_le_bytes([low, high]);
+        Tci(((info & 7) << 13) | (((info >> 3) & 1) << 12) | (info >> 4))
     }
 }
 
@@ -104,13 +104,17 @@ impl Outgoing {
             Task::Checksum { ipv6, udp, offset } => {
                 let ip = if ipv6 { 1 << 1 } else { 1 };
                 let l4 = if udp { 1 << 3 } else { 1 << 2 };
-                record(kind::CHECKSUM, ip | l4 | (u32::from(offset) & 0x3ff) << 16);
+                record(
+                    kind::CHECKSUM,
+                    ip | l4 | ((u32::from(offset) & 0x3ff) << 16),
+                );
             }
             Task::Segment { ipv6, mss, offset } => {
+                const SEGMENT_V2: u32 = 1 << 30;
                 let version = u32::from(ipv6) << 31;
                 record(
                     kind::LARGE_SEND,
-                    u32::from(mss) | (u32::from(offset) & 0x3ff) << 20 | 1 << 30 | version,
+                    u32::from(mss) | ((u32::from(offset) & 0x3ff) << 20) | SEGMENT_V2 | version,
                 );
             }
         }
@@ -122,11 +126,16 @@ impl Outgoing {
 pub struct Checksums(u32);
 
 impl Checksums {
+    const TCP_GOOD: u32 = 1 << 3;
+    const UDP_GOOD: u32 = 1 << 4;
+    /// Right, and not what is there now.
+    const IP_CHANGED: u32 = (1 << 5) | (1 << 8);
+
     /// The TCP or UDP checksum is right.
     #[inline]
     #[must_use]
     pub const fn l4_good(self) -> bool {
-        self.0 & (1 << 3 | 1 << 4) != 0
+        self.0 & (Self::TCP_GOOD | Self::UDP_GOOD) != 0
     }
 
     /// The IPv4 header's checksum is right as far as the network goes, but the
@@ -134,7 +143,7 @@ impl Checksums {
     #[inline]
     #[must_use]
     pub const fn ip_to_be_filled(self) -> bool {
-        self.0 & (1 << 5 | 1 << 8) == (1 << 5 | 1 << 8)
+        self.0 & Self::IP_CHANGED == Self::IP_CHANGED
     }
 }
 
@@ -158,12 +167,6 @@ pub struct Incoming {
     pub hash: Option<u32>,
     /// It is a part of a packet.
     pub fragment: Option<Fragment>,
-}
-
-impl Default for Tci {
-    fn default() -> Self {
-        Tci(0)
-    }
 }
 
 /// A record that is not one: the record's place, in bytes, its size and where

@@ -120,20 +120,22 @@ impl Name {
     }
 
     fn push(&mut self, c: char) -> bool {
-        let code = u32::from(c);
-        // The low six bits, marked as a continuation.
-        let tail = |shift: u32| 0x80 | ((code >> shift) & 0x3f) as u8;
-        let (bytes, len) = match code {
-            0..=0x7f => ([code as u8, 0, 0, 0], 1),
-            0x80..=0x7ff => ([0xc0 | (code >> 6) as u8, tail(0), 0, 0], 2),
-            0x800..=0xffff => ([0xe0 | (code >> 12) as u8, tail(6), tail(0), 0], 3),
-            _ => (
-                [0xf0 | ((code >> 18) & 7) as u8, tail(12), tail(6), tail(0)],
-                4,
-            ),
+        let [code, ..] = u32::from(c).to_le_bytes();
+        let bits = |shift: u32, mask: u32| {
+            let [bits, ..] = ((u32::from(c) >> shift) & mask).to_le_bytes();
+            bits
         };
-        let end = self.len.saturating_add(len);
-        let (Some(to), Some(from)) = (self.bytes.get_mut(self.len..end), bytes.get(..len)) else {
+        // Six bits, marked as a continuation.
+        let tail = |shift| 0x80 | bits(shift, 0x3f);
+        let bytes = match c.len_utf8() {
+            1 => [code, 0, 0, 0],
+            2 => [0xc0 | bits(6, 0x1f), tail(0), 0, 0],
+            3 => [0xe0 | bits(12, 0xf), tail(6), tail(0), 0],
+            _ => [0xf0 | bits(18, 7), tail(12), tail(6), tail(0)],
+        };
+        let end = self.len.saturating_add(c.len_utf8());
+        let from = bytes.get(..c.len_utf8());
+        let (Some(to), Some(from)) = (self.bytes.get_mut(self.len..end), from) else {
             return false;
         };
         to.copy_from_slice(from);
@@ -151,21 +153,23 @@ impl Name {
 /// Name of the parameter that is the interface's address.
 const ADDRESS_PARAMETER: &[u8; 14] = b"NetworkAddress";
 /// Head of a named parameter, in bytes.
-const PARAMETER_HEAD: usize = 20;
-const NAME_BYTES: usize = ADDRESS_PARAMETER.len() * 2;
-const VALUE_BYTES: usize = 24;
+const PARAMETER_HEAD: u32 = 20;
+const NAME_BYTES: u32 = 28;
+const VALUE_BYTES: u32 = 24;
+const PARAMETER_BYTES: usize = 20 + 28 + 24;
+
+const _: () = assert!(ADDRESS_PARAMETER.len() * 2 == 28);
 
 /// Builds the request that sets the interface's address.
 pub fn set_address(buffer: &mut [u8], id: u32, address: [u8; 6]) -> Option<usize> {
     const STRING: u32 = 2;
-    let size = PARAMETER_HEAD + NAME_BYTES + VALUE_BYTES;
-    let (len, value) = rndis::set_with(buffer, id, oid::CONFIG_PARAMETER, size)?;
+    let (len, value) = rndis::set_with(buffer, id, oid::CONFIG_PARAMETER, PARAMETER_BYTES)?;
     let head = [
-        PARAMETER_HEAD as u32,
-        NAME_BYTES as u32,
+        PARAMETER_HEAD,
+        NAME_BYTES,
         STRING,
-        (PARAMETER_HEAD + NAME_BYTES) as u32,
-        VALUE_BYTES as u32,
+        PARAMETER_HEAD + NAME_BYTES,
+        VALUE_BYTES,
     ];
     let mut at = 0usize;
     for word in head {

@@ -14,6 +14,9 @@ pub const SUCCESS: u32 = 0;
 /// Most bytes of one message that the guest takes, as the C driver says.
 const MAX_TRANSFER: u32 = 0x4000;
 
+/// Bit of the types of answers.
+const ANSWER: u32 = 1 << 31;
+
 /// Types of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind(pub u32);
@@ -33,13 +36,13 @@ impl Kind {
     /// The answer to it.
     #[must_use]
     pub const fn answer(self) -> Self {
-        Self(self.0 | 1 << 31)
+        Self(self.0 | ANSWER)
     }
 
     /// It answers something.
     #[must_use]
     pub const fn is_answer(self) -> bool {
-        self.0 & 1 << 31 != 0
+        self.0 & ANSWER != 0
     }
 }
 

@@ -87,14 +87,17 @@ pub fn set(
 #[inline]
 #[must_use]
 pub const fn slot(hash: u32) -> usize {
-    (hash & (TABLE_LEN as u32 - 1)) as usize
+    const LAST: u32 = 15;
+    (hash & LAST) as usize
 }
+
+const _: () = assert!(TABLE_LEN == 16);
 
 /// What is in a place as long as the host says nothing: all channels take
 /// turns. Set before the host can say something (case N05).
 #[must_use]
-pub const fn default_entry(slot: usize) -> u32 {
-    (slot & (TABLE_LEN - 1)) as u32
+pub fn default_entry(slot: usize) -> u32 {
+    u32::try_from(slot).unwrap_or(0)
 }
 
 /// The channel that an entry names; one of `channels`, whatever the host said

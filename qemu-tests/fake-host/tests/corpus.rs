@@ -215,7 +215,7 @@ fn netvsc_receive_corpus() {
     .concat();
     let tagged = netvsc::frame(&infos, &[7; 100]);
     let part = |flags: u32| {
-        let id = netvsc::record(1 << 31 | 1, 1 | flags << 8 | 5 << 16);
+        let id = netvsc::record((1 << 31) | 1, 1 | (flags << 8) | (5 << 16));
         netvsc::frame(&id, &[7; 200])
     };
     let coalesced = [part(3), part(1), part(5)]
