@@ -571,6 +571,15 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        machine: &net::faults::MACHINE,
+        ..shared(
+            "net-faults",
+            "a host that loses frames, lies about lengths and is late",
+            480,
+            net::faults::run,
+        )
+    },
+    Scenario {
         kernel_has: Some("CONFIG_X86_MSR=m"),
         ..alone(
             "levels-agree",

@@ -2,6 +2,7 @@
 
 //! Scenarios with networks, on the patched QEMU.
 
+pub(super) mod faults;
 pub(super) mod link;
 pub(super) mod migrate;
 pub(super) mod mtu;
