@@ -87,12 +87,14 @@ impl Set {
     /// The first one whose number is not less than `start`.
     fn first_from(&self, start: usize) -> Option<Address> {
         let mut mask = u64::MAX << (start % 64);
-        for (at, word) in (0usize..).zip(self.0).skip(start / 64) {
+        let mut base = start / 64 * 64;
+        for word in self.0.get(start / 64..)? {
             let word = word & core::mem::replace(&mut mask, u64::MAX);
             if word != 0 {
                 let bit = usize::try_from(word.trailing_zeros()).ok()?;
-                return Some(address(at.checked_mul(64)?.checked_add(bit)?));
+                return Some(address(base.checked_add(bit)?));
             }
+            base = base.checked_add(64)?;
         }
         None
     }
