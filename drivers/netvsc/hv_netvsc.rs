@@ -33,9 +33,10 @@
 //! nothing is transmitted any longer. Then the buffers are revoked, the channels closed, and what is
 //! still with the host is freed; unless the host does not say that it has let go of it: then it is
 //! left to the host for good. When the host takes the device back or breaks a ring, the channels are
-//! closed first, and the interface stays, without a link, until it is unbound. No wait for the host
-//! is longer than [`netvsc_protocol::ANSWER_TIMEOUT_MS`], and none is under RTNL but those of a
-//! request that the interface's user made.
+//! closed first, and the interface stays, without a link, until it is unbound. Nobody waits longer
+//! than [`netvsc_protocol::ANSWER_TIMEOUT_MS`] for an answer of the adapter, and the first one that is
+//! missing ends what asked for it; opening and closing channels has the bounds of the core. Under RTNL
+//! there are those waits that the interface's user asked for.
 //!
 //! Virtual functions and XDP are not served yet.
 

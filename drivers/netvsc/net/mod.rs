@@ -57,6 +57,7 @@ mod napi;
 mod ops;
 mod page;
 mod rx;
+mod settings;
 mod tx;
 
 pub(crate) use device::{Config, Mode, NetDevice, Parent, Registration, Rtnl};

@@ -4,7 +4,7 @@
 
 use super::{
     device::{Parent, Rtnl},
-    ffi::{self, drop, RawLimits, RawSections, RawStats, Tx},
+    ffi::{self, drop, RawStats, Tx},
     tx::{SkBuff, TxFrame},
 };
 use core::ptr::NonNull;
@@ -141,7 +141,7 @@ pub(super) type Driver = crate::adapter::Adapter;
 ///
 /// `data` is the data of a device that stays registered during `'a`.
 #[inline]
-unsafe fn driver<'a>(data: *mut c_void) -> ArcBorrow<'a, Driver> {
+pub(super) unsafe fn driver<'a>(data: *mut c_void) -> ArcBorrow<'a, Driver> {
     // SAFETY: By the requirements of this function, and since `Registration` owns the reference
     // until the device is unregistered.
     unsafe { ArcBorrow::from_raw(data.cast_const().cast()) }
@@ -295,142 +295,4 @@ unsafe extern "C" fn hv_netvsc_rust_stat_name(
 unsafe extern "C" fn hv_netvsc_rust_stat_value(data: *mut c_void, index: u32) -> u64 {
     // SAFETY: By the requirements of this function.
     unsafe { driver(data) }.number(index)
-}
-
-/// Runs `f` with the driver of a registered device, and the proof that RTNL is held.
-///
-/// # Safety
-///
-/// `data` is the data of a registered device, and the caller holds RTNL until this returns.
-unsafe fn under_rtnl(
-    data: *mut c_void,
-    f: impl FnOnce(ArcBorrow<'_, Driver>, &Rtnl<'_>) -> Result,
-) -> c_int {
-    // SAFETY: By the requirements of this function.
-    let driver = unsafe { driver(data) };
-    // SAFETY: RTNL is held, and the device is registered: so its parent is bound.
-    let rtnl = unsafe { driver.parent().rtnl() };
-
-    from_result(|| f(driver, &rtnl).map(|()| 0))
-}
-
-/// # Safety
-///
-/// The shim calls this with the data of a registered device, under RTNL.
-#[no_mangle]
-unsafe extern "C" fn hv_netvsc_rust_change_mtu(data: *mut c_void, mtu: u32) -> c_int {
-    // SAFETY: By the requirements of this function.
-    unsafe { under_rtnl(data, |driver, rtnl| Driver::change_mtu(driver, rtnl, mtu)) }
-}
-
-/// # Safety
-///
-/// The shim calls this with the data of a registered device, under RTNL.
-#[no_mangle]
-unsafe extern "C" fn hv_netvsc_rust_channels(data: *mut c_void, to: &mut RawLimits) {
-    // SAFETY: By the requirements of this function.
-    let limits = unsafe { driver(data) }.channels();
-
-    to.now = limits.now;
-    to.most = limits.most;
-}
-
-/// # Safety
-///
-/// The shim calls this with the data of a registered device, under RTNL.
-#[no_mangle]
-unsafe extern "C" fn hv_netvsc_rust_set_channels(data: *mut c_void, channels: u32) -> c_int {
-    // SAFETY: By the requirements of this function.
-    unsafe {
-        under_rtnl(data, |driver, rtnl| {
-            Driver::set_channels(driver, rtnl, channels)
-        })
-    }
-}
-
-/// # Safety
-///
-/// The shim calls this with the data of a registered device, under RTNL.
-#[no_mangle]
-unsafe extern "C" fn hv_netvsc_rust_sections(data: *mut c_void, to: &mut RawSections) {
-    // SAFETY: By the requirements of this function.
-    let sections = unsafe { driver(data) }.sections();
-
-    to.receive = sections.receive;
-    to.receive_most = sections.receive_most;
-    to.send = sections.send;
-    to.send_most = sections.send_most;
-}
-
-/// # Safety
-///
-/// The shim calls this with the data of a registered device, under RTNL.
-#[no_mangle]
-unsafe extern "C" fn hv_netvsc_rust_set_sections(
-    data: *mut c_void,
-    receive: u32,
-    send: u32,
-) -> c_int {
-    // SAFETY: By the requirements of this function.
-    unsafe {
-        under_rtnl(data, |driver, rtnl| {
-            Driver::set_sections(driver, rtnl, receive, send)
-        })
-    }
-}
-
-/// # Safety
-///
-/// The shim calls this with the data of a registered device, under RTNL.
-#[no_mangle]
-unsafe extern "C" fn hv_netvsc_rust_table_len(data: *mut c_void) -> u32 {
-    // SAFETY: By the requirements of this function.
-    unsafe { driver(data) }.table_len()
-}
-
-/// # Safety
-///
-/// The shim calls this with the data of a registered device, under RTNL, with `len` entries at
-/// `table` and a key.
-#[no_mangle]
-unsafe extern "C" fn hv_netvsc_rust_spread(
-    data: *mut c_void,
-    table: *mut u32,
-    len: u32,
-    key: &mut [u8; KEY_LEN],
-) {
-    // SAFETY: By the requirements of this function.
-    let (driver, table) = unsafe {
-        (
-            driver(data),
-            core::slice::from_raw_parts_mut(table, len as usize),
-        )
-    };
-
-    driver.spread(table, key);
-}
-
-/// # Safety
-///
-/// The shim calls this with the data of a registered device, under RTNL, with `len` entries at
-/// `table`, unless that is null, and a key, unless that is null.
-#[no_mangle]
-unsafe extern "C" fn hv_netvsc_rust_set_spread(
-    data: *mut c_void,
-    table: *const u32,
-    len: u32,
-    key: Option<&[u8; KEY_LEN]>,
-) -> c_int {
-    let table = match table.is_null() {
-        true => None,
-        // SAFETY: By the requirements of this function.
-        false => Some(unsafe { core::slice::from_raw_parts(table, len as usize) }),
-    };
-
-    // SAFETY: By the requirements of this function.
-    unsafe {
-        under_rtnl(data, |driver, rtnl| {
-            Driver::set_spread(driver, rtnl, table, key)
-        })
-    }
 }
