@@ -71,6 +71,9 @@ pub(crate) struct Queues {
     pub(crate) channels: Workqueue,
 }
 
+/// Who waits for a reply.
+type Waiting = Pending<Arc<Waiter>, KVVec<Place<Arc<Waiter>>>>;
+
 /// Everything about the connection.
 ///
 /// Locks, outermost first: a device's lock, that of CPU hotplug, a channel's `modifying`, `channels.list`, `gpadls`,
@@ -91,7 +94,7 @@ pub(crate) struct Connection {
     /// One work item for each CPU that can have messages, indexed by CPU number.
     message_works: KVec<Option<Arc<MessageWork>>>,
     #[pin]
-    pending: Mutex<Pending<Arc<Waiter>, KVVec<Place<Arc<Waiter>>>>>,
+    pending: Mutex<Waiting>,
     #[pin]
     pub(crate) offers_done: Completion,
     /// The hotplug state, here so that kexec can remove it.
