@@ -230,7 +230,8 @@ impl Connection {
     /// A CPU is about to go offline, or `None`: it comes, or stays. Seen by [`Self::leaving_cpu`] of
     /// whoever gave a channel that CPU before this could see it.
     pub(crate) fn set_leaving_cpu(&self, cpu: Option<CpuId>) {
-        self.leaving.xchg(cpu.map_or(NO_CPU, |cpu| cpu.as_u32()), Full);
+        self.leaving
+            .xchg(cpu.map_or(NO_CPU, |cpu| cpu.as_u32()), Full);
     }
 
     /// The CPU that is about to go offline.
