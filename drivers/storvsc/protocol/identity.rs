@@ -3,13 +3,15 @@
 //! Who a logical unit is, by what it says of itself.
 //!
 //! An [`Interview`] asks with commands that a new unit answers without giving
-//! its unit attention away, and last, of a disk, for its size. What is asked is
-//! decided here; sending is the caller's.
+//! its unit attention away, and last, of a disk, for its size. A unit that gives
+//! its unit attention away then may be another one than the one that answered
+//! before: it is asked anew. What is asked is decided here; sending is the
+//! caller's.
 
 use crate::{
     inbound::Status,
     luns::Verdict,
-    outcome::{class, sense_code, sense_key, Class, AUTOSENSE_VALID},
+    outcome::{class, hint, says_busy, sense_code, sense_key, Class, Followup, AUTOSENSE_VALID},
     packet::{Cdb, MAX_CDB},
 };
 
@@ -22,6 +24,9 @@ const INQUIRY_BYTES: usize = 36;
 /// Times that a question is asked again when the unit is busy or has something
 /// else to say.
 const TRIES: u32 = 10;
+
+/// Times that an interview begins again, since the unit may have become another one.
+const RESTARTS: u32 = 10;
 
 /// A page of vital product data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +84,7 @@ enum Question {
 pub struct Interview {
     question: Option<Question>,
     tries: u32,
+    restarts: u32,
     identity: Identity,
     end: End,
     resized: bool,
@@ -170,6 +176,7 @@ impl Interview {
         Interview {
             question: Some(Question::Inquiry),
             tries: 0,
+            restarts: 0,
             identity: Identity {
                 inquiry: [0; INQUIRY_BYTES],
                 serial: None,
@@ -239,7 +246,8 @@ impl Interview {
         if sense_code(sense) == Some((0x2a, 0x09)) {
             self.resized = true;
         }
-        match (class(status.srb), sense_key(sense)) {
+        let class = class(status.srb);
+        match (class, sense_key(sense)) {
             (Class::NoUnit | Class::NoDevice, _) => self.finish(End::Nothing),
             // There is no such page, or no such command.
             (_, Some(ILLEGAL_REQUEST)) if question != Question::Inquiry => {
@@ -250,7 +258,30 @@ impl Interview {
             {
                 self.on_data(question, &[]);
             }
+            _ if matches!(hint(sense), Some(Followup::Identify | Followup::Notice)) => {
+                self.restart()
+            }
+            // Some hosts refuse a page with errors that say nothing.
+            _ if question != Question::Inquiry
+                && self.tries >= TRIES
+                && !says_busy(class, status.scsi) =>
+            {
+                self.tries = 0;
+                self.on_data(question, &[]);
+            }
             _ => self.on_no_answer(),
+        }
+    }
+
+    /// The unit may be another one than it was: what it has said does not count.
+    fn restart(&mut self) {
+        let restarts = self.restarts.saturating_add(1);
+        *self = Self {
+            restarts,
+            ..Self::new()
+        };
+        if restarts > RESTARTS {
+            self.finish(End::Unknown);
         }
     }
 

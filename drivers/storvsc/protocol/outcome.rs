@@ -199,7 +199,7 @@ fn says_changed(sense: &[u8]) -> bool {
 
 /// What the sense data says about the unit: that it was reset or is new (29), or
 /// that its identity (3F/03) or the set of units (3F/0E) is another one.
-fn hint(sense: &[u8]) -> Option<Followup> {
+pub(crate) fn hint(sense: &[u8]) -> Option<Followup> {
     match sense_code(sense)? {
         (0x29, _) | (0x3f, 0x03) => Some(Followup::Identify),
         (0x3f, 0x0e) => Some(Followup::Notice),
@@ -249,7 +249,7 @@ pub fn outcome(sent: &Sent, status: &Status) -> Outcome {
 /// With a host byte the midlayer tries as often as a command may be retried,
 /// which is five times; with the SCSI status alone for as long as it may run,
 /// and with `TASK SET FULL` it lowers the queue's depth.
-fn says_busy(class: Class, scsi: u8) -> bool {
+pub(crate) fn says_busy(class: Class, scsi: u8) -> bool {
     match scsi {
         BUSY | TASK_SET_FULL => !matches!(class, Class::NoUnit | Class::NoDevice),
         GOOD => class == Class::Busy,

@@ -251,6 +251,14 @@ impl Disk {
     }
 
     fn found(&mut self) -> Found {
+        self.found_by(|disk, cdb, _| disk.answer(cdb))
+    }
+
+    /// What is found when `answer` answers, which gets the number of the question too.
+    fn found_by(
+        &mut self,
+        mut answer: impl FnMut(&mut Self, &[u8], usize) -> (Status, Vec<u8>),
+    ) -> Found {
         let mut interview = Interview::new();
         let mut asked = 0;
         while let Some((cdb, len)) = interview.next() {
@@ -265,7 +273,7 @@ impl Disk {
                 tagged: false,
             };
             let bytes = Execute::new(&request).srb.cdb_or_sense;
-            let (status, mut data) = self.answer(&bytes);
+            let (status, mut data) = answer(self, &bytes, asked - 1);
             data.truncate(len.into());
             interview.on_answer(&status, &data);
         }
@@ -372,7 +380,67 @@ fn one_that_does_not_answer_is_neither_gone_nor_the_same() {
     assert_eq!(compare(&known, &interview.found()), Some(Verdict::Gone));
 }
 
+#[test]
+fn a_host_that_refuses_a_page_with_another_error_has_no_such_page() {
+    let asked = |cdb: &[u8]| match cdb[0] {
+        0x12 => (cdb[1] != 0).then(|| cdb[2]),
+        opcode => Some(opcode),
+    };
+    for refused in [0x80, 0x83, 0x25] {
+        for failure in [
+            status(0x04, 2, 0, 0, 0),
+            status(0x12, 0, 0, 0, 0),
+            status(0x84, 2, 4, 0x44, 0),
+            status(0x04, 0x18, 0, 0, 0),
+        ] {
+            let disk = Disk::new(Some("OLD"), 1000);
+            let found = || {
+                disk.clone().found_by(|disk, cdb, _| {
+                    if asked(cdb) == Some(refused) {
+                        return (failure, Vec::new());
+                    }
+                    disk.answer(cdb)
+                })
+            };
+            let Found::Unit { identity, .. } = found() else {
+                panic!("{refused:#x}: {:?}", found());
+            };
+            assert_eq!(compare(&identity, &found()), Some(Verdict::Same));
+        }
+        // One that is busy will say it later.
+        let busy = Disk::new(Some("OLD"), 1000).found_by(|disk, cdb, _| {
+            if asked(cdb) == Some(refused) {
+                return (status(0x05, 8, 0, 0, 0), Vec::new());
+            }
+            disk.answer(cdb)
+        });
+        assert_eq!(busy, Found::Unknown);
+    }
+}
+
 proptest! {
+    /// Whenever a disk is swapped before the last answer, what is found is one disk, the new one.
+    #[test]
+    fn no_mixture_of_two_disks_is_found(
+        swap in 0usize..5,
+        (asc, ascq) in prop::sample::select(vec![(0x29u8, 0u8), (0x29, 1), (0x3f, 3), (0x3f, 0x0e)]),
+        large in any::<bool>(),
+    ) {
+        let blocks = if large { 5 << 32 } else { 1000 };
+        let swap = if large { swap } else { swap.min(3) };
+        let old = Disk::new(Some("OLD"), blocks);
+        let new = Disk::new(Some("NEW"), 2 * blocks);
+        let found = old.clone().found_by(|disk, cdb, asked| {
+            if asked == swap {
+                *disk = new.clone();
+                disk.attention = Some((asc, ascq));
+            }
+            disk.answer(cdb)
+        });
+        prop_assert_eq!(&found, &new.clone().found());
+        prop_assert_eq!(compare(&old.clone().identity(), &found), Some(Verdict::Gone));
+    }
+
     /// Whatever a host answers, the questions end.
     #[test]
     fn questions_end(
@@ -383,7 +451,7 @@ proptest! {
     ) {
         let mut interview = Interview::new();
         let mut answers = answers.iter().cycle();
-        for _ in 0..200 {
+        for _ in 0..700 {
             if interview.next().is_none() {
                 break;
             }
