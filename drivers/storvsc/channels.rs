@@ -15,6 +15,7 @@ use kernel::{
 };
 use storvsc_protocol::{
     inbound::Status,
+    luns::is_sign_of_life,
     outcome::outcome,
     route::{home, is_queue_of_one_cpu, Place},
     HostByte, Inbound, Outcome,
@@ -171,13 +172,17 @@ impl Inbox {
             Ok(command) => {
                 let result = outcome(&command.sent(), status);
 
-                if status.scsi != 0 || status.srb != 1 {
-                    self.on_failure(id, command.sent().opcode, status, &result);
+                let is_sign_of_life = is_sign_of_life(command.sent().opcode, status);
+
+                if !is_sign_of_life {
+                    if status.scsi != 0 || status.srb != 1 {
+                        self.on_failure(id, command.sent().opcode, status, &result);
+                    }
                     if let Some(followup) = result.followup {
                         luns::on_followup(shared, command.address(), followup);
                     }
                 }
-                command.finish(&result, status.sense());
+                command.finish(&result, status.sense(), is_sign_of_life);
             }
             Err(error) => {
                 shared.counters.refused.count();
@@ -359,7 +364,7 @@ impl SubChannels for Acceptor {
             |on| on == number,
             |command| {
                 let outcome = Outcome::not_done(HostByte::Requeue, command.sent().data_len);
-                command.finish(&outcome, &[]);
+                command.finish(&outcome, &[], false);
                 shared.counters.requeued.count();
             },
         );

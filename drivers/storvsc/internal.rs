@@ -106,8 +106,7 @@ impl Internal {
     /// Has the unit do a command that asks for `len` bytes. Returns how it ended, and the data. May
     /// sleep, until the host answers, is reset, or is given up.
     ///
-    /// - `ENODEV`: the device is dead.
-    /// - `EAGAIN`: the host was reset.
+    /// - `ENODEV`, `EIO`: nothing can be sent on the primary channel, or the device is dead.
     pub(crate) fn execute(
         &self,
         shared: &Arc<Shared>,

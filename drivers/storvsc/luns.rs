@@ -18,12 +18,12 @@ use crate::shared::{Shared, IDENTIFY, UNITS};
 use kernel::{
     prelude::*,
     sync::Arc,
-    time::{delay::fsleep, Delta},
+    time::{delay::fsleep, Delta, Instant, Monotonic},
     workqueue::WorkItem,
 };
 use storvsc_protocol::{
     identity::{compare, Found, Identity, Interview},
-    luns::{Task, Verdict},
+    luns::{Task, Verdict, SUSPECT_MS},
     outcome::Followup,
     packet::Address,
 };
@@ -133,7 +133,12 @@ fn ask(
 
             interview.on_answer(&status, data.get(..len).unwrap_or(&data));
         }
-        Err(error) if shared.is_dead() || error == ENODEV => return Err(ENODEV),
+        Err(_) if shared.is_dead() => return Err(ENODEV),
+        // Nothing more can be sent on the primary channel, and nobody else may have noticed.
+        Err(error) if error == ENODEV || error == EIO => {
+            shared.give_up();
+            return Err(ENODEV);
+        }
         Err(_) => interview.on_no_answer(),
     }
     Ok(())
@@ -185,7 +190,14 @@ impl WorkItem<IDENTIFY> for Shared {
     type Pointer = Arc<Shared>;
 
     fn run(this: Arc<Shared>) {
+        let mut start = Instant::<Monotonic>::now();
+
+        this.with_luns(|luns| luns.wait_for_suspects());
         while !this.is_dead() && this.with_luns(|luns| luns.has_suspects()) {
+            if start.elapsed().as_millis() >= i64::from(SUSPECT_MS) {
+                end_silent(&this);
+                start = Instant::now();
+            }
             match identify_all(&this) {
                 Ok(true) => {}
                 Ok(false) => fsleep(Delta::from_millis(PAUSE_MS)),
@@ -195,6 +207,20 @@ impl WorkItem<IDENTIFY> for Shared {
         }
         wake_units(&this);
     }
+}
+
+/// Suspects that have not said for long who they are are gone: their commands do not wait for ever.
+fn end_silent(shared: &Shared) {
+    while let Some(unit) = shared.with_luns(|luns| luns.take_silent()) {
+        dev_err!(
+            shared.dev,
+            "unit {}:{}:{} does not say who it is, it is given up\n",
+            unit.channel,
+            unit.target,
+            unit.lun
+        );
+    }
+    shared.with_luns(|luns| luns.wait_for_suspects());
 }
 
 fn wake_units(shared: &Arc<Shared>) {

@@ -111,7 +111,7 @@ fn send(
     if direction == Direction::Write {
         let unit = command.activity();
 
-        if !may_write(unit.pending, unit.silent_ms, unit.age_ms) {
+        if !may_write(unit.pending, unit.silent_ms) {
             return (command.busy(), None);
         }
     }

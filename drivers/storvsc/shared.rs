@@ -317,7 +317,7 @@ impl Shared {
             |command| {
                 count = count.saturating_add(1);
                 let outcome = Outcome::not_done(HostByte::NoConnect, command.sent().data_len);
-                command.finish(&outcome, &[]);
+                command.finish(&outcome, &[], false);
             },
         );
         self.counters.abandoned.add(count.into());

@@ -83,10 +83,14 @@ module_param_named(storvsc_answer_secs, hv_storvsc_shim_answer_secs, int, 0644);
 MODULE_PARM_DESC(storvsc_answer_secs,
 		 "Seconds in which the host must answer a command, or else is reset, and must get done with a reset, or else is given up (default: 0, no limit)");
 
+/* A unit's hostdata is the time of its last sign of life. */
+void hv_storvsc_shim_sign_of_life(struct scsi_cmnd *cmd)
+{
+	WRITE_ONCE(cmd->device->hostdata, (void *)jiffies);
+}
+
 void hv_storvsc_shim_done(struct scsi_cmnd *cmd, int result, u32 resid)
 {
-	/* A unit's hostdata is the time at which its last command ended. */
-	WRITE_ONCE(cmd->device->hostdata, (void *)jiffies);
 	cmd->result = result;
 	scsi_set_resid(cmd, resid);
 	scsi_done(cmd);
@@ -115,15 +119,14 @@ bool hv_storvsc_shim_is_for_shutdown(struct scsi_cmnd *cmd)
 	return scsi_cmd_to_rq(cmd)->rq_flags & RQF_PM;
 }
 
-/* Commands under way at the unit, and how long ago one ended. */
-void hv_storvsc_shim_activity(struct scsi_cmnd *cmd, u32 *pending, u32 *silent_ms, u32 *age_ms)
+/* Commands under way at the unit, and how long ago it last gave a sign of life. */
+void hv_storvsc_shim_activity(struct scsi_cmnd *cmd, u32 *pending, u32 *silent_ms)
 {
 	const struct scsi_device *sdev = cmd->device;
 	unsigned long last = (unsigned long)READ_ONCE(sdev->hostdata);
 
 	*pending = atomic_read(&sdev->iorequest_cnt) - atomic_read(&sdev->iodone_cnt);
 	*silent_ms = jiffies_to_msecs(jiffies - last);
-	*age_ms = jiffies_to_msecs(jiffies - cmd->jiffies_at_alloc);
 }
 
 static enum scsi_qc_status queue_command(struct Scsi_Host *host, struct scsi_cmnd *cmd)

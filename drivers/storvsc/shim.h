@@ -53,12 +53,13 @@ struct hv_storvsc_shim_limits {
 	u16 segments;
 };
 
+void hv_storvsc_shim_sign_of_life(struct scsi_cmnd *cmd);
 void hv_storvsc_shim_done(struct scsi_cmnd *cmd, int result, u32 resid);
 void hv_storvsc_shim_sense(struct scsi_cmnd *cmd, const u8 *sense, u32 len);
 struct scsi_device *hv_storvsc_shim_unit_of(struct scsi_cmnd *cmd);
 void hv_storvsc_shim_unit(struct scsi_device *sdev, u8 *channel, u8 *target, u8 *lun);
 bool hv_storvsc_shim_is_for_shutdown(struct scsi_cmnd *cmd);
-void hv_storvsc_shim_activity(struct scsi_cmnd *cmd, u32 *pending, u32 *silent_ms, u32 *age_ms);
+void hv_storvsc_shim_activity(struct scsi_cmnd *cmd, u32 *pending, u32 *silent_ms);
 
 struct Scsi_Host *hv_storvsc_shim_host_alloc(u32 private_bytes);
 void *hv_storvsc_shim_host_private(struct Scsi_Host *host);

@@ -15,7 +15,7 @@
 //! Bounded, and nothing is allocated, since hints come in interrupts: a bit for
 //! each address. Whoever owns a [`Luns`] locks it.
 
-use crate::packet::Address;
+use crate::{inbound::Status, packet::Address};
 
 const TARGETS: usize = 4;
 const LUNS: usize = 256;
@@ -149,6 +149,8 @@ pub struct Luns {
     suspect: Set,
     /// Something was heard about them since the comparison began.
     again: Set,
+    /// Suspects that have not said who they are since [`Luns::wait_for_suspects`].
+    silent: Set,
     gone: Set,
     changed: Set,
     /// A bit for each target of each channel.
@@ -174,6 +176,7 @@ impl Luns {
             known: Set::EMPTY,
             suspect: Set::EMPTY,
             again: Set::EMPTY,
+            silent: Set::EMPTY,
             gone: Set::EMPTY,
             changed: Set::EMPTY,
             unlisted: 0,
@@ -193,6 +196,7 @@ impl Luns {
             &mut self.known,
             &mut self.suspect,
             &mut self.again,
+            &mut self.silent,
             &mut self.gone,
             &mut self.changed,
         ] {
@@ -299,12 +303,26 @@ impl Luns {
             self.gone.insert(unit);
             return;
         }
+        self.silent.remove(unit);
         if verdict == Verdict::Resized {
             self.changed.insert(unit);
         }
         if !self.again.contains(unit) {
             self.suspect.remove(unit);
         }
+    }
+
+    /// From now on suspects have as long as the caller likes to say who they are.
+    pub fn wait_for_suspects(&mut self) {
+        self.silent = self.suspect;
+    }
+
+    /// A suspect that has not said who it is since [`Self::wait_for_suspects`], one at a time. It is
+    /// gone.
+    pub fn take_silent(&mut self) -> Option<Address> {
+        let unit = self.silent.first()?;
+        self.settle(unit, Verdict::Gone);
+        Some(unit)
     }
 
     /// Takes what is to be done next. A removal is followed by [`Self::forget`],
@@ -334,17 +352,25 @@ impl Luns {
 /// Milliseconds without an answer after which a unit counts as silent.
 const SILENT_MS: u32 = 8;
 
-/// Milliseconds that a command waits at most for a silent unit.
-pub const MAX_WAIT_MS: u32 = 30_000;
+/// Milliseconds that a suspect has at least to say who it is.
+pub const SUSPECT_MS: u32 = 30_000;
+
+/// Whether the answer to a command that starts with `opcode` shows that its unit has no unit
+/// attention left to give: it did something that a new one would refuse.
+#[inline]
+#[must_use]
+pub fn is_sign_of_life(opcode: u8, status: &Status) -> bool {
+    status.scsi == 0 && status.srb == 1 && !matches!(opcode, REQUEST_SENSE | INQUIRY | REPORT_LUNS)
+}
 
 /// Whether a command that changes the medium may go to a unit that has
-/// `pending` commands, this one included, and was last heard of `silent_ms` ago;
-/// it is `age_ms` old.
+/// `pending` commands, this one included, and last gave a sign of life `silent_ms` ago.
 ///
 /// A new disk refuses one command only. So a unit that was silent gets one, and
-/// further writes when that, or another command, has been answered: what was
+/// further writes when that, or another command, has been done: what was
 /// meant for an old disk does not follow the command that the new one refuses.
+/// However long that takes: a command without an answer is error handling's.
 #[must_use]
-pub fn may_write(pending: u32, silent_ms: u32, age_ms: u32) -> bool {
-    pending <= 1 || silent_ms <= SILENT_MS || age_ms >= MAX_WAIT_MS
+pub fn may_write(pending: u32, silent_ms: u32) -> bool {
+    pending <= 1 || silent_ms <= SILENT_MS
 }

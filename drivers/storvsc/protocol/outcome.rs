@@ -95,6 +95,7 @@ pub struct Sent {
 }
 
 const TEST_UNIT_READY: u8 = 0x00;
+const REQUEST_SENSE: u8 = 0x03;
 const INQUIRY: u8 = 0x12;
 const REPORT_LUNS: u8 = 0xa0;
 const MODE_SENSE: u8 = 0x1a;
@@ -216,7 +217,7 @@ fn followup(opcode: u8, class: Class, sense: Option<&[u8]>) -> Option<Followup> 
     match (class, opcode) {
         (Class::NoUnit | Class::NoDevice, INQUIRY) => None,
         (_, REPORT_LUNS) if hint.is_none() && class != Class::Busy => Some(Followup::LookAtAll),
-        (Class::NoUnit | Class::NoDevice, _) => Some(Followup::Identify),
+        (Class::NoUnit | Class::NoDevice, _) | (_, REQUEST_SENSE) => Some(Followup::Identify),
         _ => hint,
     }
 }
@@ -239,7 +240,8 @@ pub fn outcome(sent: &Sent, status: &Status) -> Outcome {
             scsi: GOOD,
             residual: sent.data_len.saturating_sub(status.transferred),
             sense: false,
-            followup: None,
+            // It may have taken the unit attention of a new unit away.
+            followup: (sent.opcode == REQUEST_SENSE).then_some(Followup::Identify),
             log: LogLevel::None,
         };
     }

@@ -24,10 +24,8 @@ pub(crate) struct Verdict(pub(super) c_int);
 pub(crate) struct Activity {
     /// Commands that the unit has, or is about to get: this one included.
     pub(crate) pending: u32,
-    /// Since a command of the unit ended, in milliseconds.
+    /// Since the unit last gave a sign of life, in milliseconds.
     pub(crate) silent_ms: u32,
-    /// Since the midlayer has this command, in milliseconds.
-    pub(crate) age_ms: u32,
 }
 
 /// A command that the midlayer gave to the driver.
@@ -104,22 +102,13 @@ impl<'a> Command<'a> {
     /// What its unit does.
     #[inline]
     pub(crate) fn activity(&self) -> Activity {
-        let (mut pending, mut silent_ms, mut age_ms) = (0, 0, 0);
+        let (mut pending, mut silent_ms) = (0, 0);
 
         // SAFETY: By the type invariant the command is valid; the rest points at our variables.
         unsafe {
-            ffi::hv_storvsc_shim_activity(
-                self.cmd.as_ptr(),
-                &mut pending,
-                &mut silent_ms,
-                &mut age_ms,
-            );
+            ffi::hv_storvsc_shim_activity(self.cmd.as_ptr(), &mut pending, &mut silent_ms);
         };
-        Activity {
-            pending,
-            silent_ms,
-            age_ms,
-        }
+        Activity { pending, silent_ms }
     }
 
     /// What its result depends on.

@@ -101,6 +101,7 @@ extern "C" {
     pub(super) static hv_storvsc_shim_low_water: c_int;
     pub(super) static hv_storvsc_shim_answer_secs: c_int;
 
+    pub(super) fn hv_storvsc_shim_sign_of_life(cmd: *mut scsi_cmnd);
     pub(super) fn hv_storvsc_shim_done(cmd: *mut scsi_cmnd, result: c_int, resid: u32);
     pub(super) fn hv_storvsc_shim_sense(cmd: *mut scsi_cmnd, sense: *const u8, len: u32);
     pub(super) fn hv_storvsc_shim_unit_of(cmd: *mut scsi_cmnd) -> *mut scsi_device;
@@ -109,7 +110,6 @@ extern "C" {
         cmd: *mut scsi_cmnd,
         pending: *mut u32,
         silent_ms: *mut u32,
-        age_ms: *mut u32,
     );
     pub(super) fn hv_storvsc_shim_unit(
         sdev: *mut scsi_device,

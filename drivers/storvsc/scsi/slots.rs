@@ -152,7 +152,7 @@ impl Slots {
     }
 
     /// Takes every command in flight that is on a channel `which` names, and gives it to `end`. May
-    /// take long; `which` and `end` may not sleep.
+    /// take long; `end` may not sleep.
     pub(crate) fn take_all(&self, which: impl Fn(u16) -> bool, mut end: impl FnMut(Completed<'_>)) {
         for slot in self.slots.iter() {
             let word = slot.word();
@@ -227,9 +227,10 @@ impl Completed<'_> {
         unsafe { unit_of(self.data().cmd) }.address()
     }
 
-    /// Ends it: its data is the midlayer's again. Any context but NMI.
+    /// Ends it: its data is the midlayer's again. `is_sign_of_life` if its unit gave one now. Any
+    /// context but NMI.
     #[inline]
-    pub(crate) fn finish(self, outcome: &Outcome, sense: &[u8]) {
+    pub(crate) fn finish(self, outcome: &Outcome, sense: &[u8], is_sign_of_life: bool) {
         let data = self.data();
         let cmd = data.cmd;
 
@@ -241,6 +242,10 @@ impl Completed<'_> {
             // SAFETY: The command is valid and ours, so is its sense buffer; the function limits the
             // length to that of the buffer.
             unsafe { ffi::hv_storvsc_shim_sense(cmd, sense.as_ptr(), len) };
+        }
+        if is_sign_of_life {
+            // SAFETY: The command is valid, and keeps its unit.
+            unsafe { ffi::hv_storvsc_shim_sign_of_life(cmd) };
         }
         // SAFETY: By the type invariant the midlayer waits for the command, and it is ended once,
         // since `self` is consumed. Its slot is not looked at any more.

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use storvsc_protocol::{
     identity::{compare, Found, Identity, Interview},
     inbound::Status,
-    luns::{may_write, Admission, Luns, Task, Verdict, MAX_WAIT_MS},
+    luns::{is_sign_of_life, may_write, Admission, Luns, Task, Verdict},
+    outcome::{outcome, Followup, Sent},
     packet::{Address, Direction, Execute, Request},
 };
 
@@ -186,13 +187,12 @@ proptest! {
 #[test]
 fn one_write_at_a_time_to_a_silent_unit() {
     // Alone, or after the unit was heard of.
-    assert!(may_write(1, u32::MAX, 0));
-    assert!(may_write(32, 0, 0));
-    assert!(may_write(32, 8, 0));
-    assert!(!may_write(2, 9, 0));
-    assert!(!may_write(2, u32::MAX, 1000));
-    // Not for ever.
-    assert!(may_write(2, u32::MAX, MAX_WAIT_MS));
+    assert!(may_write(1, u32::MAX));
+    assert!(may_write(32, 0));
+    assert!(may_write(32, 8));
+    assert!(!may_write(2, 9));
+    // However long it waits: the command before it may be the one that a new disk refuses.
+    assert!(!may_write(2, u32::MAX));
 }
 
 /// What a disk is asked for, and what it answers.
@@ -416,6 +416,57 @@ fn a_host_that_refuses_a_page_with_another_error_has_no_such_page() {
         });
         assert_eq!(busy, Found::Unknown);
     }
+}
+
+#[test]
+fn one_that_never_says_who_it_is_is_gone_in_the_end() {
+    let mut luns = with_units(&[1, 2, 3]);
+    luns.on_doubt(unit(1));
+    luns.on_doubt(unit(2));
+    luns.wait_for_suspects();
+    // It says who it is, and there is another doubt.
+    assert_eq!(luns.next_suspect(None), Some(unit(1)));
+    luns.on_doubt(unit(1));
+    luns.settle(unit(1), Verdict::Same);
+    // This one has not had as long.
+    luns.on_doubt(unit(3));
+    assert_eq!(luns.take_silent(), Some(unit(2)));
+    assert_eq!(luns.take_silent(), None);
+    assert_eq!(luns.admission(unit(1), WRITE), Admission::Hold);
+    assert_eq!(luns.admission(unit(2), WRITE), Admission::Gone);
+    assert_eq!(luns.admission(unit(3), WRITE), Admission::Hold);
+    luns.wait_for_suspects();
+    // Another unit comes to its address.
+    luns.add(unit(3));
+    assert_eq!(luns.take_silent(), Some(unit(1)));
+    assert_eq!(luns.take_silent(), None);
+}
+
+#[test]
+fn what_a_new_disk_answers_at_once_is_no_sign_of_life() {
+    let read = 0x28;
+    assert!(is_sign_of_life(read, &good()));
+    assert!(is_sign_of_life(WRITE, &good()));
+    assert!(!is_sign_of_life(WRITE, &status(0x84, 2, 6, 0x29, 0)));
+    assert!(!is_sign_of_life(WRITE, &status(0x04, 2, 0, 0, 0)));
+    for opcode in [0x03, INQUIRY, 0xa0] {
+        assert!(!is_sign_of_life(opcode, &good()));
+    }
+}
+
+#[test]
+fn request_sense_takes_the_unit_attention_away() {
+    let mut sent = Sent {
+        opcode: 0x03,
+        vpd: false,
+        data_len: 18,
+    };
+    let followup = |sent: &Sent, status: &Status| outcome(sent, status).followup;
+    assert_eq!(followup(&sent, &good()), Some(Followup::Identify));
+    let failed = status(0x04, 2, 0, 0, 0);
+    assert_eq!(followup(&sent, &failed), Some(Followup::Identify));
+    sent.opcode = 0x28;
+    assert_eq!(followup(&sent, &good()), None);
 }
 
 proptest! {
