@@ -134,11 +134,13 @@ fn ask(
             interview.on_answer(&status, data.get(..len).unwrap_or(&data));
         }
         Err(_) if shared.is_dead() => return Err(ENODEV),
-        // Nothing more can be sent on the primary channel, and nobody else may have noticed.
-        Err(error) if error == ENODEV || error == EIO => {
+        // Nothing more can be sent there, and nobody else may have noticed.
+        Err(_) if is_primary_broken(shared) => {
             shared.give_up();
             return Err(ENODEV);
         }
+        // There is no channel: the device is ended, or begins again, and asks when it has.
+        Err(error) if error == ENODEV => return Err(ENODEV),
         Err(_) => interview.on_no_answer(),
     }
     Ok(())
@@ -207,6 +209,12 @@ impl WorkItem<IDENTIFY> for Shared {
         }
         wake_units(&this);
     }
+}
+
+fn is_primary_broken(shared: &Shared) -> bool {
+    let sender = shared.channels.lock().primary_sender();
+
+    sender.is_some_and(|sender| !sender.is_alive())
 }
 
 /// Suspects that have not said for long who they are are gone: their commands do not wait for ever.

@@ -279,8 +279,9 @@ impl Shared {
     /// all commands that are still with it. May sleep; takes a while when the host does not answer.
     /// Does no harm when it was done before.
     ///
-    /// A command that is being sent meanwhile either finds the channel closed, or is waited for: the
-    /// callbacks work with the published routes, and taking those back waits for them.
+    /// A command that is being sent meanwhile finds the channel closed, or was handed over before that
+    /// and is ended here. The routes stay as long as there are commands: error handling that finds
+    /// none answers at once, and the midlayer ends commands then whatever became of them.
     ///
     /// A command whose channel the host does not confirm to be closed is not ended: its memory would
     /// be somebody else's, and the host may still write there. It is ended when the host says so after
@@ -295,8 +296,10 @@ impl Shared {
             channels.close();
             *ended = channels;
         }
-        drop(self.host.withdraw());
-        if self.end_commands(&ended) != 0 {
+        if self.end_commands(&ended) == 0 {
+            self.slots.wait_for_completions();
+            drop(self.host.withdraw());
+        } else {
             dev_err!(
                 self.dev,
                 "{} commands wait until the host gives their memory back\n",
