@@ -4,6 +4,7 @@
 
 mod affinity;
 mod buffer;
+mod close;
 pub(crate) mod gpadl;
 pub(crate) mod offer;
 mod open;
@@ -15,12 +16,13 @@ pub(crate) mod table;
 
 pub(crate) use affinity::{evacuate, retarget};
 pub use buffer::HostBuffer;
+pub(crate) use close::forbid_open;
 pub use gpadl::Lingering;
 pub(crate) use offer::take_everything_down;
 pub use open::{ChannelConfig, OpenChannel};
 pub use receive::{Context, Handler, Line, ReadMode, Receiver, Signal};
 pub use send::{Batch, Doorbell, Outbox, Sender};
-pub(crate) use session::{allow_open, forbid_open};
+pub(crate) use session::allow_open;
 pub use sub::{SubChannel, SubChannels};
 
 use crate::{
