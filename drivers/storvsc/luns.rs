@@ -150,6 +150,10 @@ fn ask(
 fn identify(shared: &Arc<Shared>, unit: Address) -> Result<Option<Verdict>> {
     let mut identities = shared.identities.lock();
     let mut found = interview(shared, unit)?;
+
+    if matches!(found, Found::Busy) {
+        shared.with_luns(|luns| luns.on_busy(unit));
+    }
     let is_changed = shared.with_luns(|luns| luns.is_changed(unit));
 
     if let (Found::Unit { resized, .. }, true) = (&mut found, is_changed) {
@@ -165,7 +169,7 @@ fn identify(shared: &Arc<Shared>, unit: Address) -> Result<Option<Verdict>> {
             verdict
         }
         None => match found {
-            Found::Unknown => None,
+            Found::Busy | Found::Unknown => None,
             Found::Nothing | Found::Unit { .. } => Some(Verdict::Gone),
         },
     };
@@ -217,7 +221,7 @@ fn is_primary_broken(shared: &Shared) -> bool {
     sender.is_some_and(|sender| !sender.is_alive())
 }
 
-/// Suspects that have not said for long who they are are gone: their commands do not wait for ever.
+/// Suspects that for long have neither said who they are nor that they are busy are gone: their commands do not wait for ever.
 fn end_silent(shared: &Shared) {
     while let Some(unit) = shared.with_luns(|luns| luns.take_silent()) {
         dev_err!(

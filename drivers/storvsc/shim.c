@@ -84,13 +84,10 @@ MODULE_PARM_DESC(storvsc_answer_secs,
 		 "Seconds in which the host must answer a command, or else is reset, and must get done with a reset, or else is given up (default: 0, no limit)");
 
 /* A unit's hostdata is the time of its last sign of life. */
-void hv_storvsc_shim_sign_of_life(struct scsi_cmnd *cmd)
+void hv_storvsc_shim_done(struct scsi_cmnd *cmd, int result, u32 resid, bool sign_of_life)
 {
-	WRITE_ONCE(cmd->device->hostdata, (void *)jiffies);
-}
-
-void hv_storvsc_shim_done(struct scsi_cmnd *cmd, int result, u32 resid)
-{
+	if (sign_of_life)
+		WRITE_ONCE(cmd->device->hostdata, (void *)jiffies);
 	cmd->result = result;
 	scsi_set_resid(cmd, resid);
 	scsi_done(cmd);

@@ -53,8 +53,7 @@ struct hv_storvsc_shim_limits {
 	u16 segments;
 };
 
-void hv_storvsc_shim_sign_of_life(struct scsi_cmnd *cmd);
-void hv_storvsc_shim_done(struct scsi_cmnd *cmd, int result, u32 resid);
+void hv_storvsc_shim_done(struct scsi_cmnd *cmd, int result, u32 resid, bool sign_of_life);
 void hv_storvsc_shim_sense(struct scsi_cmnd *cmd, const u8 *sense, u32 len);
 struct scsi_device *hv_storvsc_shim_unit_of(struct scsi_cmnd *cmd);
 void hv_storvsc_shim_unit(struct scsi_device *sdev, u8 *channel, u8 *target, u8 *lun);

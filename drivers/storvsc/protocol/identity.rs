@@ -65,7 +65,9 @@ pub enum Found {
         /// It said that its size has changed.
         resized: bool,
     },
-    /// It does not say: it is busy, or answers with errors.
+    /// It says that it is busy, and has to be asked later.
+    Busy,
+    /// It does not say: it does not answer, or with errors.
     Unknown,
 }
 
@@ -95,6 +97,7 @@ pub struct Interview {
 enum End {
     Nothing,
     Unit,
+    Busy,
     Unknown,
 }
 
@@ -200,6 +203,7 @@ impl Interview {
     pub fn found(self) -> Found {
         match self.end {
             End::Nothing => Found::Nothing,
+            End::Busy => Found::Busy,
             End::Unknown => Found::Unknown,
             End::Unit => Found::Unit {
                 identity: self.identity,
@@ -214,7 +218,7 @@ impl Interview {
         match (self.question, self.end) {
             (Some(Question::Inquiry), _) => None,
             (Some(_), _) | (None, End::Unit) => Some(true),
-            (None, End::Nothing | End::Unknown) => Some(false),
+            (None, End::Nothing | End::Busy | End::Unknown) => Some(false),
         }
     }
 
@@ -261,11 +265,9 @@ impl Interview {
             _ if matches!(hint(sense), Some(Followup::Identify | Followup::Notice)) => {
                 self.restart()
             }
+            _ if says_busy(class, status.scsi) => self.try_again(End::Busy),
             // Some hosts refuse a page with errors that say nothing.
-            _ if question != Question::Inquiry
-                && self.tries >= TRIES
-                && !says_busy(class, status.scsi) =>
-            {
+            _ if question != Question::Inquiry && self.tries >= TRIES => {
                 self.tries = 0;
                 self.on_data(question, &[]);
             }
@@ -287,9 +289,13 @@ impl Interview {
 
     /// The last command was not answered, or not with what was asked.
     pub fn on_no_answer(&mut self) {
+        self.try_again(End::Unknown);
+    }
+
+    fn try_again(&mut self, end: End) {
         self.tries = self.tries.saturating_add(1);
         if self.tries > TRIES {
-            self.finish(End::Unknown);
+            self.finish(end);
         }
     }
 
@@ -371,7 +377,7 @@ impl Identity {
 #[must_use]
 pub fn compare(old: &Identity, found: &Found) -> Option<Verdict> {
     let (new, resized) = match found {
-        Found::Unknown => return None,
+        Found::Busy | Found::Unknown => return None,
         Found::Nothing => return Some(Verdict::Gone),
         Found::Unit { identity, resized } => (identity, *resized),
     };

@@ -312,6 +312,11 @@ impl Luns {
         }
     }
 
+    /// A suspect said that it is busy: it is there, and says later who it is.
+    pub fn on_busy(&mut self, unit: Address) {
+        self.silent.remove(unit);
+    }
+
     /// From now on suspects have as long as the caller likes to say who they are.
     pub fn wait_for_suspects(&mut self) {
         self.silent = self.suspect;

@@ -145,7 +145,13 @@ impl<'a> Command<'a> {
     pub(crate) fn complete(self, outcome: &Outcome) -> Verdict {
         // SAFETY: By the type invariant the command is ours; it is consumed.
         unsafe {
-            ffi::hv_storvsc_shim_done(self.cmd.as_ptr(), outcome.result(), outcome.residual);
+            ffi::hv_storvsc_shim_done(
+                self.cmd.as_ptr(),
+                outcome.result(),
+                outcome.residual,
+                // It was not sent.
+                false,
+            );
         };
         Verdict(0)
     }

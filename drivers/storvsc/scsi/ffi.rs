@@ -101,8 +101,12 @@ extern "C" {
     pub(super) static hv_storvsc_shim_low_water: c_int;
     pub(super) static hv_storvsc_shim_answer_secs: c_int;
 
-    pub(super) fn hv_storvsc_shim_sign_of_life(cmd: *mut scsi_cmnd);
-    pub(super) fn hv_storvsc_shim_done(cmd: *mut scsi_cmnd, result: c_int, resid: u32);
+    pub(super) fn hv_storvsc_shim_done(
+        cmd: *mut scsi_cmnd,
+        result: c_int,
+        resid: u32,
+        sign_of_life: bool,
+    );
     pub(super) fn hv_storvsc_shim_sense(cmd: *mut scsi_cmnd, sense: *const u8, len: u32);
     pub(super) fn hv_storvsc_shim_unit_of(cmd: *mut scsi_cmnd) -> *mut scsi_device;
     pub(super) fn hv_storvsc_shim_is_for_shutdown(cmd: *mut scsi_cmnd) -> bool;

@@ -243,12 +243,10 @@ impl Completed<'_> {
             // length to that of the buffer.
             unsafe { ffi::hv_storvsc_shim_sense(cmd, sense.as_ptr(), len) };
         }
-        if is_sign_of_life {
-            // SAFETY: The command is valid, and keeps its unit.
-            unsafe { ffi::hv_storvsc_shim_sign_of_life(cmd) };
-        }
         // SAFETY: By the type invariant the midlayer waits for the command, and it is ended once,
         // since `self` is consumed. Its slot is not looked at any more.
-        unsafe { ffi::hv_storvsc_shim_done(cmd, outcome.result(), outcome.residual) };
+        unsafe {
+            ffi::hv_storvsc_shim_done(cmd, outcome.result(), outcome.residual, is_sign_of_life);
+        };
     }
 }

@@ -414,7 +414,7 @@ fn a_host_that_refuses_a_page_with_another_error_has_no_such_page() {
             }
             disk.answer(cdb)
         });
-        assert_eq!(busy, Found::Unknown);
+        assert_eq!(busy, Found::Busy);
     }
 }
 
@@ -452,6 +452,18 @@ fn what_a_new_disk_answers_at_once_is_no_sign_of_life() {
     for opcode in [0x03, INQUIRY, 0xa0] {
         assert!(!is_sign_of_life(opcode, &good()));
     }
+}
+
+#[test]
+fn a_busy_one_is_waited_for() {
+    let mut luns = with_units(&[1, 2]);
+    luns.on_notice();
+    for _ in 0..100 {
+        luns.wait_for_suspects();
+        luns.on_busy(unit(1));
+        assert_ne!(luns.take_silent(), Some(unit(1)));
+    }
+    assert_eq!(luns.admission(unit(1), 0x28), Admission::Hold);
 }
 
 #[test]
