@@ -54,10 +54,16 @@ impl Channel {
         &self.open
     }
 
-    /// Ends the polling, closes the channel, and ends what is still with the host. May sleep.
-    pub(crate) fn end(self, connection: &Connection) -> Option<Lingering> {
+    /// Ends the polling, and asks the host for the memory. May sleep.
+    fn begin_end(&self) {
         self.napi.disable();
         self.napi.with_disabled(Poller::stop);
+        self.open.begin_close();
+    }
+
+    /// Closes the channel, and ends what is still with the host. May sleep.
+    pub(crate) fn end(self, connection: &Connection) -> Option<Lingering> {
+        self.begin_end();
         let lingering = self.open.close();
 
         if let Some(queue) = connection.queues.get(self.index as usize) {
@@ -120,8 +126,12 @@ impl Channels {
         core::mem::replace(self, Self::new())
     }
 
-    /// Ends them all, sub-channels first; what is left to the host of the primary one. May sleep.
+    /// Ends them all, sub-channels first, and waits for the host's answers all at the same time; what is
+    /// left to the host of the primary one. May sleep.
     pub(crate) fn end(self, connection: &Connection) -> Option<Lingering> {
+        for channel in Iterator::chain(self.subs.iter(), &self.primary) {
+            channel.begin_end();
+        }
         for channel in self.subs {
             drop(channel.end(connection));
         }

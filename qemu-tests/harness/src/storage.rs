@@ -169,6 +169,9 @@ const WHO_WAITS: &str = r#"
 /// A run of fio takes seconds; this is for a machine that does other things too.
 pub(crate) const JOB: Duration = Duration::from_secs(300);
 
+/// How many seconds a command may take with the Rust driver; 0 for no limit.
+pub(crate) const ANSWER_SECS: &str = "/sys/module/hv_storvsc_rust/parameters/storvsc_answer_secs";
+
 const APPEAR: Duration = Duration::from_secs(40);
 const PLUGGED: Duration = Duration::from_secs(20);
 const UNPLUGGED: Duration = Duration::from_secs(60);

@@ -18,8 +18,6 @@ const DISK: Address = (0, 0, 0);
 const SLOW: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0701";
 const LOST: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0702";
 
-const LIMIT: &str = "/sys/module/hv_storvsc_rust/parameters/storvsc_answer_secs";
-
 /// How long a read may take that has a reset in it.
 const READ: Duration = Duration::from_secs(60);
 /// How long the host may be tried in vain.
@@ -63,7 +61,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     vm.load_core()?;
     let slow = storage::wait_for(vm, SLOW, DISK)?;
     let lost = storage::wait_for(vm, LOST, DISK)?;
-    vm.write(LIMIT, "2")?;
+    vm.write(storage::ANSWER_SECS, "2")?;
     for disk in [&slow, &lost] {
         // Set when the disks came, when there was no limit.
         vm.write(&format!("/sys/block/{disk}/device/timeout"), "2")?;
@@ -92,7 +90,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
         format!("the same disk {lost}"),
         format!("{found:?}"),
     )?;
-    vm.write(LIMIT, "0")
+    vm.write(storage::ANSWER_SECS, "0")
 }
 
 fn read(vm: &Vm, disk: &str) -> Result<(String, String)> {

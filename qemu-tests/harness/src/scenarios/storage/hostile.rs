@@ -269,16 +269,15 @@ fn lost(vm: &Vm) -> Result<()> {
 
 /// With a limit set, nobody waits for ever even if the controller stays: it is reset, and given up.
 fn lost_for_good(vm: &Vm) -> Result<()> {
-    const LIMIT: &str = "/sys/module/hv_storvsc_rust/parameters/storvsc_answer_secs";
     let (name, instance) = LOST_FOR_GOOD;
     let disk = storage::wait_for(vm, instance, DISK)?;
-    vm.write(LIMIT, "4")?;
+    vm.write(storage::ANSWER_SECS, "4")?;
     // Set when the disk came, when there was no limit.
     vm.write(&format!("/sys/block/{disk}/device/timeout"), "2")?;
     let read = format!("dd if=/dev/{disk} of=/dev/null bs=4k count=100 iflag=direct");
     let job = Job::start(vm, "reader", &read)?;
     let (status, said) = job.wait(Duration::from_secs(60))?;
-    vm.write(LIMIT, "0")?;
+    vm.write(storage::ANSWER_SECS, "0")?;
     expect(status != "0", "an error for the reader", said)?;
     for (counter, wanted) in [
         ("bus_resets", 1),

@@ -45,13 +45,11 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     ],
 };
 
-const LIMIT: &str = "/sys/module/hv_storvsc_rust/parameters/storvsc_answer_secs";
-
 pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
     vm.load_core()?;
     let disk = storage::wait_for(vm, INSTANCE, DISK)?;
-    vm.write(LIMIT, "4")?;
+    vm.write(storage::ANSWER_SECS, "4")?;
     // Set when the disk came, when there was no limit.
     vm.write(&format!("/sys/block/{disk}/device/timeout"), "2")?;
     let read = format!("dd if=/dev/{disk} of=/dev/null bs=4k count=100 iflag=direct");
@@ -74,7 +72,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     expect(status != "0", "an error for the reader", said)?;
     let pages = leaked(vm)?;
     expect(pages == 0, "no page left to the host", pages)?;
-    vm.write(LIMIT, "0")?;
+    vm.write(storage::ANSWER_SECS, "0")?;
 
     let driver = format!("{BUS}/drivers/{}", vm.core.storage_module());
     vm.write(&format!("{driver}/unbind"), INSTANCE)?;
