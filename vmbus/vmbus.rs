@@ -28,12 +28,12 @@ mod messages;
 
 pub use bus::{Adapter, Device, DeviceId, Driver, IdTable, RawDevice, RawDriver};
 pub use channel::{
-    Batch, ChannelConfig, Context, Doorbell, Handler, HostBuffer, Line, Lingering, OpenChannel,
-    Outbox, ReadMode, Receiver, Sender, Signal, SubChannel, SubChannels,
+    Batch, CallbackContext, ChannelConfig, Doorbell, Handler, HostBuffer, Line, Lingering,
+    OpenChannel, ReadMode, Receiver, Sender, Signal, SubChannel, SubChannels, TxGuard,
 };
 pub use vmbus_protocol as protocol;
 pub use vmbus_protocol::Guid;
-pub use vmbus_ring::{Outgoing, Packet, PagePacket, ReadError, SendError};
+pub use vmbus_ring::{GpaDirectPacket, OutgoingPacket, Packet, ReadError, SendError};
 
 use abstractions::{CpuHotplug, PanicNotifier};
 use bus::{BusRegistration, PlatformDriver};

@@ -16,8 +16,8 @@ use kernel::{
     },
 };
 use vmbus::{
-    abstractions::Completion, protocol::packet::PacketFlags, ChannelConfig, Context, Device,
-    DeviceId, Driver, Guid, Handler, IdTable, OpenChannel, Outgoing, Packet, Sender,
+    abstractions::Completion, protocol::packet::PacketFlags, CallbackContext, ChannelConfig,
+    Device, DeviceId, Driver, Guid, Handler, IdTable, OpenChannel, OutgoingPacket, Packet, Sender,
 };
 
 /// The class of the devices that the driver is for. Nobody has this one.
@@ -44,8 +44,8 @@ struct Answer {
 }
 
 impl Handler for Answer {
-    // The handler may sleep. `Context::Interrupt` is faster.
-    const CONTEXT: Context = Context::Process;
+    // The handler may sleep. `CallbackContext::Interrupt` is faster.
+    const CONTEXT: CallbackContext = CallbackContext::Process;
 
     fn on_packet(&self, _sender: &Sender, packet: &Packet<'_>) {
         // Whatever it is: the bytes are the host's, and may be fewer than expected.
@@ -131,7 +131,7 @@ fn begin<'bound>(dev: &Device<device::Bound>) -> Result<Bound<'bound>> {
         },
     )?;
 
-    channel.sender().send(&Outgoing::inband(
+    channel.sender().send(&OutgoingPacket::inband(
         PacketFlags::COMPLETION_REQUESTED,
         1,
         &[&BEGIN],

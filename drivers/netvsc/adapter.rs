@@ -25,7 +25,7 @@ use netvsc_protocol::{
     setup::STANDARD_MTU,
 };
 use vmbus::{
-    abstractions::{workqueue, Published},
+    abstractions::{workqueue, RcuArc},
     Device,
 };
 
@@ -116,7 +116,7 @@ pub(crate) struct Adapter {
     pub(crate) tallies: KVec<Arc<QueueCounters>>,
     pub(crate) table: Table,
     /// What frames go out on; none while it is made anew.
-    pub(crate) connection: Published<Connection>,
+    pub(crate) connection: RcuArc<Connection>,
     #[pin]
     pub(crate) settings: Mutex<Settings>,
     #[pin]
@@ -177,7 +177,7 @@ impl Adapter {
                 counters: Counters::new(),
                 tallies,
                 table: Table::new(),
-                connection: Published::empty(),
+                connection: RcuArc::empty(),
                 settings <- new_mutex!(settings),
                 spread <- new_mutex!(Spread { key, table: None }),
                 up: Atomic::new(false),

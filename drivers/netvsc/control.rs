@@ -28,7 +28,7 @@ use netvsc_protocol::{
     rx::MAX_CONTROL,
     ANSWER_TIMEOUT_MS,
 };
-use vmbus::{abstractions::Completion, Outgoing};
+use vmbus::{abstractions::Completion, OutgoingPacket};
 use vmbus_protocol::{
     packet::{PacketFlags, PacketType},
     requests::RESERVED_IDS,
@@ -140,7 +140,7 @@ impl Control {
             id
         };
         let sent = connection.sender().and_then(|sender| {
-            sender.send(&Outgoing::inband(
+            sender.send(&OutgoingPacket::inband(
                 PacketFlags::COMPLETION_REQUESTED,
                 id,
                 &[message.bytes()],
@@ -216,7 +216,7 @@ impl Control {
             id
         };
         let carrier = Message::rndis(Channel::Control, None);
-        let packet = Outgoing {
+        let packet = OutgoingPacket {
             packet_type: PacketType::DATA_USING_GPA_DIRECT,
             flags: PacketFlags::COMPLETION_REQUESTED,
             transaction_id: id,

@@ -19,7 +19,7 @@ use netvsc_protocol::{
     rx::{self, Assembler, Range, Received, RxError, Whole, MAX_CONTROL},
     transfer::{Transfer, MAX_RANGES},
 };
-use vmbus::{abstractions::Shown, ratelimited, Doorbell, Outgoing, Packet, Sender};
+use vmbus::{abstractions::Shown, ratelimited, Doorbell, OutgoingPacket, Packet, Sender};
 use vmbus_protocol::{packet::PacketType, requests::RESERVED_IDS};
 
 /// Most packets that are owed to the host before they are sent.
@@ -213,7 +213,10 @@ impl Receive {
             for (id, all) in self.owed.iter() {
                 let payload: &[&[u8]] = &[&rndis_complete(*all)];
 
-                if batch.push(&Outgoing::completion(*id, payload)).is_err() {
+                if batch
+                    .push(&OutgoingPacket::completion(*id, payload))
+                    .is_err()
+                {
                     break;
                 }
                 sent = sent.saturating_add(1);

@@ -16,7 +16,7 @@ use netvsc_protocol::{
     ppi,
     sections::Section,
 };
-use vmbus::{ratelimited, Doorbell, Outgoing, SendError, Sender};
+use vmbus::{ratelimited, Doorbell, OutgoingPacket, SendError, Sender};
 use vmbus_protocol::packet::{PacketFlags, PacketType};
 
 /// Percent of the ring below which the queue is stopped, and above which it goes on.
@@ -149,7 +149,7 @@ fn send(
     let mut pieces = pieces;
     let mut outbox = sender.lock()?;
     let header: &[&[u8]] = &[pieces.as_mut().map_or(&[][..], |pieces| pieces.header())];
-    let packet = Outgoing {
+    let packet = OutgoingPacket {
         packet_type: match header {
             [[]] => PacketType::DATA_INBAND,
             _ => PacketType::DATA_USING_GPA_DIRECT,

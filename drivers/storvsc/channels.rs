@@ -3,9 +3,8 @@
 //! The channels of a device, the packets that come through them, and which hardware queue uses which.
 
 use crate::{
-    luns, reset,
+    luns, probe, reset,
     scsi::{cpus_present, node_of},
-    setup,
     shared::Shared,
 };
 use kernel::{
@@ -22,7 +21,7 @@ use storvsc_protocol::{
 };
 use vmbus::{
     abstractions::{NoIo, Shown},
-    ChannelConfig, Context, Handler, OpenChannel, Packet, Sender, SubChannel, SubChannels,
+    CallbackContext, ChannelConfig, Handler, OpenChannel, Packet, Sender, SubChannel, SubChannels,
 };
 
 /// Number of the primary channel in the slots of commands.
@@ -219,7 +218,7 @@ impl Inbox {
 }
 
 impl Handler for Inbox {
-    const CONTEXT: Context = Context::Interrupt;
+    const CONTEXT: CallbackContext = CallbackContext::Interrupt;
 
     #[inline]
     fn on_packet(&self, sender: &Sender, packet: &Packet<'_>) {
@@ -254,7 +253,7 @@ impl Handler for Inbox {
                 let next = shared.init.lock().on_answer(id, operation, status, &body);
 
                 if let Some(step) = next {
-                    setup::send_step(shared, sender, step);
+                    probe::send_step(shared, sender, step);
                 }
                 return shared.step.complete();
             }

@@ -12,7 +12,7 @@
 //!    answers mean, transaction ids, limits and policy;
 //!  * [`scsi`]: the SCSI midlayer; the only part with `unsafe` code;
 //!  * [`shared`]: what all parts share, and the end of a device;
-//!  * [`setup`]: the initialisation, and what the midlayer is told;
+//!  * [`probe`]: the initialisation, and what the midlayer is told;
 //!  * [`channels`]: channels, their packets, and which queue uses which;
 //!  * [`queue`]: commands on their way out;
 //!  * [`luns`]: logical units that come, go, change or are replaced;
@@ -40,11 +40,11 @@ use vmbus::{Device, DeviceId, Driver, IdTable};
 mod channels;
 mod internal;
 mod luns;
+mod probe;
 mod queue;
 mod reset;
 mod revive;
 mod scsi;
-mod setup;
 mod shared;
 mod status;
 
@@ -111,8 +111,8 @@ impl Driver for Storvsc {
             // From here on dropping it undoes whatever was done.
             let bound = Bound(shared.clone());
 
-            setup::connect(&shared, dev)?;
-            setup::register(&shared, dev)?;
+            probe::connect(&shared, dev)?;
+            probe::register(&shared, dev)?;
             let directory = status::directory(dev.as_ref())?;
 
             Ok(try_pin_init!(Data {

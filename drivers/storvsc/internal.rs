@@ -23,7 +23,7 @@ use storvsc_protocol::{
     pages::Pages,
     HV_PAGE_SIZE,
 };
-use vmbus::{abstractions::Completion, Doorbell, PagePacket};
+use vmbus::{abstractions::Completion, Doorbell, GpaDirectPacket};
 use vmbus_protocol::packet::{GpaRange, PacketFlags};
 
 /// How long to wait until there may be room in the ring.
@@ -172,7 +172,7 @@ impl Internal {
 fn send(shared: &Shared, id: u64, request: &Request, dma: u64) -> Result {
     let packet = Execute::new(request).units();
     let len = request.data_len;
-    let packet = PagePacket {
+    let packet = GpaDirectPacket {
         flags: PacketFlags::COMPLETION_REQUESTED,
         transaction_id: id,
         range: GpaRange::new(len, (dma % u64::from(HV_PAGE_SIZE)) as u32),

@@ -5,7 +5,7 @@
 use crate::{
     channels::{Route, Routes},
     luns, reset,
-    scsi::{Command, Late, Mapped, Operations, Parameters, Refused, Unit, Verdict},
+    scsi::{Command, Mapped, Operations, Parameters, QueueStatus, Refused, TimeoutAction, Unit},
     shared::Shared,
 };
 use kernel::{
@@ -19,7 +19,7 @@ use storvsc_protocol::{
     route::alternatives,
     HostByte, Outcome,
 };
-use vmbus::{Doorbell, Outgoing, PagePacket};
+use vmbus::{Doorbell, GpaDirectPacket, OutgoingPacket};
 use vmbus_protocol::packet::{GpaRange, PacketFlags};
 use zerocopy::{little_endian::U64, IntoBytes};
 
@@ -36,7 +36,7 @@ impl Operations for Storvsc {
     type Data = Routes;
 
     #[inline]
-    fn queue(routes: ArcBorrow<'_, Routes>, command: Command<'_>) -> Verdict {
+    fn queue(routes: ArcBorrow<'_, Routes>, command: Command<'_>) -> QueueStatus {
         let routes = &*routes;
         let home = routes.home(command.queue());
         let last = command.is_last();
@@ -61,7 +61,7 @@ impl Operations for Storvsc {
             .is_some_and(|primary| reset::run(&routes.shared, &primary.sender))
     }
 
-    fn timed_out(routes: ArcBorrow<'_, Routes>, age_secs: u32) -> Late {
+    fn timed_out(routes: ArcBorrow<'_, Routes>, age_secs: u32) -> TimeoutAction {
         let shared = &routes.shared;
 
         shared.counters.late.count();
@@ -75,8 +75,8 @@ impl Operations for Storvsc {
             }
         }
         match Parameters::answer_secs() {
-            Some(limit) if age_secs >= limit.get() => Late::Reset,
-            _ => Late::Wait,
+            Some(limit) if age_secs >= limit.get() => TimeoutAction::Reset,
+            _ => TimeoutAction::Wait,
         }
     }
 
@@ -102,7 +102,7 @@ fn send(
     command: Command<'_>,
     home: usize,
     last: bool,
-) -> (Verdict, Option<usize>) {
+) -> (QueueStatus, Option<usize>) {
     let shared = &routes.shared;
     let Some(direction) = command.direction() else {
         return (end(command, HostByte::Error), None);
@@ -156,7 +156,7 @@ fn send_from_cpu(
     routes: &Routes,
     mapped: Mapped<'_>,
     packet: &[U64; EXECUTE_UNITS],
-) -> (Verdict, Option<usize>) {
+) -> (QueueStatus, Option<usize>) {
     let home = routes.home_of_cpu();
     let Some(route) = routes.channels.get(home) else {
         return (not_sent(routes, mapped, ENODEV), None);
@@ -184,7 +184,7 @@ fn send_elsewhere(
     packet: &[U64; EXECUTE_UNITS],
     home: usize,
     mut error: Error,
-) -> (Verdict, Option<usize>) {
+) -> (QueueStatus, Option<usize>) {
     let keep_free = routes.keep_free;
     // It was not tried where it belongs.
     let first = (error == EPERM).then_some((home, keep_free));
@@ -225,7 +225,7 @@ fn obstacle(shared: &Shared, mapped: &Mapped<'_>) -> Option<Error> {
 
 /// What becomes of a command that no channel took.
 #[cold]
-fn not_sent(routes: &Routes, mapped: Mapped<'_>, error: Error) -> Verdict {
+fn not_sent(routes: &Routes, mapped: Mapped<'_>, error: Error) -> QueueStatus {
     let shared = &routes.shared;
     let command = mapped.unmap();
 
@@ -256,7 +256,7 @@ fn not_sent(routes: &Routes, mapped: Mapped<'_>, error: Error) -> Verdict {
     end(command, HostByte::Error)
 }
 
-fn end(command: Command<'_>, host: HostByte) -> Verdict {
+fn end(command: Command<'_>, host: HostByte) -> QueueStatus {
     let outcome = Outcome::not_done(host, command.data_len());
 
     command.complete(&outcome)
@@ -277,7 +277,7 @@ fn try_send<'a, const LOOKS: bool>(
     packet: &[U64; EXECUTE_UNITS],
     keep_free: u32,
     doorbell: Doorbell,
-) -> Result<Verdict, (Mapped<'a>, Error)> {
+) -> Result<QueueStatus, (Mapped<'a>, Error)> {
     let mut outbox = match route.sender.lock() {
         Ok(outbox) => outbox,
         Err(error) => return Err((mapped, error)),
@@ -303,9 +303,9 @@ fn try_send<'a, const LOOKS: bool>(
     let pushed = if mapped.data_len() == 0 {
         let payload: &[_] = &[packet.as_bytes()];
 
-        batch.push(&Outgoing::inband(flags, transaction_id, payload))
+        batch.push(&OutgoingPacket::inband(flags, transaction_id, payload))
     } else {
-        let packet = PagePacket {
+        let packet = GpaDirectPacket {
             flags,
             transaction_id,
             range: GpaRange::new(mapped.data_len(), mapped.page_offset()),

@@ -12,7 +12,7 @@ use kernel::{
     time::{delay::fsleep, Delta, Instant, Monotonic},
 };
 use storvsc_protocol::{inbound::RESET_ID, limits::RESET_TRIES, packet::Packet, ANSWER_TIMEOUT_MS};
-use vmbus::{Outgoing, Sender};
+use vmbus::{OutgoingPacket, Sender};
 use vmbus_protocol::packet::PacketFlags;
 
 /// Time that a host always has, whatever the administrator said.
@@ -77,7 +77,7 @@ fn ask(shared: &Shared, sender: &Sender) -> bool {
     // Nobody signals it now: no reset is under way, and the device is alive.
     while shared.reset_done.try_wait() {}
     shared.resetting.store(true, Relaxed);
-    let sent = sender.send(&Outgoing::inband(
+    let sent = sender.send(&OutgoingPacket::inband(
         PacketFlags::COMPLETION_REQUESTED,
         RESET_ID,
         &[packet.bytes()],

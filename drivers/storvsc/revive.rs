@@ -8,7 +8,7 @@
 
 use crate::{
     channels::{self, Channels},
-    luns, setup,
+    luns, probe,
     shared::{Shared, REVIVE},
 };
 use kernel::{
@@ -66,7 +66,7 @@ fn revive(shared: &Arc<Shared>) {
     shared.set_alive();
     // Who the units are is asked before anything is sent there.
     luns::on_notice(shared);
-    if setup::start(shared, channel).is_err()
+    if probe::start(shared, channel).is_err()
         || !takes_as_much(shared, before)
         || channels::reroute(shared).is_err()
     {

@@ -43,7 +43,7 @@ impl PlainRing {
 }
 
 impl RingMemory for PlainRing {
-    type Stretch<'a> = Copies<'a, PlainRing>;
+    type RingSpan<'a> = Copies<'a, PlainRing>;
 
     #[inline]
     fn data_len(&self) -> u32 {
@@ -92,7 +92,7 @@ impl RingMemory for PlainRing {
             data[..b.len()].copy_from_slice(b);
         }
     }
-    fn stretch(&self, offset: u32, len: u32) -> Self::Stretch<'_> {
+    fn span(&self, offset: u32, len: u32) -> Self::RingSpan<'_> {
         Copies::new(self, offset, len)
     }
 }

@@ -30,7 +30,7 @@ use vmbus_protocol::{
     packet::TransferPages,
     synic::{read_slot, release_slot, SlotContent},
 };
-use vmbus_ring::{Field, Outgoing, Reader, SendError, Writer};
+use vmbus_ring::{Field, OutgoingPacket, Reader, SendError, Writer};
 
 /// A channel message as the payload of a SynIC message.
 pub fn message(data: &[u8]) {
@@ -73,7 +73,8 @@ pub fn ring(data: &[u8]) {
     let mut writer = Writer::new(&memory).unwrap();
     for chunk in rest.chunks(64).take(16) {
         let payload = [chunk];
-        let packet = Outgoing::inband(vmbus_protocol::packet::PacketFlags::empty(), 1, &payload);
+        let packet =
+            OutgoingPacket::inband(vmbus_protocol::packet::PacketFlags::empty(), 1, &payload);
         match writer.send(&packet) {
             Ok(sent) => assert!(sent.bytes <= LEN),
             Err(SendError::Full { needed, free }) => {

@@ -138,7 +138,7 @@ impl SharedRing {
 }
 
 impl RingMemory for SharedRing {
-    type Stretch<'a> = Copies<'a, SharedRing>;
+    type RingSpan<'a> = Copies<'a, SharedRing>;
 
     fn data_len(&self) -> u32 {
         self.len()
@@ -175,7 +175,7 @@ impl RingMemory for SharedRing {
         self.poke(offset, src);
         self.note(Access::CopyIn(offset, src.len()));
     }
-    fn stretch(&self, offset: u32, len: u32) -> Self::Stretch<'_> {
+    fn span(&self, offset: u32, len: u32) -> Self::RingSpan<'_> {
         Copies::new(self, offset, len)
     }
 }

@@ -17,8 +17,8 @@ pub mod counter;
 pub mod cpuhp;
 pub mod noio;
 pub mod panic_notifier;
-pub mod published;
 pub mod ratelimit;
+pub mod rcu_arc;
 pub mod shown;
 pub mod workqueue;
 
@@ -28,8 +28,8 @@ pub use self::{
     cpuhp::{CpuHotplug, CpuHotplugOps, CpuHotplugState},
     noio::NoIo,
     panic_notifier::PanicNotifier,
-    published::Published,
     ratelimit::RateLimit,
+    rcu_arc::RcuArc,
     shown::Shown,
     workqueue::{Workqueue, WqFlags},
 };

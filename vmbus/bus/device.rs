@@ -108,14 +108,14 @@ impl<Ctx: device::DeviceContext> Device<Ctx> {
 
 /// A device that the driver model knows. Dropping takes it away again: the driver is unbound and
 /// its sysfs folder removed.
-pub(crate) struct NewDevice {
+pub(crate) struct DeviceRegistration {
     device: ARef<Device>,
     /// Of the primary channel first, then of sub-channels.
     folders: KVec<(u32, ChannelFolder)>,
     channels: Option<ChannelsFolder>,
 }
 
-impl NewDevice {
+impl DeviceRegistration {
     /// Makes a device for `channel` below `root` and offers it to the drivers. May sleep for as
     /// long as a driver's `probe` does.
     pub(crate) fn register(root: &device::Device, channel: Arc<Channel>) -> Result<Self> {
@@ -195,7 +195,7 @@ impl NewDevice {
     }
 }
 
-impl Drop for NewDevice {
+impl Drop for DeviceRegistration {
     fn drop(&mut self) {
         self.folders.clear();
         self.channels = None;

@@ -17,7 +17,7 @@ pub(crate) use bus_type::BusRegistration;
 pub use device::Device;
 #[doc(hidden)]
 pub use device::RawDevice;
-pub(crate) use device::{wait_for_devices, NewDevice};
+pub(crate) use device::{wait_for_devices, DeviceRegistration};
 #[doc(hidden)]
 pub use driver::{Adapter, RawDriver};
 pub use driver::{DeviceId, Driver, IdTable};

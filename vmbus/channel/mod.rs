@@ -20,14 +20,14 @@ pub(crate) use close::forbid_open;
 pub use gpadl::Lingering;
 pub(crate) use offer::take_everything_down;
 pub use open::{ChannelConfig, OpenChannel};
-pub use receive::{Context, Handler, Line, ReadMode, Receiver, Signal};
-pub use send::{Batch, Doorbell, Outbox, Sender};
+pub use receive::{CallbackContext, Handler, Line, ReadMode, Receiver, Signal};
+pub use send::{Batch, Doorbell, Sender, TxGuard};
 pub(crate) use session::allow_open;
 pub use sub::{SubChannel, SubChannels};
 
 use crate::{
     abstractions::Shown,
-    bus::NewDevice,
+    bus::DeviceRegistration,
     connection::{Connection, Doorbells, CONNECT_CPU},
     hv,
 };
@@ -105,7 +105,7 @@ pub(crate) struct Channel {
     bound: Atomic<bool>,
     /// The device that the driver model sees.
     #[pin]
-    device: Mutex<Option<NewDevice>>,
+    device: Mutex<Option<DeviceRegistration>>,
     #[pin]
     add: Work<Channel, ADD>,
     #[pin]

@@ -11,7 +11,7 @@
 use super::{affinity, sub, Channel, ADD, REMOVE};
 use crate::{
     abstractions::Shown,
-    bus::NewDevice,
+    bus::DeviceRegistration,
     connection::{Connection, CONNECTION},
     counters,
 };
@@ -154,7 +154,7 @@ pub(super) fn add_device(channel: &Arc<Channel>) {
     if channel.is_rescinded() {
         return;
     }
-    match NewDevice::register(&connection.root, channel.clone()) {
+    match DeviceRegistration::register(&connection.root, channel.clone()) {
         Ok(device) => {
             *channel.device.lock() = Some(device);
             // Sub-channels that were announced while the driver was in its probe.

@@ -82,7 +82,7 @@ pub(super) fn open_polled<S: Signal>(
         channel,
         primary,
         config,
-        receive::Context::Interrupt,
+        receive::CallbackContext::Interrupt,
         |reader, sender| receive::by_polling(reader, sender, config, signal),
     )
 }

@@ -25,7 +25,7 @@ const PACKETS_PER_INTERRUPT: usize = 64;
 
 /// Where a channel's handler runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Context {
+pub enum CallbackContext {
     /// On a work queue: the handler may sleep.
     Process,
     /// In softirq context: lower latency, must not sleep.
@@ -36,7 +36,7 @@ pub enum Context {
     Interrupt,
 }
 
-impl Context {
+impl CallbackContext {
     /// What the kernel allows of it.
     pub(super) const fn possible(self) -> Self {
         match self {
@@ -61,7 +61,7 @@ pub enum ReadMode {
 /// channel. None of the functions is called after the channel is closed.
 pub trait Handler: Send + Sync + 'static {
     /// Where it runs.
-    const CONTEXT: Context = Context::Process;
+    const CONTEXT: CallbackContext = CallbackContext::Process;
 
     /// Whether the host interrupts while it runs.
     const MODE: ReadMode = ReadMode::Batched;
@@ -98,7 +98,7 @@ pub trait Handler: Send + Sync + 'static {
 pub trait Signal: Send + Sync + 'static {
     /// The host signalled: there are packets, or room in the outgoing ring.
     ///
-    /// In the interrupt, or with `CONFIG_PREEMPT_RT` in a softirq: as for [`Context::Interrupt`].
+    /// In the interrupt, or with `CONFIG_PREEMPT_RT` in a softirq: as for [`CallbackContext::Interrupt`].
     /// The usual thing is to [mask](Line::mask) and to schedule who polls.
     fn on_event(&self, line: &Line<'_>);
 
@@ -404,7 +404,7 @@ pub(super) fn on_event(channel: &Channel, connection: &Connection) {
         return;
     };
 
-    if session.context != Context::Interrupt {
+    if session.context != CallbackContext::Interrupt {
         return session.schedule(connection);
     }
     match drain {

@@ -13,7 +13,7 @@ use kernel::{
     },
 };
 use vmbus_protocol::packet::PacketFlags;
-use vmbus_ring::{Outgoing, PagePacket, SendError, WaitState, Writer};
+use vmbus_ring::{GpaDirectPacket, OutgoingPacket, SendError, WaitState, Writer};
 
 /// When the host is told about packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Batch<'_> {
 
     /// Adds a packet. After an error the batch is as before.
     #[inline]
-    pub fn push(&mut self, packet: &Outgoing<'_>) -> Result<(), SendError> {
+    pub fn push(&mut self, packet: &OutgoingPacket<'_>) -> Result<(), SendError> {
         self.packets.push(packet)
     }
 
@@ -52,13 +52,13 @@ impl Batch<'_> {
     #[inline(always)]
     pub fn push_pages<const N: usize>(
         &mut self,
-        packet: &PagePacket<'_, N>,
+        packet: &GpaDirectPacket<'_, N>,
         runs: impl Iterator<Item = Range<u64>>,
     ) -> Result<(), SendError> {
         self.packets.push_pages(packet, runs)
     }
 
-    /// Makes the packets visible to the host, all at once. It is told by [`Outbox::release`].
+    /// Makes the packets visible to the host, all at once. It is told by [`TxGuard::release`].
     #[inline]
     pub fn commit(self) {
         *self.signal |= self.packets.commit().signal;
@@ -67,14 +67,14 @@ impl Batch<'_> {
 
 /// The outgoing ring of a channel, locked, with interrupts off. Nothing is slow here.
 #[must_use = "the ring is locked"]
-pub struct Outbox<'a> {
+pub struct TxGuard<'a> {
     session: &'a Session,
     writer: SpinLockIrqGuard<'a, Option<Writer<RingMap>>>,
     /// The host has to be told about packets.
     signal: bool,
 }
 
-impl Outbox<'_> {
+impl TxGuard<'_> {
     /// Starts to write packets; `ENODEV` when the channel is closed.
     #[inline]
     pub fn batch(&mut self) -> Result<Batch<'_>> {
@@ -198,7 +198,7 @@ impl Sender {
     /// - `EAGAIN`: the ring is full.
     /// - `EMSGSIZE`: the packet can never fit.
     /// - `EIO`: the host corrupted the ring; the channel is broken from now on.
-    pub fn send(&self, packet: &Outgoing<'_>) -> Result {
+    pub fn send(&self, packet: &OutgoingPacket<'_>) -> Result {
         let mut outbox = self.lock()?;
 
         match (*outbox.writer).as_mut().ok_or(ENODEV)?.send(packet) {
@@ -214,13 +214,13 @@ impl Sender {
     /// Locks the outgoing ring, to write packets and do something between that and their becoming
     /// visible to the host. Any context but NMI. `ENODEV` when the channel is rescinded or broken.
     #[inline]
-    pub fn lock(&self) -> Result<Outbox<'_>> {
+    pub fn lock(&self) -> Result<TxGuard<'_>> {
         let session = &*self.0;
 
         if !session.is_alive() {
             return Err(ENODEV);
         }
-        Ok(Outbox {
+        Ok(TxGuard {
             session,
             writer: session.writer.lock(),
             signal: false,
@@ -237,7 +237,7 @@ impl Sender {
     ///
     /// `transaction_id` is for the host's log only. Errors as for [`Self::send`].
     pub fn send_inband(&self, payload: &[u8], transaction_id: u64) -> Result {
-        self.send(&Outgoing::inband(
+        self.send(&OutgoingPacket::inband(
             PacketFlags::empty(),
             transaction_id,
             &[payload],

@@ -12,7 +12,7 @@ use super::{
     close::End,
     gpadl::{Gpadl, Teardown},
     offer,
-    receive::{Context, Drain, Observer},
+    receive::{CallbackContext, Drain, Observer},
     Channel, ChannelConfig, OpenChannel, Sender,
 };
 use crate::{
@@ -56,7 +56,7 @@ pub(super) struct Rings {
 pub(crate) struct Session {
     pub(super) channel: Arc<Channel>,
     /// Where its packets are handled.
-    pub(super) context: Context,
+    pub(super) context: CallbackContext,
     /// Nothing is sent any more: it is closed, rescinded, or a ring is broken.
     ended: Atomic<bool>,
     /// It is about to be closed: no sub-channel is opened any more. Written under the lock of
@@ -130,7 +130,7 @@ impl Session {
         channel: &Arc<Channel>,
         primary: Option<&Arc<Session>>,
         config: &ChannelConfig<'_>,
-        context: Context,
+        context: CallbackContext,
         receive: impl FnOnce(Reader<RingMap>, Sender) -> Result<(Reception, R)>,
     ) -> Result<(OpenChannel, R)> {
         let connection = CONNECTION.get().ok_or(ENODEV)?;
@@ -167,7 +167,7 @@ impl Session {
     fn new(
         channel: &Arc<Channel>,
         config: &ChannelConfig<'_>,
-        context: Context,
+        context: CallbackContext,
     ) -> Result<(Arc<Self>, RingPages, Reader<RingMap>)> {
         let node = channel.numa_node();
         let pages = RingPages::new(config.send_bytes, config.recv_bytes, node)?;
@@ -318,7 +318,7 @@ impl Session {
         let cpu = CpuId::current();
 
         // An item that is queued already will see this event too.
-        if self.context == Context::Process {
+        if self.context == CallbackContext::Process {
             let _ = connection
                 .queues
                 .channels

@@ -3,7 +3,7 @@
 //! All channels, by relid for interrupts and as a list for everything else.
 
 use super::Channel;
-use crate::abstractions::Published;
+use crate::abstractions::RcuArc;
 use kernel::{
     new_mutex,
     prelude::*,
@@ -18,7 +18,7 @@ use vmbus_protocol::message::MAX_CHANNEL_RELIDS;
 #[pin_data]
 pub(crate) struct ChannelTable {
     /// One slot for each relid; read by interrupts without a lock.
-    slots: KVec<Published<Channel>>,
+    slots: KVec<RcuArc<Channel>>,
     /// Highest relid that was ever in use: interrupts look no further.
     high_water: Atomic<u32>,
     /// Every channel from its offer to its release.
@@ -34,7 +34,7 @@ impl ChannelTable {
                 let mut slots = KVec::with_capacity(MAX_CHANNEL_RELIDS as usize, GFP_KERNEL)?;
 
                 for _ in 0..MAX_CHANNEL_RELIDS {
-                    slots.push(Published::empty(), GFP_KERNEL)?;
+                    slots.push(RcuArc::empty(), GFP_KERNEL)?;
                 }
                 slots
             },

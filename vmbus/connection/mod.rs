@@ -9,7 +9,7 @@ mod unload;
 pub(crate) use control::{busy_wait, Asked, Waiter};
 
 use crate::{
-    abstractions::{Completion, CpuHotplug, Published, Workqueue, WqFlags},
+    abstractions::{Completion, CpuHotplug, RcuArc, Workqueue, WqFlags},
     channel::{gpadl::Gpadls, table::ChannelTable},
     hv::{self, interrupt::InterruptHandler, synic::Synic},
     memory::{FlagPage, MonitorPage},
@@ -35,7 +35,7 @@ use vmbus_protocol::{
 };
 
 /// The one connection; interrupts and CPU hotplug find it here.
-pub(crate) static CONNECTION: Published<Connection> = Published::empty();
+pub(crate) static CONNECTION: RcuArc<Connection> = RcuArc::empty();
 
 /// The CPU that receives all channel messages, and that stays online while connected.
 pub(crate) const CONNECT_CPU: u32 = 0;

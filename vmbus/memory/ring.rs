@@ -12,7 +12,7 @@ use core::{
     ptr::{self, NonNull},
 };
 use kernel::{bindings, ffi::c_void, prelude::*, sync::Arc};
-use vmbus_ring::{Field, RingMemory, Stretch};
+use vmbus_ring::{Field, RingMemory, RingSpan};
 use zerocopy::little_endian::U64;
 
 /// Bytes in which descriptors, page numbers and trailers are written and read.
@@ -145,7 +145,7 @@ impl RingMap {
 }
 
 impl RingMemory for RingMap {
-    type Stretch<'a> = MappedStretch<'a>;
+    type RingSpan<'a> = MappedSpan<'a>;
 
     #[inline]
     fn data_len(&self) -> u32 {
@@ -223,7 +223,7 @@ impl RingMemory for RingMap {
     }
 
     #[inline]
-    fn stretch(&self, offset: u32, len: u32) -> MappedStretch<'_> {
+    fn span(&self, offset: u32, len: u32) -> MappedSpan<'_> {
         let start = self
             .data(offset, len as usize)
             .filter(|_| offset % UNIT == 0)
@@ -231,7 +231,7 @@ impl RingMemory for RingMap {
 
         debug_assert!(start.is_some());
         // INVARIANT: `data` says so; the data starts at a page, so the address is aligned.
-        MappedStretch {
+        MappedSpan {
             next: start.unwrap_or(ptr::null_mut()),
             left: start.map_or(0, |_| len / UNIT),
             _map: PhantomData,
@@ -239,18 +239,18 @@ impl RingMemory for RingMap {
     }
 }
 
-/// A stretch of a mapped ring's data.
+/// A span of a mapped ring's data.
 ///
 /// # Invariants
 ///
 /// `next` is aligned and valid for `left` units of 8 bytes.
-pub(crate) struct MappedStretch<'a> {
+pub(crate) struct MappedSpan<'a> {
     next: *mut u64,
     left: u32,
     _map: PhantomData<&'a RingMap>,
 }
 
-impl Stretch for MappedStretch<'_> {
+impl RingSpan for MappedSpan<'_> {
     #[inline]
     fn put<const N: usize>(&mut self, units: &[U64; N]) {
         let Some(left) = self.left.checked_sub(N as u32) else {
@@ -275,7 +275,7 @@ impl Stretch for MappedStretch<'_> {
 mod tests {
     use super::*;
     use vmbus_protocol::packet::PacketFlags;
-    use vmbus_ring::{init_control, Outgoing, Reader, Writer};
+    use vmbus_ring::{init_control, OutgoingPacket, Reader, Writer};
 
     #[test]
     fn rings_without_data() {
@@ -328,7 +328,7 @@ mod tests {
         for round in 0..100u64 {
             let payload = [round as u8; 72];
             let parts: [&[u8]; 1] = [&payload];
-            let packet = Outgoing::inband(PacketFlags::empty(), round, &parts);
+            let packet = OutgoingPacket::inband(PacketFlags::empty(), round, &parts);
 
             assert!(writer.send(&packet).is_ok());
             let Ok(Some(packet)) = reader.next(&mut buffer) else {

@@ -20,11 +20,11 @@ mod reader;
 mod signal;
 mod writer;
 
-pub use memory::{init_control, stats, Copies, Field, RingMemory, RingStats, SizeError, Stretch};
-pub use pages::PagePacket;
+pub use memory::{init_control, stats, Copies, Field, RingMemory, RingSpan, RingStats, SizeError};
+pub use pages::GpaDirectPacket;
 pub use reader::{mask, Packet, ReadError, Reader};
 pub use signal::{frees_enough, wants_signal};
-pub use writer::{Batch, Outgoing, SendError, Sent, WaitState, Writer};
+pub use writer::{Batch, OutgoingPacket, SendError, Sent, WaitState, Writer};
 
 /// Bytes of the control page. With guest pages over 4 KiB the data still
 /// starts here in the host's view.

@@ -43,8 +43,8 @@ impl Field {
 /// `len <= data_len()`; a copy that passes the end of the data goes on at its
 /// start.
 pub trait RingMemory {
-    /// See [`Self::stretch`].
-    type Stretch<'a>: Stretch
+    /// See [`Self::span`].
+    type RingSpan<'a>: RingSpan
     where
         Self: 'a;
 
@@ -72,17 +72,17 @@ pub trait RingMemory {
         units
     }
     /// The way to write the `len` bytes from `offset` on, both multiples of 8.
-    fn stretch(&self, offset: u32, len: u32) -> Self::Stretch<'_>;
+    fn span(&self, offset: u32, len: u32) -> Self::RingSpan<'_>;
 }
 
-/// A stretch of a data area that is written from its start to its end, in units
+/// A span of a data area that is written from its start to its end, in units
 /// of 8 bytes. What goes beyond the end is not written.
-pub trait Stretch {
+pub trait RingSpan {
     /// Writes the next units.
     fn put<const N: usize>(&mut self, units: &[U64; N]);
 }
 
-/// A stretch of memory that has nothing better than [`RingMemory::copy_in`].
+/// A span of memory that has nothing better than [`RingMemory::copy_in`].
 #[derive(Debug)]
 pub struct Copies<'a, M> {
     memory: &'a M,
@@ -91,7 +91,7 @@ pub struct Copies<'a, M> {
 }
 
 impl<'a, M: RingMemory> Copies<'a, M> {
-    /// See [`RingMemory::stretch`].
+    /// See [`RingMemory::span`].
     pub fn new(memory: &'a M, offset: u32, len: u32) -> Self {
         Copies {
             memory,
@@ -101,7 +101,7 @@ impl<'a, M: RingMemory> Copies<'a, M> {
     }
 }
 
-impl<M: RingMemory> Stretch for Copies<'_, M> {
+impl<M: RingMemory> RingSpan for Copies<'_, M> {
     #[inline]
     fn put<const N: usize>(&mut self, units: &[U64; N]) {
         let bytes = units.as_bytes();
@@ -117,8 +117,8 @@ impl<M: RingMemory> Stretch for Copies<'_, M> {
 }
 
 impl<M: RingMemory> RingMemory for &M {
-    type Stretch<'a>
-        = M::Stretch<'a>
+    type RingSpan<'a>
+        = M::RingSpan<'a>
     where
         Self: 'a;
 
@@ -159,8 +159,8 @@ impl<M: RingMemory> RingMemory for &M {
         (**self).get_units(offset)
     }
     #[inline]
-    fn stretch(&self, offset: u32, len: u32) -> Self::Stretch<'_> {
-        (**self).stretch(offset, len)
+    fn span(&self, offset: u32, len: u32) -> Self::RingSpan<'_> {
+        (**self).span(offset, len)
     }
 }
 

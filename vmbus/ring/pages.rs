@@ -3,7 +3,7 @@
 //! Packets that name guest memory, written without a list of its pages.
 
 use crate::{
-    memory::{RingMemory, Stretch as _},
+    memory::{RingMemory, RingSpan as _},
     writer::{Batch, SendError},
     TRAILER,
 };
@@ -25,7 +25,7 @@ const HEAD_UNITS: u32 = 4;
 /// The range may start and end anywhere in a page; every page between is
 /// touched as a whole, so the page numbers describe it completely.
 #[derive(Clone, Copy, Debug)]
-pub struct PagePacket<'a, const N: usize> {
+pub struct GpaDirectPacket<'a, const N: usize> {
     /// Its flags.
     pub flags: PacketFlags,
     /// Transaction id; not 0 when a completion is requested.
@@ -49,7 +49,7 @@ impl<M: RingMemory> Batch<'_, M> {
     #[inline(always)]
     pub fn push_pages<const N: usize>(
         &mut self,
-        packet: &PagePacket<'_, N>,
+        packet: &GpaDirectPacket<'_, N>,
         runs: impl Iterator<Item = Range<u64>>,
     ) -> Result<(), SendError> {
         // Each page number is a unit.
@@ -73,23 +73,23 @@ impl<M: RingMemory> Batch<'_, M> {
         let [head, id] = descriptor.units();
         let ranges = transmute!(GpaDirectHeader::new(1));
         let range = transmute!(packet.range);
-        let mut stretch = self.stretch(needed);
-        stretch.put(&[head, id, ranges, range]);
+        let mut span = self.span(needed);
+        span.put(&[head, id, ranges, range]);
         let wrong = SendError::PageCount { expected: count };
         let mut left = u64::from(count);
         for run in runs {
             let pages = run.end.saturating_sub(run.start);
             left = left.checked_sub(pages).ok_or(wrong)?;
             for page in run {
-                stretch.put(&[U64::new(page)]);
+                span.put(&[U64::new(page)]);
             }
         }
         if left != 0 {
             return Err(wrong);
         }
-        stretch.put(packet.payload);
-        stretch.put(&[self.trailer()]);
-        drop(stretch);
+        span.put(packet.payload);
+        span.put(&[self.trailer()]);
+        drop(span);
         self.end_packet(needed);
         Ok(())
     }

@@ -13,7 +13,7 @@ use zerocopy::{little_endian::U64, IntoBytes};
 
 /// A packet to send.
 #[derive(Clone, Copy, Debug)]
-pub struct Outgoing<'a> {
+pub struct OutgoingPacket<'a> {
     /// Its type.
     pub packet_type: PacketType,
     /// Its flags.
@@ -26,12 +26,12 @@ pub struct Outgoing<'a> {
     pub payload: &'a [&'a [u8]],
 }
 
-impl<'a> Outgoing<'a> {
+impl<'a> OutgoingPacket<'a> {
     /// An in-band packet without a header.
     #[inline]
     #[must_use]
     pub fn inband(flags: PacketFlags, transaction_id: u64, payload: &'a [&'a [u8]]) -> Self {
-        Outgoing {
+        OutgoingPacket {
             packet_type: PacketType::DATA_INBAND,
             flags,
             transaction_id,
@@ -44,7 +44,7 @@ impl<'a> Outgoing<'a> {
     #[inline]
     #[must_use]
     pub fn completion(transaction_id: u64, payload: &'a [&'a [u8]]) -> Self {
-        Outgoing {
+        OutgoingPacket {
             packet_type: PacketType::COMPLETION,
             flags: PacketFlags::empty(),
             transaction_id,
@@ -196,7 +196,7 @@ impl<M: RingMemory> Writer<M> {
     ///
     /// See [`SendError`].
     #[inline]
-    pub fn send(&mut self, packet: &Outgoing<'_>) -> Result<Sent, SendError> {
+    pub fn send(&mut self, packet: &OutgoingPacket<'_>) -> Result<Sent, SendError> {
         let mut batch = self.batch();
         batch.push(packet)?;
         Ok(batch.commit())
@@ -276,7 +276,7 @@ impl<M: RingMemory> Batch<'_, M> {
     ///
     /// See [`SendError`]; the batch is as before then and can be committed.
     #[inline]
-    pub fn push(&mut self, packet: &Outgoing<'_>) -> Result<(), SendError> {
+    pub fn push(&mut self, packet: &OutgoingPacket<'_>) -> Result<(), SendError> {
         let header_len = total(packet.header).ok_or(SendError::TooLarge)?;
         let payload_len = total(packet.payload).ok_or(SendError::TooLarge)?;
         let descriptor = PacketDescriptor::new(
@@ -317,8 +317,8 @@ impl<M: RingMemory> Batch<'_, M> {
 
     /// The way to write the next packet, of `needed` bytes.
     #[inline]
-    pub(crate) fn stretch(&self, needed: u32) -> M::Stretch<'_> {
-        self.writer.memory.stretch(self.write, needed)
+    pub(crate) fn span(&self, needed: u32) -> M::RingSpan<'_> {
+        self.writer.memory.span(self.write, needed)
     }
 
     /// Makes sure of more than `needed` free bytes and those to be kept: one

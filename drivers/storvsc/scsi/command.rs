@@ -18,7 +18,7 @@ use storvsc_protocol::{
 
 /// What `queuecommand` returns: proof that the command was dealt with.
 #[must_use]
-pub(crate) struct Verdict(pub(super) c_int);
+pub(crate) struct QueueStatus(pub(super) c_int);
 
 /// What a command finds at its logical unit.
 pub(crate) struct Activity {
@@ -137,12 +137,12 @@ impl<'a> Command<'a> {
 
     /// Gives it back to the midlayer, which tries again later.
     #[inline]
-    pub(crate) fn busy(self) -> Verdict {
-        Verdict(ffi::DEVICE_BUSY)
+    pub(crate) fn busy(self) -> QueueStatus {
+        QueueStatus(ffi::DEVICE_BUSY)
     }
 
     /// Ends it without having sent it.
-    pub(crate) fn complete(self, outcome: &Outcome) -> Verdict {
+    pub(crate) fn complete(self, outcome: &Outcome) -> QueueStatus {
         // SAFETY: By the type invariant the command is ours; it is consumed.
         unsafe {
             ffi::hv_storvsc_shim_done(
@@ -153,7 +153,7 @@ impl<'a> Command<'a> {
                 false,
             );
         };
-        Verdict(0)
+        QueueStatus(0)
     }
 
     /// Maps its data for the device, and gets hold of its slot. Any context but NMI.
@@ -248,7 +248,7 @@ impl<'a> Mapped<'a> {
     ///
     /// To be called when nothing can keep the packet from becoming visible any more.
     #[inline]
-    pub(crate) fn publish(self, channel: u16) -> Verdict {
+    pub(crate) fn publish(self, channel: u16) -> QueueStatus {
         let (word, _) = self.word.next(self.number, channel);
         let data = Data {
             cmd: self.command.cmd.as_ptr(),
@@ -259,7 +259,7 @@ impl<'a> Mapped<'a> {
         // SAFETY: By the type invariants the command is ours, has this tag, and is what `data` says;
         // `self` is consumed.
         unsafe { self.slot.publish(word, data) };
-        Verdict(0)
+        QueueStatus(0)
     }
 
     /// Takes the data back from the device.

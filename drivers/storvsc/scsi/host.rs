@@ -9,7 +9,7 @@ use super::{
 use core::{marker::PhantomData, mem::size_of, ptr::NonNull};
 use kernel::{device, error::to_result, prelude::*, sync::Arc};
 use storvsc_protocol::packet::Address;
-use vmbus::abstractions::Published;
+use vmbus::abstractions::RcuArc;
 
 /// What is in the driver's part of a `struct Scsi_Host`.
 ///
@@ -17,7 +17,7 @@ use vmbus::abstractions::Published;
 /// work with is published here while they may, and taken back before the driver is unbound. Nothing
 /// has to be dropped when the structure is freed.
 pub(super) struct Private<T: Operations> {
-    pub(super) published: Published<T::Data>,
+    pub(super) published: RcuArc<T::Data>,
 }
 
 /// What a host can take.
@@ -67,7 +67,7 @@ impl<T: Operations> Host<T> {
             ffi::hv_storvsc_shim_host_private(host.as_ptr())
                 .cast::<Private<T>>()
                 .write(Private {
-                    published: Published::empty(),
+                    published: RcuArc::empty(),
                 });
         };
         // INVARIANT: The host is new, and the reference is ours.

@@ -14,7 +14,7 @@
 //!                                         └── finish
 //! ```
 //!
-//! Each state is a type that the next step consumes, and `queuecommand` returns a [`Verdict`], which
+//! Each state is a type that the next step consumes, and `queuecommand` returns a [`QueueStatus`], which
 //! only those steps make: a command is handed back, ended or published, and exactly one of them.
 //!
 //! A published command belongs to nobody: whoever takes it out of its slot owns it. There is one
@@ -38,10 +38,10 @@ mod params;
 mod slots;
 
 pub(crate) use self::{
-    command::{Command, Mapped, Verdict},
+    command::{Command, Mapped, QueueStatus},
     host::{Host, Limits, Unit},
     mapping::Refused,
-    ops::{Late, Operations},
+    ops::{Operations, TimeoutAction},
     params::{cpus_online, cpus_present, node_of, Parameters},
     slots::Slots,
 };

@@ -3,7 +3,7 @@
 //! The midlayer's callbacks.
 
 use super::{
-    command::{Command, Verdict},
+    command::{Command, QueueStatus},
     ffi::{self, View},
     host::{Private, Unit},
 };
@@ -24,7 +24,7 @@ pub(crate) trait Operations: Sized + 'static {
     type Data: Send + Sync + 'static;
 
     /// Takes a command. Atomic context, several at once.
-    fn queue(data: ArcBorrow<'_, Self::Data>, command: Command<'_>) -> Verdict;
+    fn queue(data: ArcBorrow<'_, Self::Data>, command: Command<'_>) -> QueueStatus;
 
     /// A run of commands on hardware queue `queue` ended without one that said so. Atomic context.
     fn commit(data: ArcBorrow<'_, Self::Data>, queue: u16);
@@ -34,7 +34,7 @@ pub(crate) trait Operations: Sized + 'static {
     fn reset(data: Arc<Self::Data>) -> bool;
 
     /// A command takes long; the midlayer had it `age_secs` seconds ago. Atomic context.
-    fn timed_out(data: ArcBorrow<'_, Self::Data>, age_secs: u32) -> Late;
+    fn timed_out(data: ArcBorrow<'_, Self::Data>, age_secs: u32) -> TimeoutAction;
 
     /// Sets a new logical unit up. May sleep.
     fn configure(data: Arc<Self::Data>, unit: &Unit);
@@ -42,7 +42,7 @@ pub(crate) trait Operations: Sized + 'static {
 
 /// What is done about a command that takes long.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Late {
+pub(crate) enum TimeoutAction {
     /// Its time starts again.
     Wait,
     /// The host is reset when it has answered all commands that are not late.
@@ -126,7 +126,7 @@ unsafe extern "C" fn hv_storvsc_rust_timed_out(host: *mut ffi::Scsi_Host, age_se
     private
         .published
         .with(|data| Driver::timed_out(data, age_secs))
-        == Some(Late::Reset)
+        == Some(TimeoutAction::Reset)
 }
 
 /// # Safety

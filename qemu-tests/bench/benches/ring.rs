@@ -9,7 +9,7 @@ use criterion::{criterion_group, criterion_main, BenchmarkId, Criterion, Through
 use std::hint::black_box;
 use vmbus_bench::PlainRing;
 use vmbus_protocol::packet::PacketFlags;
-use vmbus_ring::{Outgoing, Reader, Writer};
+use vmbus_ring::{OutgoingPacket, Reader, Writer};
 
 const RING: usize = 128 * 1024;
 const SIZES: [usize; 3] = [64, 1500, 16384];
@@ -41,7 +41,7 @@ fn packets(c: &mut Criterion, name: &str, batch_len: usize) {
         let mut reader = Reader::new(&memory).unwrap();
         let payload = vec![1u8; size];
         let parts: [&[u8]; 1] = [&payload];
-        let packet = Outgoing::inband(PacketFlags::empty(), 1, &parts);
+        let packet = OutgoingPacket::inband(PacketFlags::empty(), 1, &parts);
         let mut buffer = vec![0u8; size + 64];
         group.throughput(Throughput::Bytes((size * batch_len) as u64));
         group.bench_function(BenchmarkId::from_parameter(size), |b| {

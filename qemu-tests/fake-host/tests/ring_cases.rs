@@ -14,10 +14,10 @@ use vmbus_protocol::{
     packet::{PacketFlags, PacketType, TransferPages},
     requests::{BadId, RequestTable, Slot},
 };
-use vmbus_ring::{stats, Field, Outgoing, ReadError, Reader, SendError, WaitState, Writer};
+use vmbus_ring::{stats, Field, OutgoingPacket, ReadError, Reader, SendError, WaitState, Writer};
 
-fn inband<'a>(id: u64, payload: &'a [&'a [u8]]) -> Outgoing<'a> {
-    Outgoing::inband(PacketFlags::empty(), id, payload)
+fn inband<'a>(id: u64, payload: &'a [&'a [u8]]) -> OutgoingPacket<'a> {
+    OutgoingPacket::inband(PacketFlags::empty(), id, payload)
 }
 
 #[test]

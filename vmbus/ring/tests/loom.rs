@@ -19,7 +19,7 @@ use loom::{
 };
 use std::sync::Arc;
 use vmbus_protocol::packet::PacketFlags;
-use vmbus_ring::{Copies, Field, Outgoing, Reader, RingMemory, SendError, WaitState, Writer};
+use vmbus_ring::{Copies, Field, OutgoingPacket, Reader, RingMemory, SendError, WaitState, Writer};
 
 const LEN: usize = 64;
 
@@ -58,7 +58,7 @@ impl Memory {
 }
 
 impl RingMemory for Memory {
-    type Stretch<'a> = Copies<'a, Memory>;
+    type RingSpan<'a> = Copies<'a, Memory>;
 
     fn data_len(&self) -> u32 {
         LEN as u32
@@ -92,7 +92,7 @@ impl RingMemory for Memory {
                 .with_mut(|cell| unsafe { (*cell).copy_from_slice(chunk) });
         }
     }
-    fn stretch(&self, offset: u32, len: u32) -> Self::Stretch<'_> {
+    fn span(&self, offset: u32, len: u32) -> Self::RingSpan<'_> {
         Copies::new(self, offset, len)
     }
 }
@@ -120,7 +120,7 @@ fn run(features: u32, producer: fn(&Shared), consumer: fn(&Shared)) {
 fn send(shared: &Shared, writer: &mut Writer<&Memory>, id: u64) {
     let payload = id.to_le_bytes();
     let parts: [&[u8]; 1] = [&payload];
-    let packet = Outgoing::inband(PacketFlags::empty(), id, &parts);
+    let packet = OutgoingPacket::inband(PacketFlags::empty(), id, &parts);
     loop {
         match writer.send(&packet) {
             Ok(sent) => {
@@ -192,7 +192,7 @@ fn one_signal_is_enough_for_a_batch() {
         1,
         |shared| {
             let mut writer = Writer::new(&shared.memory).unwrap();
-            let empty = |id| Outgoing::inband(PacketFlags::empty(), id, &[]);
+            let empty = |id| OutgoingPacket::inband(PacketFlags::empty(), id, &[]);
             let mut batch = writer.batch();
             batch.push(&empty(0)).unwrap();
             batch.push(&empty(1)).unwrap();
@@ -226,7 +226,7 @@ fn unmask_alone_orders_the_read_index() {
         0,
         |shared| {
             let mut writer = Writer::new(&shared.memory).unwrap();
-            let empty = |id| Outgoing::inband(PacketFlags::empty(), id, &[]);
+            let empty = |id| OutgoingPacket::inband(PacketFlags::empty(), id, &[]);
             for id in 0..2 {
                 if writer.send(&empty(id)).unwrap().signal {
                     shared.to_consumer.notify();
@@ -265,7 +265,7 @@ fn space_is_reused_only_after_it_was_read() {
         |shared| {
             let mut writer = Writer::new(&shared.memory).unwrap();
             for id in 0..3 {
-                let packet = Outgoing::inband(PacketFlags::empty(), id, &[]);
+                let packet = OutgoingPacket::inband(PacketFlags::empty(), id, &[]);
                 while writer.send(&packet).is_err() {
                     thread::yield_now();
                 }

@@ -11,12 +11,12 @@ use fake_host::{
 use proptest::prelude::*;
 use std::{collections::VecDeque, iter};
 use vmbus_protocol::packet::{GpaDirectHeader, GpaRange, PacketFlags, PacketType, PageBuffer};
-use vmbus_ring::{Field, Outgoing, PagePacket, Reader, SendError, Writer};
+use vmbus_ring::{Field, GpaDirectPacket, OutgoingPacket, Reader, SendError, Writer};
 use zerocopy::little_endian::U64;
 use zerocopy::IntoBytes;
 
-fn inband<'a>(id: u64, payload: &'a [&'a [u8]]) -> Outgoing<'a> {
-    Outgoing::inband(PacketFlags::empty(), id, payload)
+fn inband<'a>(id: u64, payload: &'a [&'a [u8]]) -> OutgoingPacket<'a> {
+    OutgoingPacket::inband(PacketFlags::empty(), id, payload)
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn header_and_payload_are_told_apart() {
     let mut writer = Writer::new(&ring).unwrap();
     let head = GpaDirectHeader::new(1);
     let page = PageBuffer::new(512, 8, 0x1234);
-    let packet = Outgoing {
+    let packet = OutgoingPacket {
         packet_type: PacketType::DATA_USING_GPA_DIRECT,
         flags: PacketFlags::COMPLETION_REQUESTED,
         transaction_id: 42,
@@ -91,7 +91,7 @@ fn header_and_payload_are_told_apart() {
     assert_eq!(got.header[4..8], [1, 0, 0, 0]);
     assert_eq!(got.header[8..], *page.as_bytes());
     assert_eq!(got.payload, [1, 2, 3, 0, 0, 0, 0, 0]);
-    let odd = Outgoing {
+    let odd = OutgoingPacket {
         header: &[&[0; 4]],
         ..packet
     };
@@ -122,8 +122,8 @@ fn failed_or_dropped_batches_leave_no_trace() {
 
 const PAYLOAD: [U64; 8] = [U64::from_bytes([0xab; 8]); 8];
 
-fn page_packet(len: u32, offset: u32) -> PagePacket<'static, 8> {
-    PagePacket {
+fn page_packet(len: u32, offset: u32) -> GpaDirectPacket<'static, 8> {
+    GpaDirectPacket {
         flags: PacketFlags::COMPLETION_REQUESTED,
         transaction_id: 5,
         range: GpaRange::new(len, offset),

@@ -17,9 +17,9 @@ use kernel::{
 ///
 /// The pointer is null or came from [`Arc::into_raw`]; the slot owns that reference. Whoever
 /// takes the pointer out waits for an RCU grace period before it gives the reference up.
-pub struct Published<T: 'static>(Atomic<*mut T>);
+pub struct RcuArc<T: 'static>(Atomic<*mut T>);
 
-impl<T: Send + Sync + 'static> Published<T> {
+impl<T: Send + Sync + 'static> RcuArc<T> {
     /// An empty slot.
     pub const fn empty() -> Self {
         Self(Atomic::new(ptr::null_mut()))
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn empty_has_nothing() {
-        let slot = Published::<u32>::empty();
+        let slot = RcuArc::<u32>::empty();
 
         assert!(slot.get().is_none());
         assert!(slot.with(|_| ()).is_none());
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn one_value_at_a_time() -> Result {
-        let slot = Published::empty();
+        let slot = RcuArc::empty();
 
         slot.publish(Arc::new(1u32, GFP_KERNEL)?)?;
         assert_eq!(slot.publish(Arc::new(2u32, GFP_KERNEL)?), Err(EBUSY));
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn references_balance() -> Result {
-        let slot = Published::empty();
+        let slot = RcuArc::empty();
         let first = Arc::new(1u32, GFP_KERNEL)?;
 
         slot.publish(first.clone())?;

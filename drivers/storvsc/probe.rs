@@ -19,7 +19,7 @@ use storvsc_protocol::{
     limits::{sub_channels, transfer},
     ANSWER_TIMEOUT_MS,
 };
-use vmbus::{abstractions::Shown, Device, OpenChannel, Outgoing, Sender};
+use vmbus::{abstractions::Shown, Device, OpenChannel, OutgoingPacket, Sender};
 use vmbus_protocol::packet::PacketFlags;
 
 /// Opens the channel and goes through the initialisation. May sleep.
@@ -79,7 +79,7 @@ pub(crate) fn start(shared: &Arc<Shared>, channel: OpenChannel) -> Result {
 /// Sends a step of the initialisation. Any context but NMI.
 pub(crate) fn send_step(shared: &Shared, sender: &Sender, step: Step) {
     let packet = step.packet();
-    let sent = sender.send(&Outgoing::inband(
+    let sent = sender.send(&OutgoingPacket::inband(
         PacketFlags::COMPLETION_REQUESTED,
         step.id(),
         &[packet.bytes()],
