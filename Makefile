@@ -10,12 +10,13 @@ HARNESS := $(SETUP)/harness
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .SILENT:
-.PHONY: help run shell test modules check bench budget intree intree-clean clean distclean
+.PHONY: help run shell ssh test modules check bench budget intree intree-clean clean distclean
 
 help:
 	printf '%s\n' \
 	'make run             boot a stock Debian kernel under QEMU with the Rust modules, show what they do' \
 	'make shell           the same guest, with an interactive shell' \
+	'make ssh             a login to the guest of make shell, from another terminal' \
 	'make test            every test; one line of counts at the end' \
 	'                       SCENARIO="name name"  only these guest scenarios, or groups of them (storage)' \
 	'                       CORE=c|rust|both  whose drivers the scenarios run (default: both)' \
@@ -44,6 +45,9 @@ help:
 
 run shell:
 	$(HARNESS) $@ $(if $(LEVEL),--level $(LEVEL))
+
+ssh:
+	$(SETUP)/ssh
 
 test:
 	$(SETUP)/test $(if $(LEVEL),--level $(LEVEL)) $(addprefix --scenario ,$(SCENARIO)) \

@@ -15,7 +15,7 @@ use crate::cpio::Archive;
 use crate::drivers::Core;
 use crate::machine::Initramfs;
 use crate::paths::Paths;
-use crate::{root_disk, vmlinux};
+use crate::{programs, root_disk, vmlinux};
 
 /// Modules in the guest: ours, and the C drivers for the same devices, so that they
 /// are the reference and autoloading has something to choose from.
@@ -97,6 +97,8 @@ pub(crate) struct Images {
     pub(crate) level1: PathBuf,
     /// A disk with a Debian root; see [`Self::add`].
     pub(crate) root_disk: PathBuf,
+    /// The one for people; see [`Self::add`].
+    pub(crate) reached_disk: PathBuf,
     folder: PathBuf,
     added: Vec<Initramfs>,
 }
@@ -119,7 +121,7 @@ impl Images {
         let guest = guest(paths, &tested, &modules)?;
         fs::write(images.initramfs(Initramfs::Drivers, Core::C), &guest)?;
         // the kernel unpacks one archive after the other
-        let with_tools = [guest, disk_tools()?].concat();
+        let with_tools = [guest, disk_tools(paths)?].concat();
         fs::write(images.initramfs(Initramfs::DiskTools, Core::C), with_tools)?;
         fs::write(
             &images.level1,
@@ -136,6 +138,7 @@ impl Images {
             level1_kernel,
             level1: folder.join("level1.cpio"),
             root_disk: folder.join("root-disk.img"),
+            reached_disk: folder.join("reached-root-disk.img"),
             folder: folder.to_owned(),
             added: Vec::new(),
         }
@@ -154,10 +157,19 @@ impl Images {
             self.added.push(kind);
             return Ok(());
         }
+        if kind == Initramfs::Reached {
+            let modules = [&GUEST_MODULES[..], &NET_MODULES].concat();
+            let guest = guest(paths, &tested, &modules)?;
+            fs::write(self.initramfs(kind, Core::C), guest)?;
+            let modules = module_tree(paths).join("lib/modules");
+            root_disk::build_reached(paths, &self.reached_disk, &modules)?;
+            self.added.push(kind);
+            return Ok(());
+        }
         if kind == Initramfs::NetTools {
             let modules = [&GUEST_MODULES[..], &NET_MODULES].concat();
             let guest = guest(paths, &tested, &modules)?;
-            let mut tools = programs(&NET_TOOLS)?;
+            let mut tools = tools(paths, &NET_TOOLS)?;
             // loaded by iperf3 when it ends its threads
             tools.copy(Path::new(LIBGCC), LIBGCC)?;
             let with_tools = [guest, tools.finish()].concat();
@@ -200,6 +212,7 @@ impl Images {
             (Initramfs::DiskTools, _) => "disk-guest.cpio",
             (Initramfs::Measure, _) => "measured-guest.cpio",
             (Initramfs::NetTools, _) => "net-guest.cpio",
+            (Initramfs::Reached, _) => "reached-guest.cpio",
             (Initramfs::FindRoot, Core::C) => "root-guest-c.cpio",
             (Initramfs::FindRoot, Core::Rust) => "root-guest-rust.cpio",
             (Initramfs::CrashKernel, Core::C) => "crash-guest-c.cpio",
@@ -309,21 +322,12 @@ fn module_name(file: &str) -> String {
     name.split(".ko").next().unwrap_or(name).to_owned()
 }
 
-/// A program and the libraries it is linked with.
-fn add_program(archive: &mut Archive, from: &Path, path: &str) -> Result<()> {
-    archive.copy(from, path)?;
-    for library in libraries(from)? {
-        archive.copy(&fs::canonicalize(&library)?, &library)?;
+/// A program by its path in Debian, which is also its path in the guest, and its libraries.
+fn add_program(archive: &mut Archive, paths: &Paths, program: &str) -> Result<()> {
+    for file in programs::with_libraries(&paths.guest_tools, program)? {
+        archive.copy(&file.from, &file.to.to_string_lossy())?;
     }
     Ok(())
-}
-
-/// The libraries that a program is linked with.
-pub(crate) fn libraries(program: &Path) -> Result<Vec<String>> {
-    let out = Command::new("ldd").arg(program).output().context("ldd")?;
-    let words = String::from_utf8_lossy(&out.stdout);
-    let paths = words.split_whitespace().filter(|w| w.starts_with('/'));
-    Ok(paths.map(str::to_owned).collect())
 }
 
 fn guest(paths: &Paths, kernel: &Kernel, modules: &[&str]) -> Result<Vec<u8>> {
@@ -334,7 +338,7 @@ fn guest(paths: &Paths, kernel: &Kernel, modules: &[&str]) -> Result<Vec<u8>> {
     archive.copy(&paths.guest_program, "/init")?;
     archive.link("/bin/verify-load", "/init");
     archive.link("/bin/fragment", "/init");
-    add_program(&mut archive, Path::new("/usr/bin/busybox"), "/bin/busybox")?;
+    archive.copy(Path::new("/usr/bin/busybox"), "/bin/busybox")?;
     let applets = Command::new("/usr/bin/busybox")
         .arg("--list")
         .output()
@@ -348,26 +352,31 @@ fn guest(paths: &Paths, kernel: &Kernel, modules: &[&str]) -> Result<Vec<u8>> {
             archive.link(&format!("/bin/{applet}"), "/bin/busybox");
         }
     }
-    add_program(&mut archive, Path::new("/usr/bin/kmod"), "/bin/kmod")?;
+    add_program(&mut archive, paths, "/usr/bin/kmod")?;
     for name in ["modprobe", "rmmod", "insmod", "lsmod", "modinfo"] {
-        archive.link(&format!("/sbin/{name}"), "/bin/kmod");
+        archive.link(&format!("/sbin/{name}"), "/usr/bin/kmod");
     }
     add_guest_modules(&mut archive, paths, kernel, modules)?;
     Ok(archive.finish())
 }
 
-fn programs(tools: &[&str]) -> Result<Archive> {
+fn tools(paths: &Paths, programs: &[&str]) -> Result<Archive> {
     let mut archive = Archive::default();
-    for tool in tools {
-        add_program(&mut archive, &fs::canonicalize(tool)?, tool)?;
+    for program in programs {
+        add_program(&mut archive, paths, program)?;
     }
     Ok(archive)
 }
 
-fn disk_tools() -> Result<Vec<u8>> {
-    let mut archive = programs(&DISK_TOOLS)?;
+fn disk_tools(paths: &Paths) -> Result<Vec<u8>> {
+    let mut archive = tools(paths, &DISK_TOOLS)?;
     archive.copy(Path::new("/etc/mke2fs.conf"), "/etc/mke2fs.conf")?;
     Ok(archive.finish())
+}
+
+/// Where the last module tree that was put together is.
+fn module_tree(paths: &Paths) -> PathBuf {
+    paths.build.join("guest-modules")
 }
 
 /// The module tree, put together in a folder so that depmod sees it.
@@ -377,7 +386,7 @@ fn add_guest_modules(
     kernel: &Kernel,
     names: &[&str],
 ) -> Result<()> {
-    let base = paths.build.join("guest-modules");
+    let base = module_tree(paths);
     if base.exists() {
         fs::remove_dir_all(&base)?;
     }

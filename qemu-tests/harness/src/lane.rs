@@ -173,11 +173,12 @@ impl<'a> Lane<'a> {
         &mut self,
         machine: &'static Machine,
         core: Core,
-        what: fn(&Vm) -> Result<()>,
+        what: impl Fn(&Vm, &Paths) -> Result<()>,
     ) -> bool {
         let mut attempts = 1;
         let result = loop {
-            let result = self.guest(machine, core).and_then(what);
+            let paths = self.paths();
+            let result = self.guest(machine, core).and_then(|vm| what(vm, paths));
             match &result {
                 Err(e) if is_bed(e) && attempts < ATTEMPTS => {
                     println!("{e:#}; trying again");
@@ -311,6 +312,7 @@ impl<'a> Lane<'a> {
         vm.set_deadline(Instant::now() + scenario.timeout);
         run(&mut Context {
             vm,
+            paths: &common.paths,
             notes: &common.notes,
             figures,
         })?;

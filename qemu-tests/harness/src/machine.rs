@@ -38,6 +38,8 @@ pub(crate) enum Initramfs {
     FindRoot,
     /// The same, with a crash kernel whose initramfs is the same too.
     CrashKernel,
+    /// Drivers of disks and networks; the root for people is on a disk.
+    Reached,
     /// What is measured: drivers of disks, of VMBus and others, the balloon's, and the floor.
     Measure,
 }
@@ -49,6 +51,8 @@ pub(crate) enum Contents {
     Text(&'static str),
     /// A copy of the disk with a Debian root.
     Root,
+    /// A copy of the disk with the root for people.
+    Reached,
 }
 
 /// A file that the machine's QEMU uses: a text, or a disk that begins with something.
@@ -116,11 +120,12 @@ impl Machine {
         ],
     };
 
-    /// The arguments of its devices, with its files in this folder.
+    /// The arguments of its devices, with its files in this folder; quotes hold a word together as in
+    /// a shell.
     pub(crate) fn device_arguments(&self, folder: &str) -> Vec<String> {
         self.devices
             .iter()
-            .flat_map(|text| text.split_whitespace())
+            .flat_map(|text| shlex::Shlex::new(text))
             .map(|word| word.replace(FOLDER, folder))
             .collect()
     }
@@ -129,17 +134,18 @@ impl Machine {
     pub(crate) fn new_files(&self, images: &Images) -> Vec<NewFile> {
         self.files
             .iter()
-            .map(|f| NewFile {
-                name: f.name.into(),
-                from: match f.contents {
-                    Contents::Root => Some(images.root_disk.to_string_lossy().into_owned()),
-                    Contents::Text(_) => None,
-                },
-                text: match f.contents {
-                    Contents::Text(text) => text.into(),
-                    Contents::Root => String::new(),
-                },
-                size: f.mib << 20,
+            .map(|f| {
+                let (from, text) = match f.contents {
+                    Contents::Root => (Some(&images.root_disk), ""),
+                    Contents::Reached => (Some(&images.reached_disk), ""),
+                    Contents::Text(text) => (None, text),
+                };
+                NewFile {
+                    name: f.name.into(),
+                    from: from.map(|path| path.to_string_lossy().into_owned()),
+                    text: text.into(),
+                    size: f.mib << 20,
+                }
             })
             .collect()
     }
@@ -166,5 +172,10 @@ mod tests {
         let words = Machine::PACKAGED.device_arguments("/x");
         assert_eq!(words[..3], ["-device", "vmbus-bridge", "-device"]);
         assert!(words[3].ends_with(BALLOON_INSTANCE));
+        let quoted = Machine {
+            devices: &["-netdev 'user,x=sh @/y'"],
+            ..Machine::PACKAGED
+        };
+        assert_eq!(quoted.device_arguments("/x"), ["-netdev", "user,x=sh /x/y"]);
     }
 }

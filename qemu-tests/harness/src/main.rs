@@ -23,6 +23,7 @@ mod level;
 mod machine;
 mod net;
 mod paths;
+mod programs;
 mod qemu;
 mod qmp;
 mod races;
@@ -133,7 +134,9 @@ fn run(arguments: Arguments) -> Result<bool> {
     match arguments.what {
         What::Bench(options) => bench::run(&mut Lane::new(&common), &options),
         What::Budget(options) => bench::budget::run(&mut Lane::new(&common), &options),
-        What::Run { core } => Ok(Lane::new(&common).show(&demo::MACHINE, core, demo::run)),
+        What::Run { core } => Ok(Lane::new(&common).show(&demo::MACHINE, core, |vm, paths| {
+            demo::run(&demo::print, vm, paths)
+        })),
         What::Shell { core } => Ok(Lane::new(&common).show(&demo::MACHINE, core, shell::run)),
         What::Test {
             scenario,

@@ -14,6 +14,8 @@ pub(crate) struct Paths {
     pub(crate) guest_kernel: PathBuf,
     /// The folder with the QEMU that has this project's patches; there only when a command needs it.
     pub(crate) qemu: PathBuf,
+    /// The folder with programs that only guests run.
+    pub(crate) guest_tools: PathBuf,
     /// What belongs to this checkout in the cache.
     pub(crate) build: PathBuf,
     /// Where the compiled modules are.
@@ -42,6 +44,7 @@ impl Paths {
             kernel: std::fs::canonicalize(get("VMBUS_KERNEL")?)?,
             guest_kernel: std::fs::canonicalize(get("VMBUS_TEST_KERNEL")?)?,
             qemu: get("VMBUS_QEMU")?,
+            guest_tools: get("VMBUS_GUEST_TOOLS")?,
             build: get("VMBUS_BUILD")?,
             modules: get("VMBUS_TEST_MODULES")?,
             guest_program: get("VMBUS_TEST_GUEST")?,
@@ -52,12 +55,23 @@ impl Paths {
         })
     }
 
+    /// The key that opens the guest of `make run` and `make shell`.
+    pub(crate) fn guest_key(&self) -> PathBuf {
+        self.build.join("guest-key")
+    }
+
+    /// Holds the port at which the guest of `make shell` is reached.
+    pub(crate) fn guest_port(&self) -> PathBuf {
+        self.build.join("guest-port")
+    }
+
     /// The environment for a harness that uses the same, but writes to this folder only.
     pub(crate) fn environment(&self, folder: &Path) -> Vec<String> {
         [
             ("VMBUS_KERNEL", &self.kernel),
             ("VMBUS_TEST_KERNEL", &self.guest_kernel),
             ("VMBUS_QEMU", &self.qemu),
+            ("VMBUS_GUEST_TOOLS", &self.guest_tools),
             ("VMBUS_BUILD", &folder.join("build")),
             ("VMBUS_TEST_MODULES", &self.modules),
             ("VMBUS_TEST_GUEST", &self.guest_program),

@@ -6,13 +6,13 @@ use std::io::{stdin, IsTerminal, Read};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::Result;
 use nix::poll::{poll, PollFd, PollFlags};
 use nix::sys::termios::{cfmakeraw, tcgetattr, tcsetattr, SetArg, Termios};
 
-use crate::devices;
+use crate::demo;
+use crate::paths::Paths;
 use crate::vm::Vm;
 
 /// The terminal in raw mode, until dropped.
@@ -41,9 +41,8 @@ impl Drop for RawTerminal {
 }
 
 /// Until the person leaves the shell.
-pub(crate) fn run(vm: &Vm) -> Result<()> {
-    vm.load_core()?;
-    devices::wait_for_balloon(vm, Duration::from_secs(40))?;
+pub(crate) fn run(vm: &Vm, paths: &Paths) -> Result<()> {
+    demo::start_shell(&demo::print, vm, paths)?;
     println!(
         "{} drivers loaded; 'exit' ends the shell and the guest",
         vm.core
@@ -56,6 +55,8 @@ pub(crate) fn run(vm: &Vm) -> Result<()> {
         let result = vm.shell();
         done.store(true, Ordering::Relaxed);
         vm.console.set_echo(false);
+        // where there is no way in, there is no such file
+        let _ = std::fs::remove_file(paths.guest_port());
         result
     })
 }

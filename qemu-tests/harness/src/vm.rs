@@ -159,6 +159,11 @@ impl Vm {
         }
     }
 
+    /// The level it runs on.
+    pub(crate) fn level(&self) -> Level {
+        self.bed.level
+    }
+
     /// Make the file system on this disk the guest's root.
     pub(crate) fn enter_root(&self, disk: &str) -> Result<()> {
         let device = format!("/dev/{disk}");

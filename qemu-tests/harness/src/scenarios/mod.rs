@@ -12,6 +12,7 @@ use crate::drivers::Core;
 use crate::lane::Common;
 use crate::level::Level;
 use crate::machine::Machine;
+use crate::paths::Paths;
 use crate::races;
 use crate::vm::Vm;
 
@@ -19,6 +20,7 @@ mod balloon;
 mod bind;
 mod boot;
 mod cpu_hotplug;
+mod demo;
 mod device_list;
 mod direct_level;
 mod example;
@@ -45,6 +47,8 @@ pub(crate) enum Guest {
 pub(crate) struct Context<'a> {
     /// The guest.
     pub(crate) vm: &'a Vm,
+    /// Where things are.
+    pub(crate) paths: &'a Paths,
     /// What earlier scenarios noted, to compare the two cores.
     pub(crate) notes: &'a Mutex<Notes>,
     /// What the report shows of it, besides that it passed.
@@ -379,6 +383,16 @@ pub(crate) const ALL: &[Scenario] = &[
             "one hardware queue, and I/O on the channel of its CPU",
             240,
             storage::few_queues::run,
+        )
+    },
+    Scenario {
+        machine: &crate::demo::MACHINE,
+        guest: Guest::Ends,
+        ..shared(
+            "demo",
+            "root on a disk, memory there and back, a file fetched, a login by ssh",
+            300,
+            demo::run,
         )
     },
     Scenario {

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What `make run` shows, so that it is not found broken by whoever tries it first.
+
+use anyhow::Result;
+
+use crate::demo;
+use crate::kernel_log;
+use crate::scenarios::Context;
+
+pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
+    demo::run(&|_| (), cx.vm, cx.paths)?;
+    kernel_log::expect_no_complaint(cx.vm)
+}
