@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The device: its registration, its callbacks, its queues. */
+#include <linux/cpumask.h>
+#include <linux/etherdevice.h>
+#include <linux/io.h>
+#include <linux/module.h>
+#include <linux/moduleparam.h>
+#include <linux/netdevice.h>
+#include <linux/rtnetlink.h>
+
+#include "shim_private.h"
+
+unsigned int hv_netvsc_shim_ring_size = 128;
+module_param_named(ring_size, hv_netvsc_shim_ring_size, uint, 0444);
+MODULE_PARM_DESC(ring_size, "Ring buffer size (# of 4K pages)");
+
+static int open(struct net_device *dev)
+{
+	return hv_netvsc_rust_open(data_of(dev));
+}
+
+static int stop(struct net_device *dev)
+{
+	hv_netvsc_rust_stop(data_of(dev));
+	return 0;
+}
+
+static void set_rx_mode(struct net_device *dev)
+{
+	hv_netvsc_rust_rx_mode(data_of(dev));
+}
+
+static int set_features(struct net_device *dev, netdev_features_t features)
+{
+	if (!((features ^ dev->features) & NETIF_F_LRO))
+		return 0;
+	return hv_netvsc_rust_set_coalesce(data_of(dev), features & NETIF_F_LRO);
+}
+
+static int set_mac_address(struct net_device *dev, void *p)
+{
+	int err = eth_prepare_mac_addr_change(dev, p);
+
+	if (err)
+		return err;
+	err = hv_netvsc_rust_set_address(data_of(dev), ((struct sockaddr *)p)->sa_data);
+	if (!err)
+		eth_commit_mac_addr_change(dev, p);
+	return err;
+}
+
+static void get_stats64(struct net_device *dev, struct rtnl_link_stats64 *to)
+{
+	struct hv_netvsc_shim_stats from = {};
+
+	hv_netvsc_rust_stats(data_of(dev), &from);
+	to->rx_packets = from.rx_packets;
+	to->rx_bytes = from.rx_bytes;
+	to->rx_dropped = from.rx_dropped;
+	to->rx_errors = from.rx_errors;
+	to->multicast = from.multicast;
+	to->tx_packets = from.tx_packets;
+	to->tx_bytes = from.tx_bytes;
+	to->tx_dropped = from.tx_dropped;
+}
+
+static int change_mtu(struct net_device *dev, int mtu)
+{
+	int err = hv_netvsc_rust_change_mtu(data_of(dev), mtu);
+
+	if (!err)
+		WRITE_ONCE(dev->mtu, mtu);
+	return err;
+}
+
+static const struct net_device_ops device_ops = {
+	.ndo_open = open,
+	.ndo_stop = stop,
+	.ndo_start_xmit = hv_netvsc_shim_start_xmit,
+	.ndo_select_queue = hv_netvsc_shim_select_queue,
+	.ndo_set_rx_mode = set_rx_mode,
+	.ndo_features_check = hv_netvsc_shim_features_check,
+	.ndo_set_features = set_features,
+	.ndo_change_mtu = change_mtu,
+	.ndo_validate_addr = eth_validate_addr,
+	.ndo_set_mac_address = set_mac_address,
+	.ndo_get_stats64 = get_stats64,
+};
+
+struct net_device *hv_netvsc_shim_alloc(struct device *parent, u32 queues)
+{
+	struct net_device *dev = alloc_etherdev_mq(sizeof(struct private), queues);
+
+	if (!dev)
+		return NULL;
+	SET_NETDEV_DEV(dev, parent);
+	dev->netdev_ops = &device_ops;
+	dev->ethtool_ops = &hv_netvsc_shim_ethtool_ops;
+	/* A frame is written to, and owned, until it is sent: it is nobody else's. */
+	dev->priv_flags &= ~IFF_TX_SKB_SHARING;
+	dev->needed_headroom = HV_NETVSC_SHIM_HEADROOM;
+	dev->min_mtu = ETH_MIN_MTU;
+	netif_carrier_off(dev);
+	return dev;
+}
+
+static void init_features(struct net_device *dev, const struct hv_netvsc_shim_config *config)
+{
+	struct private *private = netdev_priv(dev);
+
+	private->checksums = config->checksums;
+	dev->hw_features = NETIF_F_SG | NETIF_F_RXCSUM | NETIF_F_RXHASH;
+	if (config->checksums & HV_NETVSC_SHIM_TCP4)
+		dev->hw_features |= NETIF_F_IP_CSUM;
+	if (config->checksums & HV_NETVSC_SHIM_TCP6)
+		dev->hw_features |= NETIF_F_IPV6_CSUM;
+	if (config->tso4)
+		dev->hw_features |= NETIF_F_TSO;
+	if (config->tso6)
+		dev->hw_features |= NETIF_F_TSO6;
+	if (config->coalesce)
+		dev->hw_features |= NETIF_F_LRO;
+	dev->features = dev->hw_features | NETIF_F_HIGHDMA | NETIF_F_HW_VLAN_CTAG_TX |
+			NETIF_F_HW_VLAN_CTAG_RX;
+	dev->vlan_features = dev->features & (NETIF_F_SG | NETIF_F_HIGHDMA | NETIF_F_RXCSUM |
+		NETIF_F_IP_CSUM | NETIF_F_IPV6_CSUM | NETIF_F_TSO | NETIF_F_TSO6);
+	netif_set_tso_max_size(dev, config->tso_max);
+}
+
+int hv_netvsc_shim_register(struct net_device *dev, void *data,
+			    const struct hv_netvsc_shim_config *config)
+{
+	struct private *private = netdev_priv(dev);
+	int err;
+
+	private->data = data;
+	eth_hw_addr_set(dev, config->address);
+	ether_addr_copy(dev->perm_addr, config->address);
+	dev->mtu = config->mtu;
+	dev->max_mtu = config->max_mtu;
+	init_features(dev, config);
+	rtnl_lock();
+	if (config->alias_len)
+		dev_set_alias(dev, config->alias, config->alias_len);
+	netif_set_real_num_tx_queues(dev, 1);
+	netif_set_real_num_rx_queues(dev, 1);
+	err = register_netdevice(dev);
+	if (!err && config->connected)
+		netif_carrier_on(dev);
+	rtnl_unlock();
+	return err;
+}
+
+void hv_netvsc_shim_use_queues(struct net_device *dev, u32 queues)
+{
+	if (netif_set_real_num_tx_queues(dev, queues) ||
+	    netif_set_real_num_rx_queues(dev, queues))
+		netdev_warn(dev, "queues stay as they are\n");
+}
+
+void hv_netvsc_shim_set_queues(struct net_device *dev, u32 queues)
+{
+	rtnl_lock();
+	if (dev->reg_state == NETREG_REGISTERED)
+		hv_netvsc_shim_use_queues(dev, queues);
+	rtnl_unlock();
+}
+
+void hv_netvsc_shim_carrier(struct net_device *dev, bool on)
+{
+	if (on)
+		netif_carrier_on(dev);
+	else
+		netif_carrier_off(dev);
+}
+
+u32 hv_netvsc_shim_flags(struct net_device *dev)
+{
+	u32 flags = READ_ONCE(dev->flags);
+
+	/* Multicast addresses are not told one by one. */
+	if (!netdev_mc_empty(dev))
+		flags |= IFF_ALLMULTI;
+	return flags;
+}
+
+u64 hv_netvsc_shim_phys(const void *address)
+{
+	return virt_to_phys((void *)address);
+}
+
+u32 hv_netvsc_shim_cpus(void)
+{
+	return num_online_cpus();
+}
+
+u32 hv_netvsc_shim_default_queues(void)
+{
+	return max_t(u32, netif_get_num_default_rss_queues(), 16);
+}
+
+void hv_netvsc_shim_rss_key(u8 *key, u32 len)
+{
+	netdev_rss_key_fill(key, len);
+}
