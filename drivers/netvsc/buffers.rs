@@ -21,14 +21,17 @@ impl Memory for ReceiveBuffer {
 }
 
 impl ReceiveBuffer {
-    /// Copies a part out, whole or not at all.
+    /// Copies a piece of a part out, from byte `at` of it on; whole or not at all.
     #[inline]
     pub(crate) fn copy_frame<'a>(
         &self,
         part: Range,
+        at: u32,
         to: &'a mut [MaybeUninit<u8>],
     ) -> Option<&'a mut [u8]> {
-        self.0.copy_out_uninit(part.start as usize, to).ok()
+        let piece = part.part(at, u32::try_from(to.len()).ok()?)?;
+
+        self.0.copy_out_uninit(piece.start as usize, to).ok()
     }
 }
 

@@ -82,7 +82,7 @@ pub(crate) fn open(
 ) -> Result<Channel> {
     let queue = connection.queues.get(index as usize).ok_or(EINVAL)?;
     let poller = Poller::new(connection.clone(), queue.clone())?;
-    let napi = Napi::new(&connection.adapter.netdev, poller)?;
+    let napi = Napi::new(&connection.adapter.netdev, index, poller)?;
     let events = Events::new(connection.clone(), napi.clone(), index == 0)?;
     let (open, receiver) = opener(events, &config())?;
     let sender = open.sender();

@@ -24,6 +24,7 @@
 //!  * [`tx`]: frames on their way out;
 //!  * [`poll`]: who takes packets, and when;
 //!  * [`rx`]: what packets mean;
+//!  * [`owed`]: the answers to received ones;
 //!  * [`interface`]: what the stack wants of an interface;
 //!  * [`status`] has the counters.
 //!
@@ -38,7 +39,7 @@
 //! missing ends what asked for it; opening and closing channels has the bounds of the core. Under RTNL
 //! there are those waits that the interface's user asked for.
 //!
-//! Virtual functions and XDP are not served yet.
+//! Virtual functions are not served yet.
 
 use kernel::{
     debugfs,
@@ -56,6 +57,7 @@ mod connection;
 mod control;
 mod interface;
 mod net;
+mod owed;
 mod poll;
 mod queue;
 mod reconfigure;

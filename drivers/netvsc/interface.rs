@@ -89,6 +89,17 @@ impl Operations for Adapter {
         });
     }
 
+    fn xdp_sent(&self, queue: u32, count: u32) {
+        self.connection.with(|connection| {
+            if let Some(queue) = connection.queues.get(queue as usize) {
+                queue.counters.xdp_xmit.add(count.into());
+                if let Some(sender) = queue.sender.as_ref() {
+                    sender.ring_doorbell();
+                }
+            }
+        });
+    }
+
     #[inline]
     fn select(&self, hash: u32) -> u32 {
         self.connection

@@ -89,7 +89,7 @@ impl Poll for Poller {
     ///
     /// Signals are asked for before the poll says that it is done: a signal that comes in between
     /// schedules a poll that runs already, which makes it run again.
-    fn poll(&mut self, context: PollContext<'_>) -> Polled {
+    fn poll(&mut self, mut context: PollContext<'_>) -> Polled {
         let Self {
             connection,
             queue,
@@ -105,10 +105,10 @@ impl Poll for Poller {
         let mut empty = false;
 
         receiver.mask();
-        while frames < budget && packets != 0 && receive.has_room() {
+        while frames < budget && packets != 0 && receive.owed.has_room() {
             match receiver.next() {
                 Ok(Some(packet)) => {
-                    let taken = receive.take(connection, queue, &context, &packet);
+                    let taken = receive.take(connection, queue, &mut context, &packet);
 
                     frames = frames.wrapping_add(taken);
                 }
@@ -126,7 +126,7 @@ impl Poll for Poller {
             packets = packets.wrapping_sub(1);
         }
         receiver.finish();
-        let settled = receive.settle(connection, sender);
+        let settled = receive.owed.settle(connection, sender);
 
         receive.account(connection, queue, sender, &context);
         if receiver.is_broken() {

@@ -5,7 +5,8 @@
 use crate::{
     buffers::Io,
     connection::Connection,
-    net::{Cast, PollContext, RxInfo},
+    net::{Delivered, PollContext},
+    owed::Owed,
     queue::Queue,
     tx,
 };
@@ -15,22 +16,18 @@ use kernel::{
 };
 use netvsc_protocol::{
     inbound::{sent_status, Notice},
-    nvsp::{rndis_complete, STATUS_SUCCESS},
+    nvsp::STATUS_SUCCESS,
     rx::{self, Assembler, Range, Received, RxError, Whole, MAX_CONTROL},
     transfer::{Transfer, MAX_RANGES},
 };
-use vmbus::{abstractions::Shown, ratelimited, Doorbell, OutgoingPacket, Packet, Sender};
+use vmbus::{abstractions::Shown, ratelimited, Packet, Sender};
 use vmbus_protocol::{packet::PacketType, requests::RESERVED_IDS};
-
-/// Most packets that are owed to the host before they are sent.
-const OWED: usize = 64;
 
 /// What the poll of a channel works with, besides the ring.
 pub(crate) struct Receive {
     assembler: Assembler<KVec<Range>>,
     control: KBox<[u8; MAX_CONTROL]>,
-    /// Transfer-page packets that are done with, and whether all of their frames were taken.
-    owed: KVec<(u64, bool)>,
+    pub(crate) owed: Owed,
     /// Sent frames that are done since the last account: frames of the stack, and their bytes.
     done: u32,
     done_bytes: u32,
@@ -46,16 +43,10 @@ impl Receive {
                 GFP_KERNEL,
             )?),
             control: KBox::new([0; MAX_CONTROL], GFP_KERNEL)?,
-            owed: KVec::with_capacity(OWED, GFP_KERNEL)?,
+            owed: Owed::new()?,
             done: 0,
             done_bytes: 0,
         })
-    }
-
-    /// Whether another packet may be taken: what the host is owed for it has a place.
-    #[inline]
-    pub(crate) fn has_room(&self) -> bool {
-        self.owed.len() < OWED
     }
 
     /// Takes a packet, and returns how many frames were in it.
@@ -64,7 +55,7 @@ impl Receive {
         &mut self,
         connection: &Arc<Connection>,
         queue: &Queue,
-        context: &PollContext<'_>,
+        context: &mut PollContext<'_>,
         packet: &Packet<'_>,
     ) -> u32 {
         match packet.packet_type() {
@@ -127,7 +118,7 @@ impl Receive {
         &mut self,
         connection: &Arc<Connection>,
         queue: &Queue,
-        context: &PollContext<'_>,
+        context: &mut PollContext<'_>,
         packet: &Packet<'_>,
     ) -> u32 {
         let mut frames = 0u32;
@@ -160,10 +151,8 @@ impl Receive {
             }
         };
 
-        // Owed in any case (case N01). There is room: the poll looked.
-        let _ = self
-            .owed
-            .push_within_capacity((packet.transaction_id(), all));
+        // Owed in any case (case N01).
+        self.owed.push(packet.transaction_id(), all);
         frames
     }
 
@@ -174,7 +163,7 @@ impl Receive {
         connection: &Arc<Connection>,
         queue: &Queue,
         io: &Io,
-        context: &PollContext<'_>,
+        context: &mut PollContext<'_>,
         range: Option<Range>,
     ) -> bool {
         let received = range
@@ -197,53 +186,6 @@ impl Receive {
             Err(error) => {
                 refuse_message(connection, &error);
                 false
-            }
-        }
-    }
-
-    /// Sends what the host is owed, all at once. False when some of it had no room.
-    pub(crate) fn settle(&mut self, connection: &Connection, sender: &Sender) -> bool {
-        if self.owed.is_empty() {
-            return true;
-        }
-        let sent = sender.lock().and_then(|mut outbox| {
-            let mut batch = outbox.batch()?;
-            let mut sent = 0usize;
-
-            for (id, all) in self.owed.iter() {
-                let payload: &[&[u8]] = &[&rndis_complete(*all)];
-
-                if batch
-                    .push(&OutgoingPacket::completion(*id, payload))
-                    .is_err()
-                {
-                    break;
-                }
-                sent = sent.saturating_add(1);
-            }
-            batch.commit();
-            outbox.release(Doorbell::Ring);
-            Ok(sent)
-        });
-
-        match sent {
-            Ok(sent) if sent < self.owed.len() => {
-                connection.adapter.counters.rx_comp_busy.count();
-                let mut gone = sent;
-
-                self.owed.retain(|_| match gone.checked_sub(1) {
-                    Some(left) => {
-                        gone = left;
-                        false
-                    }
-                    None => true,
-                });
-                false
-            }
-            // All of it, or nobody is there any more who is owed something.
-            _ => {
-                self.owed.clear();
-                true
             }
         }
     }
@@ -280,36 +222,46 @@ fn deliver(
     connection: &Connection,
     queue: &Queue,
     io: &Io,
-    context: &PollContext<'_>,
+    context: &mut PollContext<'_>,
     whole: &Whole<'_>,
 ) -> bool {
     // Frames that were on their way when the interface was closed.
     if !connection.adapter.is_up() {
         return true;
     }
-    let Some(mut frame) = context.alloc(whole.total) else {
-        connection.adapter.counters.rx_no_memory.count();
-        return false;
+    let delivered = match context.begin(whole.total) {
+        Some(mut frame) => {
+            let filled = whole
+                .parts
+                .iter()
+                .all(|part| frame.append(part.len, |at, to| io.receive.copy_frame(*part, at, to)));
+
+            match filled {
+                true => frame.deliver(&whole.infos),
+                false => Delivered::NoMemory,
+            }
+        }
+        None => Delivered::NoMemory,
     };
 
-    for part in whole.parts {
-        if !frame.append(part.len, |to| io.receive.copy_frame(*part, to)) {
+    match delivered {
+        Delivered::Unicast => {}
+        Delivered::Multicast => queue.counters.multicast.add(1),
+        Delivered::NoMemory => {
             connection.adapter.counters.rx_no_memory.count();
             return false;
         }
-    }
-    let info = RxInfo {
-        queue: queue.index as u16,
-        infos: whole.infos,
-    };
-
-    match context.deliver(frame, &info) {
-        Cast::Dropped => {
+        Delivered::Refused => {
             refuse_message(connection, &"a frame without its IP header");
             return false;
         }
-        Cast::Multicast => queue.counters.multicast.add(1),
-        Cast::Unicast => {}
+        // As the C driver counts: not among those that were received.
+        Delivered::XdpDropped => {
+            queue.counters.xdp_drop.add(1);
+            return true;
+        }
+        Delivered::XdpSent => queue.counters.xdp_tx.add(1),
+        Delivered::XdpRedirected => queue.counters.xdp_redirect.add(1),
     }
     queue.counters.rx_packets.add(1);
     queue.counters.rx_bytes.add(whole.total.into());

@@ -165,6 +165,20 @@ netdev_tx_t hv_netvsc_shim_start_xmit(struct sk_buff *skb, struct net_device *de
 	return hv_netvsc_rust_xmit(data_of(dev), skb, &tx) ? NETDEV_TX_OK : NETDEV_TX_BUSY;
 }
 
+/*
+ * Sends a frame of a program, with the lock of its queue held. The host is told
+ * of it later. False when the frame is still the caller's.
+ */
+bool hv_netvsc_shim_send(struct sk_buff *skb, struct net_device *dev)
+{
+	struct hv_netvsc_shim_tx tx;
+
+	if (prepare(skb, dev, &tx) >= 0)
+		return false;
+	tx.more = true;
+	return hv_netvsc_rust_xmit(data_of(dev), skb, &tx);
+}
+
 u16 hv_netvsc_shim_select_queue(struct net_device *dev, struct sk_buff *skb,
 				struct net_device *sb_dev)
 {

@@ -74,7 +74,6 @@ struct hv_netvsc_shim_tx {
 struct hv_netvsc_shim_rx {
 	u32 hash;
 	u16 vlan;
-	u16 queue;
 	bool hashed;
 	bool tagged;
 	bool l4_good;
@@ -86,7 +85,16 @@ struct hv_netvsc_shim_rx {
 enum hv_netvsc_shim_cast {
 	HV_NETVSC_SHIM_UNICAST,
 	HV_NETVSC_SHIM_MULTICAST,
+	/* It is not one. */
 	HV_NETVSC_SHIM_DROPPED,
+	/* No memory. */
+	HV_NETVSC_SHIM_NOT_BUILT,
+	/* What a program did with it. */
+	HV_NETVSC_SHIM_XDP_DROPPED,
+	HV_NETVSC_SHIM_XDP_SENT,
+	HV_NETVSC_SHIM_XDP_REDIRECTED,
+	/* Nothing; for the shim alone. */
+	HV_NETVSC_SHIM_XDP_PASSED,
 };
 
 /* What a device has to be told before it is registered. */
@@ -149,14 +157,16 @@ void hv_netvsc_shim_barrier(void);
 void hv_netvsc_shim_free(struct sk_buff *skb);
 void hv_netvsc_shim_consume(struct sk_buff *skb, int budget);
 int hv_netvsc_shim_copy(struct sk_buff *skb, void *to, u32 len);
-void *hv_netvsc_shim_put(struct sk_buff *skb, u32 len);
 
-struct napi_struct *hv_netvsc_shim_napi_add(struct net_device *dev, void *data);
+struct napi_struct *hv_netvsc_shim_napi_add(struct net_device *dev, u32 index, void *data);
 void hv_netvsc_shim_napi_del(struct napi_struct *napi);
 void hv_netvsc_shim_napi_schedule(struct napi_struct *napi);
 void hv_netvsc_shim_napi_kick(struct napi_struct *napi);
-u32 hv_netvsc_shim_deliver(struct napi_struct *napi, struct sk_buff *skb,
-			   const struct hv_netvsc_shim_rx *rx);
+
+void *hv_netvsc_shim_rx_begin(struct napi_struct *napi, u32 len, u32 *room);
+void *hv_netvsc_shim_rx_more(struct napi_struct *napi, u32 len, u32 *room);
+void hv_netvsc_shim_rx_abort(struct napi_struct *napi);
+u32 hv_netvsc_shim_rx_end(struct napi_struct *napi, const struct hv_netvsc_shim_rx *rx);
 
 u64 hv_netvsc_shim_phys(const void *address);
 u32 hv_netvsc_shim_cpus(void);
@@ -169,6 +179,7 @@ void hv_netvsc_rust_stop(void *data);
 bool hv_netvsc_rust_xmit(void *data, struct sk_buff *skb, const struct hv_netvsc_shim_tx *tx);
 void hv_netvsc_rust_dropped(void *data, u32 queue, u32 why);
 u32 hv_netvsc_rust_select(void *data, u32 hash);
+void hv_netvsc_rust_xdp_sent(void *data, u32 queue, u32 sent);
 void hv_netvsc_rust_rx_mode(void *data);
 int hv_netvsc_rust_set_coalesce(void *data, bool on);
 int hv_netvsc_rust_set_address(void *data, const u8 *address);

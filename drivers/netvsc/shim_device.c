@@ -30,6 +30,14 @@ static void set_rx_mode(struct net_device *dev)
 	hv_netvsc_rust_rx_mode(data_of(dev));
 }
 
+/* A program takes frames as they are on the wire. */
+static netdev_features_t fix_features(struct net_device *dev, netdev_features_t features)
+{
+	if (rtnl_dereference(private_of(dev)->xdp))
+		features &= ~NETIF_F_LRO;
+	return features;
+}
+
 static int set_features(struct net_device *dev, netdev_features_t features)
 {
 	if (!((features ^ dev->features) & NETIF_F_LRO))
@@ -66,8 +74,11 @@ static void get_stats64(struct net_device *dev, struct rtnl_link_stats64 *to)
 
 static int change_mtu(struct net_device *dev, int mtu)
 {
-	int err = hv_netvsc_rust_change_mtu(data_of(dev), mtu);
+	int err;
 
+	if (!hv_netvsc_shim_xdp_allows(dev, mtu))
+		return -EOPNOTSUPP;
+	err = hv_netvsc_rust_change_mtu(data_of(dev), mtu);
 	if (!err)
 		WRITE_ONCE(dev->mtu, mtu);
 	return err;
@@ -80,11 +91,14 @@ static const struct net_device_ops device_ops = {
 	.ndo_select_queue = hv_netvsc_shim_select_queue,
 	.ndo_set_rx_mode = set_rx_mode,
 	.ndo_features_check = hv_netvsc_shim_features_check,
+	.ndo_fix_features = fix_features,
 	.ndo_set_features = set_features,
 	.ndo_change_mtu = change_mtu,
 	.ndo_validate_addr = eth_validate_addr,
 	.ndo_set_mac_address = set_mac_address,
 	.ndo_get_stats64 = get_stats64,
+	.ndo_bpf = hv_netvsc_shim_bpf,
+	.ndo_xdp_xmit = hv_netvsc_shim_xdp_xmit,
 };
 
 struct net_device *hv_netvsc_shim_alloc(struct device *parent, u32 queues)
@@ -100,6 +114,10 @@ struct net_device *hv_netvsc_shim_alloc(struct device *parent, u32 queues)
 	dev->priv_flags &= ~IFF_TX_SKB_SHARING;
 	dev->needed_headroom = HV_NETVSC_SHIM_HEADROOM;
 	dev->min_mtu = ETH_MIN_MTU;
+	dev->xdp_features = NETDEV_XDP_ACT_BASIC | NETDEV_XDP_ACT_REDIRECT |
+			    NETDEV_XDP_ACT_NDO_XMIT | NETDEV_XDP_ACT_RX_SG |
+			    NETDEV_XDP_ACT_NDO_XMIT_SG;
+	private_of(dev)->copybreak = HV_NETVSC_SHIM_COPYBREAK;
 	netif_carrier_off(dev);
 	return dev;
 }

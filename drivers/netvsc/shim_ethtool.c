@@ -114,6 +114,28 @@ static int get_link_ksettings(struct net_device *dev, struct ethtool_link_ksetti
 	return 0;
 }
 
+static int get_tunable(struct net_device *dev, const struct ethtool_tunable *tunable, void *to)
+{
+	if (tunable->id != ETHTOOL_RX_COPYBREAK)
+		return -EOPNOTSUPP;
+	*(u32 *)to = private_of(dev)->copybreak;
+	return 0;
+}
+
+static int set_tunable(struct net_device *dev, const struct ethtool_tunable *tunable,
+		       const void *from)
+{
+	u32 bytes = *(const u32 *)from;
+
+	if (tunable->id != ETHTOOL_RX_COPYBREAK)
+		return -EOPNOTSUPP;
+	/* What is longer would take more memory in one piece than a page. */
+	if (bytes > HV_NETVSC_SHIM_COPYBREAK_MOST)
+		return -ERANGE;
+	WRITE_ONCE(private_of(dev)->copybreak, bytes);
+	return 0;
+}
+
 const struct ethtool_ops hv_netvsc_shim_ethtool_ops = {
 	.get_drvinfo = get_drvinfo,
 	.get_link = ethtool_op_get_link,
@@ -131,4 +153,6 @@ const struct ethtool_ops hv_netvsc_shim_ethtool_ops = {
 	.get_rxfh = get_rxfh,
 	.set_rxfh = set_rxfh,
 	.get_link_ksettings = get_link_ksettings,
+	.get_tunable = get_tunable,
+	.set_tunable = set_tunable,
 };

@@ -43,6 +43,12 @@ pub(crate) struct QueueCounters {
     pub(crate) rx_packets: Tally,
     pub(crate) rx_bytes: Tally,
     pub(crate) multicast: Tally,
+    /// Received frames that a program dropped, sent back, or gave to somebody else.
+    pub(crate) xdp_drop: Tally,
+    pub(crate) xdp_tx: Tally,
+    pub(crate) xdp_redirect: Tally,
+    /// Frames that programs of other interfaces sent. Counted by who has the queue's lock.
+    pub(crate) xdp_xmit: Tally,
 }
 
 impl QueueCounters {
@@ -53,6 +59,10 @@ impl QueueCounters {
             rx_packets: Tally::new(),
             rx_bytes: Tally::new(),
             multicast: Tally::new(),
+            xdp_drop: Tally::new(),
+            xdp_tx: Tally::new(),
+            xdp_redirect: Tally::new(),
+            xdp_xmit: Tally::new(),
         }
     }
 }
@@ -143,11 +153,15 @@ const GLOBAL: [(&str, OfInterface); 11] = [
     ("vlan_error", |c| &c.vlan_error),
 ];
 
-const QUEUE: [(&str, &str, OfQueue); 4] = [
+const QUEUE: [(&str, &str, OfQueue); 8] = [
     ("tx", "packets", |c| &c.tx_packets),
     ("tx", "bytes", |c| &c.tx_bytes),
+    ("tx", "xdp_xmit", |c| &c.xdp_xmit),
     ("rx", "packets", |c| &c.rx_packets),
     ("rx", "bytes", |c| &c.rx_bytes),
+    ("rx", "xdp_drop", |c| &c.xdp_drop),
+    ("rx", "xdp_redirect", |c| &c.xdp_redirect),
+    ("rx", "xdp_tx", |c| &c.xdp_tx),
 ];
 
 /// How many numbers there are.

@@ -50,6 +50,10 @@ pub(super) mod drop {
 pub(super) mod cast {
     pub(in super::super) const UNICAST: u32 = 0;
     pub(in super::super) const MULTICAST: u32 = 1;
+    pub(in super::super) const DROPPED: u32 = 2;
+    pub(in super::super) const XDP_DROPPED: u32 = 4;
+    pub(in super::super) const XDP_SENT: u32 = 5;
+    pub(in super::super) const XDP_REDIRECTED: u32 = 6;
 }
 
 /// `struct hv_netvsc_shim_piece`.
@@ -87,7 +91,6 @@ pub(super) struct Tx {
 pub(super) struct Rx {
     pub(super) hash: u32,
     pub(super) vlan: u16,
-    pub(super) queue: u16,
     pub(super) hashed: bool,
     pub(super) tagged: bool,
     pub(super) l4_good: bool,
@@ -178,19 +181,26 @@ extern "C" {
     pub(super) fn hv_netvsc_shim_free(skb: *mut sk_buff);
     pub(super) fn hv_netvsc_shim_consume(skb: *mut sk_buff, budget: c_int);
     pub(super) fn hv_netvsc_shim_copy(skb: *mut sk_buff, to: *mut c_void, len: u32) -> c_int;
-    pub(super) fn hv_netvsc_shim_put(skb: *mut sk_buff, len: u32) -> *mut c_void;
     pub(super) fn hv_netvsc_shim_napi_add(
         dev: *mut net_device,
+        index: u32,
         data: *mut c_void,
     ) -> *mut napi_struct;
     pub(super) fn hv_netvsc_shim_napi_del(napi: *mut napi_struct);
     pub(super) fn hv_netvsc_shim_napi_schedule(napi: *mut napi_struct);
     pub(super) fn hv_netvsc_shim_napi_kick(napi: *mut napi_struct);
-    pub(super) fn hv_netvsc_shim_deliver(
+    pub(super) fn hv_netvsc_shim_rx_begin(
         napi: *mut napi_struct,
-        skb: *mut sk_buff,
-        rx: *const Rx,
-    ) -> u32;
+        len: u32,
+        room: *mut u32,
+    ) -> *mut c_void;
+    pub(super) fn hv_netvsc_shim_rx_more(
+        napi: *mut napi_struct,
+        len: u32,
+        room: *mut u32,
+    ) -> *mut c_void;
+    pub(super) fn hv_netvsc_shim_rx_abort(napi: *mut napi_struct);
+    pub(super) fn hv_netvsc_shim_rx_end(napi: *mut napi_struct, rx: *const Rx) -> u32;
     pub(super) fn hv_netvsc_shim_phys(address: *const c_void) -> u64;
     pub(super) fn hv_netvsc_shim_cpus() -> u32;
     pub(super) fn hv_netvsc_shim_default_queues() -> u32;
@@ -202,6 +212,4 @@ extern "C" {
     pub(super) fn netdev_notify_peers(dev: *mut net_device);
     pub(super) fn napi_enable(napi: *mut napi_struct);
     pub(super) fn napi_disable(napi: *mut napi_struct);
-    pub(super) fn napi_complete_done(napi: *mut napi_struct, work: c_int) -> bool;
-    pub(super) fn napi_alloc_skb(napi: *mut napi_struct, len: c_uint) -> *mut sk_buff;
 }

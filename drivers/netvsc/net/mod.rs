@@ -20,10 +20,10 @@
 //!   [`TxFrame`] takes addresses after all that can move the frame's head was
 //!   done.
 //! - **Polling.** [`Poll::poll`] gets `&mut` of what only the poller uses. NAPI
-//!   runs one poll at a time; what comes after `napi_complete_done()` does not
-//!   touch it. While polling is disabled, and only then, [`Napi::with_disabled`]
+//!   runs one poll at a time, which the shim ends with `napi_complete_done()` after `poll` has
+//!   returned. While polling is disabled, and only then, [`Napi::with_disabled`]
 //!   gives it to others. [`PollContext`] cannot leave the poll, so frames are
-//!   allocated and delivered there only.
+//!   filled and delivered there only; [`rx`] has more of that.
 //! - **RTNL.** [`Rtnl`] exists in callbacks that the stack makes under RTNL, and cannot leave them or
 //!   their thread. Such a callback is of a registered device, whose registration does not outlive
 //!   the binding of the device on the bus; so that can be had from it.
@@ -64,7 +64,7 @@ pub(crate) use device::{Config, Mode, NetDevice, Parent, Registration, Rtnl};
 pub(crate) use napi::{Napi, Poll, PollContext, Polled};
 pub(crate) use ops::{Dropped, Limits, Operations, Sections, Stats, Transmit};
 pub(crate) use page::HostPage;
-pub(crate) use rx::{Cast, RxInfo};
+pub(crate) use rx::Delivered;
 pub(crate) use tx::{Account, SkBuff, TxFrame};
 
 /// CPUs that are online.

@@ -2,12 +2,7 @@
 
 //! Polling: the softirq that takes what the host has sent.
 
-use super::{
-    device::NetDevice,
-    ffi,
-    rx::{Cast, RxFrame, RxInfo},
-    tx::SkBuff,
-};
+use super::{device::NetDevice, ffi, rx::RxFrame, tx::SkBuff};
 use core::{cell::UnsafeCell, marker::PhantomData, ptr::NonNull};
 use kernel::{
     ffi::{c_int, c_void},
@@ -55,12 +50,12 @@ unsafe impl Send for Napi {}
 unsafe impl Sync for Napi {}
 
 impl Napi {
-    /// A NAPI of the device, disabled. May sleep.
-    pub(crate) fn new(netdev: &Arc<NetDevice>, poller: Poller) -> Result<Arc<Self>> {
+    /// A NAPI of the device for queue `index`, disabled, with memory for received frames. May sleep.
+    pub(crate) fn new(netdev: &Arc<NetDevice>, index: u32, poller: Poller) -> Result<Arc<Self>> {
         let poller = KBox::new(UnsafeCell::new(poller), GFP_KERNEL)?;
         let data: *mut c_void = poller.get().cast();
         // SAFETY: The device is valid. The NAPI is deleted before the poller is freed.
-        let napi = unsafe { ffi::hv_netvsc_shim_napi_add(netdev.as_ptr(), data) };
+        let napi = unsafe { ffi::hv_netvsc_shim_napi_add(netdev.as_ptr(), index, data) };
         let ptr = NonNull::new(napi).ok_or(ENOMEM)?;
         let netdev = netdev.clone();
 
@@ -160,27 +155,9 @@ impl PollContext<'_> {
 
     /// Memory for a frame of `len` bytes.
     #[inline]
-    pub(crate) fn alloc(&self, len: u32) -> Option<RxFrame> {
-        // SAFETY: By the type invariant the NAPI is being polled.
-        let skb = unsafe { ffi::napi_alloc_skb(self.napi.as_ptr(), len) };
-
-        // INVARIANT: The frame is new, and so ours.
-        NonNull::new(skb).map(|skb| RxFrame::new(SkBuff(skb)))
-    }
-
-    /// Gives a frame to the stack.
-    #[inline]
-    pub(crate) fn deliver(&self, frame: RxFrame, info: &RxInfo) -> Cast {
-        let raw = info.to_raw();
-        let Some(skb) = frame.into_skb() else {
-            return Cast::Dropped;
-        };
-
-        // SAFETY: By the type invariant the NAPI is being polled. The frame is ours, and has a whole
-        // Ethernet header; the call takes it.
-        Cast::from_raw(unsafe {
-            ffi::hv_netvsc_shim_deliver(self.napi.as_ptr(), skb.into_raw(), &raw)
-        })
+    pub(crate) fn begin(&mut self, len: u32) -> Option<RxFrame<'_>> {
+        // SAFETY: By the type invariant the NAPI is being polled. Another frame would borrow `self`.
+        unsafe { RxFrame::new(self.napi, len) }
     }
 
     /// Frees a frame that was sent.
@@ -197,39 +174,30 @@ impl PollContext<'_> {
     }
 }
 
+/// Returns how many frames were taken, or `budget` when there is more to do.
+///
 /// # Safety
 ///
-/// The shim calls this with the data of a NAPI of ours that is being polled, and with its budget.
+/// The shim calls this with the data of a NAPI of ours that is being polled, and with its budget, which is
+/// not 0. It ends the poll afterwards.
 #[no_mangle]
 unsafe extern "C" fn hv_netvsc_rust_poll(
     data: *mut c_void,
     napi: NonNull<ffi::napi_struct>,
     budget: c_int,
 ) -> c_int {
-    let wanted = u32::try_from(budget).unwrap_or(0);
-
-    // netpoll wants sent frames back and nothing else; both come through the same ring.
-    if wanted == 0 {
-        return 0;
-    }
     // SAFETY: By the requirements of this function, and the invariants of `Napi`: one poll runs at a
     // time, and while it does nobody else accesses the poller.
     let poller = unsafe { &mut *data.cast::<Poller>() };
     // INVARIANT: By the requirements of this function.
     let context = PollContext {
         napi,
-        budget: wanted,
+        budget: u32::try_from(budget).unwrap_or(0),
         _poll: PhantomData,
     };
 
     match poller.poll(context) {
-        Polled::Idle(work) if work < wanted => {
-            // Another poll may run from here on: the poller is not touched any more.
-            //
-            // SAFETY: The NAPI is being polled, and less than the budget was used up.
-            unsafe { ffi::napi_complete_done(napi.as_ptr(), work as c_int) };
-            work as c_int
-        }
-        Polled::Idle(_) | Polled::More => budget,
+        Polled::Idle(work) => c_int::try_from(work).unwrap_or(budget),
+        Polled::More => budget,
     }
 }

@@ -54,6 +54,10 @@ pub(crate) trait Operations: Send + Sync + Sized + 'static {
     /// A frame was dropped on its way to the driver. As [`Self::transmit`].
     fn dropped(&self, queue: u32, why: Dropped);
 
+    /// So many frames of XDP programs were transmitted on a queue with [`Self::transmit`], and the host has
+    /// to be told of them. As that.
+    fn xdp_sent(&self, queue: u32, count: u32);
+
     /// The queue for frames with this hash; any number. Softirq context.
     fn select(&self, hash: u32) -> u32;
 
@@ -202,6 +206,15 @@ unsafe extern "C" fn hv_netvsc_rust_dropped(data: *mut c_void, queue: u32, why: 
 
     // SAFETY: By the requirements of this function.
     unsafe { driver(data) }.dropped(queue, why);
+}
+
+/// # Safety
+///
+/// The shim calls this with the data of a registered device.
+#[no_mangle]
+unsafe extern "C" fn hv_netvsc_rust_xdp_sent(data: *mut c_void, queue: u32, count: u32) {
+    // SAFETY: By the requirements of this function.
+    unsafe { driver(data) }.xdp_sent(queue, count);
 }
 
 /// # Safety

@@ -39,9 +39,10 @@ pub struct Range {
 }
 
 impl Range {
-    /// `len` bytes at `offset` of this range.
+    /// `len` bytes at `offset` of this range; `None` when they are not inside.
     #[inline]
-    fn part(self, offset: u32, len: u32) -> Option<Range> {
+    #[must_use]
+    pub fn part(self, offset: u32, len: u32) -> Option<Range> {
         let end = offset.checked_add(len)?;
         (end <= self.len).then_some(Range {
             start: self.start.checked_add(offset)?,

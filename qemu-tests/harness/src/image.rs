@@ -74,6 +74,9 @@ const DISK_TOOLS: [&str; 6] = [
 /// Programs for guests with networks.
 const NET_TOOLS: [&str; 3] = ["/usr/sbin/ip", "/usr/sbin/ethtool", "/usr/bin/iperf3"];
 
+/// Where XDP programs are in guests with networks.
+pub(crate) const XDP: &str = "/usr/lib/xdp";
+
 /// A library that no program is linked with.
 const LIBGCC: &str = "/usr/lib/x86_64-linux-gnu/libgcc_s.so.1";
 
@@ -172,6 +175,7 @@ impl Images {
             let mut tools = tools(paths, &NET_TOOLS)?;
             // loaded by iperf3 when it ends its threads
             tools.copy(Path::new(LIBGCC), LIBGCC)?;
+            add_xdp(&mut tools, &paths.xdp)?;
             let with_tools = [guest, tools.finish()].concat();
             fs::write(self.initramfs(kind, Core::C), with_tools)?;
             self.added.push(kind);
@@ -366,6 +370,18 @@ fn tools(paths: &Paths, programs: &[&str]) -> Result<Archive> {
         add_program(&mut archive, paths, program)?;
     }
     Ok(archive)
+}
+
+/// The XDP programs.
+fn add_xdp(archive: &mut Archive, folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let entry = entry?;
+        archive.copy(
+            &entry.path(),
+            &format!("{XDP}/{}", entry.file_name().to_string_lossy()),
+        )?;
+    }
+    Ok(())
 }
 
 fn disk_tools(paths: &Paths) -> Result<Vec<u8>> {

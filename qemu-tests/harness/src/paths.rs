@@ -24,6 +24,8 @@ pub(crate) struct Paths {
     pub(crate) guest_program: PathBuf,
     /// The guest without a kernel, of `qemu-tests/fuzz-guest`.
     pub(crate) fuzz_guest: PathBuf,
+    /// The XDP programs, compiled.
+    pub(crate) xdp: PathBuf,
     /// Where the logs of this run go.
     pub(crate) logs: PathBuf,
     /// Where the results of benchmarks go.
@@ -49,6 +51,7 @@ impl Paths {
             modules: get("VMBUS_TEST_MODULES")?,
             guest_program: get("VMBUS_TEST_GUEST")?,
             fuzz_guest: get("VMBUS_TEST_FUZZ_GUEST")?,
+            xdp: get("VMBUS_TEST_XDP")?,
             logs: get("VMBUS_TEST_LOGS")?,
             bench: get("VMBUS_TEST_BENCH")?,
             budget: get("VMBUS_TEST_BUDGET")?,
@@ -76,6 +79,7 @@ impl Paths {
             ("VMBUS_TEST_MODULES", &self.modules),
             ("VMBUS_TEST_GUEST", &self.guest_program),
             ("VMBUS_TEST_FUZZ_GUEST", &self.fuzz_guest),
+            ("VMBUS_TEST_XDP", &self.xdp),
             ("VMBUS_TEST_LOGS", &folder.join("logs")),
             ("VMBUS_TEST_BENCH", &folder.join("bench")),
             ("VMBUS_TEST_BUDGET", &self.budget),

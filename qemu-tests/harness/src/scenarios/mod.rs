@@ -556,6 +556,22 @@ pub(crate) const ALL: &[Scenario] = &[
         480,
         net::queues::run,
     ),
+    with_networks(
+        "net-xdp",
+        "programs that pass, drop, send back and redirect frames, in one piece or more, and move their ends",
+        480,
+        net::xdp::run,
+    ),
+    Scenario {
+        // C has no such setting
+        only: Some(Core::Rust),
+        ..with_networks(
+            "net-copybreak",
+            "which received frames are copied to pages of a pool",
+            240,
+            net::copybreak::run,
+        )
+    },
     with_networks("net-link", "the link goes and comes", 240, net::link::run),
     with_networks(
         "net-reload",

@@ -2,6 +2,7 @@
 
 //! Scenarios with networks, on the patched QEMU.
 
+pub(super) mod copybreak;
 pub(super) mod faults;
 pub(super) mod link;
 pub(super) mod migrate;
@@ -13,3 +14,4 @@ pub(super) mod tcp;
 pub(super) mod unplug;
 pub(super) mod versions;
 pub(super) mod vlan;
+pub(super) mod xdp;

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the host is owed for received packets: it uses their part of the receive buffer again when it has
+//! an answer for each.
+
+use crate::connection::Connection;
+use kernel::prelude::*;
+use netvsc_protocol::nvsp::rndis_complete;
+use vmbus::{Doorbell, OutgoingPacket, Sender};
+
+/// Most answers before they are sent.
+const MOST: usize = 64;
+
+/// Packets that are done with, and whether all of their frames were taken.
+pub(crate) struct Owed(KVec<(u64, bool)>);
+
+impl Owed {
+    /// Nothing. May sleep.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self(KVec::with_capacity(MOST, GFP_KERNEL)?))
+    }
+
+    /// Whether another packet may be taken: the answer to it has a place.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        self.0.len() < MOST
+    }
+
+    /// A packet is done with. To be called when there is room, which is made sure of before the packet is
+    /// taken.
+    #[inline]
+    pub(crate) fn push(&mut self, id: u64, all: bool) {
+        let _ = self.0.push_within_capacity((id, all));
+    }
+
+    /// Sends what the host is owed, all at once. False when some of it had no room.
+    pub(crate) fn settle(&mut self, connection: &Connection, sender: &Sender) -> bool {
+        if self.0.is_empty() {
+            return true;
+        }
+        let sent = sender.lock().and_then(|mut outbox| {
+            let mut batch = outbox.batch()?;
+            let mut sent = 0usize;
+
+            for (id, all) in self.0.iter() {
+                let payload: &[&[u8]] = &[&rndis_complete(*all)];
+
+                if batch
+                    .push(&OutgoingPacket::completion(*id, payload))
+                    .is_err()
+                {
+                    break;
+                }
+                sent = sent.saturating_add(1);
+            }
+            batch.commit();
+            outbox.release(Doorbell::Ring);
+            Ok(sent)
+        });
+
+        match sent {
+            Ok(sent) if sent < self.0.len() => {
+                connection.adapter.counters.rx_comp_busy.count();
+                let mut gone = sent;
+
+                self.0.retain(|_| match gone.checked_sub(1) {
+                    Some(left) => {
+                        gone = left;
+                        false
+                    }
+                    None => true,
+                });
+                false
+            }
+            // All of it, or nobody is there any more who is owed something.
+            _ => {
+                self.0.clear();
+                true
+            }
+        }
+    }
+}
