@@ -30,7 +30,8 @@ help:
 	'make check           format, clippy (host and kernel code), unit tests' \
 	'make bench           the ring beside a plain memcpy' \
 	'                       BENCH=storage     what a disk read costs the guest: Rust, C, IDE, AHCI, virtio' \
-	'                       QUICK=1           one boot of each, few reads' \
+	'                       BENCH=net         what a frame costs it: Rust, C, e1000e, virtio' \
+	'                       QUICK=1           one boot of each, few reads or frames' \
 	'                       ONLY=rust,c       only these; BOOTS=n: how often each' \
 	'make budget          what the Rust drivers cost, compared with qemu-tests/budget.txt' \
 	'                       WRITE=1           make that the budget' \
@@ -61,9 +62,9 @@ check:
 	$(SETUP)/check
 
 bench:
-	$(if $(filter-out ring storage,$(BENCH)),$(error BENCH is ring or storage))
-ifeq ($(BENCH),storage)
-	$(HARNESS) bench storage $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(BOOTS),--boots $(BOOTS))
+	$(if $(filter-out ring storage net,$(BENCH)),$(error BENCH is ring, storage or net))
+ifneq ($(filter storage net,$(BENCH)),)
+	$(HARNESS) bench $(BENCH) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(BOOTS),--boots $(BOOTS))
 else
 	$(SETUP)/ensure
 	$(ENTER) cargo bench --locked -p vmbus_bench

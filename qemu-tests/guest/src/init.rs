@@ -16,7 +16,7 @@ use nix::mount::MsFlags;
 
 use crate::protocol::{GuestReply, GuestRequest, Numbered, SCRIPT};
 use crate::window::Window;
-use crate::{io_load, look, scripted, system, uevent};
+use crate::{io_load, look, net_load, scripted, system, uevent};
 
 const CONTROL: &str = "/dev/ttyS1";
 const CONSOLE: &str = "/dev/ttyS0";
@@ -165,6 +165,10 @@ fn perform(id: u64, ask: GuestRequest) -> Result<GuestReply> {
         },
         GuestRequest::Shell => shell()?,
         GuestRequest::Load(load) => GuestReply::Loaded(io_load::run(&load)?),
+        GuestRequest::Packets(load) => {
+            net_load::packets(&load)?;
+            GuestReply::Done
+        }
         GuestRequest::Watch { milliseconds } => {
             let window = Window::begin();
             thread::sleep(Duration::from_millis(milliseconds));

@@ -17,6 +17,7 @@ pub mod init;
 mod io_load;
 pub mod level1;
 mod look;
+mod net_load;
 pub mod protocol;
 mod scripted;
 pub mod system;

@@ -67,6 +67,8 @@ pub enum GuestRequest {
     Shell,
     /// Read a disk as a benchmark does, in a window of [`crate::window`].
     Load(Load),
+    /// Send frames, in a window of [`crate::window`].
+    Packets(Packets),
     /// Do nothing, in a window of [`crate::window`].
     Watch {
         /// For how long, in the guest's time.
@@ -90,6 +92,25 @@ pub struct Load {
     pub depth: usize,
     /// How many reads in all.
     pub reads: usize,
+}
+
+/// UDP frames of the kernel's generator, all the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packets {
+    /// The interface that sends them.
+    pub device: String,
+    /// Bytes of each, with its Ethernet header.
+    pub size: usize,
+    /// How many.
+    pub count: usize,
+    /// The Ethernet address that they go to.
+    pub to_mac: String,
+    /// The IPv4 address that they go to.
+    pub to: String,
+    /// The IPv4 address that they come from.
+    pub from: String,
+    /// The port that they go to, where somebody listens for them, and come from.
+    pub port: u16,
 }
 
 /// How a [`Load`] went, in the guest's time.

@@ -58,6 +58,17 @@ const MEASURED_MODULES: [&str; 9] = [
     FLOOR,
 ];
 
+/// The same for networks; `dummy` and `veth` are their floor.
+const MEASURED_NET_MODULES: [&str; 7] = [
+    "hv_netvsc_rust",
+    "hv_netvsc",
+    "e1000e",
+    "virtio_net",
+    "pktgen",
+    "dummy",
+    "veth",
+];
+
 /// The module of `qemu-tests/floor`.
 const FLOOR: &str = "vmbus_floor";
 
@@ -169,6 +180,14 @@ impl Images {
             self.added.push(kind);
             return Ok(());
         }
+        if kind == Initramfs::MeasureNet {
+            let modules = [&MEASURED_MODULES[..], &MEASURED_NET_MODULES].concat();
+            let guest = guest(paths, &tested, &modules)?;
+            let with_ip = [guest, tools(paths, &NET_TOOLS[..1])?.finish()].concat();
+            fs::write(self.initramfs(kind, Core::C), with_ip)?;
+            self.added.push(kind);
+            return Ok(());
+        }
         if kind == Initramfs::NetTools {
             let modules = [&GUEST_MODULES[..], &NET_MODULES].concat();
             let guest = guest(paths, &tested, &modules)?;
@@ -215,6 +234,7 @@ impl Images {
             (Initramfs::Drivers, _) => "guest.cpio",
             (Initramfs::DiskTools, _) => "disk-guest.cpio",
             (Initramfs::Measure, _) => "measured-guest.cpio",
+            (Initramfs::MeasureNet, _) => "measured-net-guest.cpio",
             (Initramfs::NetTools, _) => "net-guest.cpio",
             (Initramfs::Reached, _) => "reached-guest.cpio",
             (Initramfs::FindRoot, Core::C) => "root-guest-c.cpio",

@@ -42,6 +42,8 @@ pub(crate) enum Initramfs {
     Reached,
     /// What is measured: drivers of disks, of VMBus and others, the balloon's, and the floor.
     Measure,
+    /// [`Self::Measure`], and drivers of networks, the generator of frames and a program to set them up.
+    MeasureNet,
 }
 
 /// What a file is at the beginning.

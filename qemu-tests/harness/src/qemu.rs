@@ -41,12 +41,12 @@ const REPEATABLE: &str = "-accel tcg,thread=single -icount shift=1,sleep=off -se
 
 /// How the guest's CPUs come about.
 ///
-/// Emulated CPUs lack ERMS and FSRM: with them the kernel copies and zeroes memory by REP MOVSB,
-/// which the emulator does byte by byte.
+/// Emulated CPUs lack ERMS, FSRM and FSRS: with them the kernel copies and zeroes memory by REP MOVSB
+/// and REP STOSB, which the emulator does, and counts, byte by byte.
 fn cpus(bed: &Bed, paths: &Paths) -> Vec<String> {
     let cpu = match bed.level {
         Level::Direct | Level::Nested => "host,kvm=off",
-        Level::Emulated => "max,-erms,-fsrm",
+        Level::Emulated => "max,-erms,-fsrm,-fsrs",
     };
     let accelerator = match (bed.level, bed.pace) {
         (Level::Direct | Level::Nested, _) => "-accel kvm".to_owned(),

@@ -179,7 +179,7 @@ fn measured(vm: &Vm, script: &Script) -> Result<Budget> {
 /// The windows of the balloon, if it did in them what it was to do.
 fn watches(results: &mut Results) -> Result<[Window; 3]> {
     let mut watch = || {
-        let window = results.watch()?;
+        let window = results.window()?;
         let total = field_kib(&results.text()?, "MemTotal").context("MemTotal")?;
         Ok::<_, anyhow::Error>((window, total / 4))
     };

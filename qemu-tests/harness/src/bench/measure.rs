@@ -11,7 +11,7 @@ use serde::Serialize;
 use vmbus_guest::protocol::LoadReport;
 
 use super::script::{Results, Script};
-use super::symbols::{Function, Symbols};
+use super::symbols::Symbols;
 use super::variant::{Backend, Doorbell, Variant, BACKENDS, FLOOR};
 use super::Reads;
 use crate::counter::Window;
@@ -57,12 +57,12 @@ pub(super) struct Sample {
     pub(super) functions: Vec<Share>,
 }
 
-/// What a function has of a [`Sample`].
+/// What a function has of a sample.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Share {
-    name: String,
-    instructions: f64,
-    calls: f64,
+    pub(super) name: String,
+    pub(super) instructions: f64,
+    pub(super) calls: f64,
 }
 
 /// What is done in a boot.
@@ -71,9 +71,9 @@ pub(super) fn script(variant: &Variant, reads: &Reads) -> Script {
     disks(&mut script, variant.module, &BACKENDS);
     for (backend, depth, reads) in places(variant, reads) {
         script.load(backend.mib, depth, reads / 4);
-        events(&mut script, variant);
+        events(&mut script, Some(variant.doorbell));
         script.load(backend.mib, depth, reads);
-        events(&mut script, variant);
+        events(&mut script, Some(variant.doorbell));
     }
     script
 }
@@ -114,11 +114,11 @@ pub(super) fn disks(script: &mut Script, module: &str, backends: &[Backend]) {
 pub(super) const DISK_STEPS: usize = 3;
 
 /// What counts interrupts and doorbells.
-fn events(script: &mut Script, variant: &Variant) {
+pub(super) fn events(script: &mut Script, doorbell: Option<Doorbell>) {
     script.exec(&["cat", "/proc/interrupts"]);
-    script.shell(&match variant.doorbell {
-        Doorbell::Channels => format!("cat {BUS}/devices/*/channels/*/events"),
-        Doorbell::Function(_) => "true".into(),
+    script.shell(&match doorbell {
+        Some(Doorbell::Channels) => format!("cat {BUS}/devices/*/channels/*/events"),
+        Some(Doorbell::Function(_)) | None => "true".into(),
     });
 }
 
@@ -204,9 +204,9 @@ impl Measured {
         results: &mut Results,
     ) -> Result<Self> {
         results.load()?;
-        let before = Events::take(variant, results)?;
+        let before = Events::take(variant.interrupts, results)?;
         let (report, window) = results.load()?;
-        let after = Events::take(variant, results)?;
+        let after = Events::take(variant.interrupts, results)?;
         Ok(Self {
             backend,
             depth,
@@ -252,36 +252,39 @@ impl Measured {
             p99: self.report.p99 as f64 / 1e3,
             doorbells: doorbells as f64 / reads,
             interrupts: self.interrupts as f64 / reads,
-            functions: shares(&functions, reads),
+            functions: shares(
+                functions
+                    .iter()
+                    .map(|f| Share {
+                        name: f.symbol.to_string(),
+                        instructions: f.instructions as f64 / reads,
+                        calls: f.calls as f64 / reads,
+                    })
+                    .collect(),
+            ),
         }
     }
 }
 
-fn shares(functions: &[Function<'_>], reads: f64) -> Vec<Share> {
-    let mut shares: Vec<Share> = functions
-        .iter()
-        .map(|f| Share {
-            name: f.symbol.to_string(),
-            instructions: f.instructions as f64 / reads,
-            calls: f.calls as f64 / reads,
-        })
-        .collect();
+/// Those with most instructions.
+pub(super) fn shares(mut shares: Vec<Share>) -> Vec<Share> {
     shares.sort_by(|a, b| b.instructions.total_cmp(&a.instructions));
     shares.truncate(FUNCTIONS);
     shares
 }
 
 /// What has happened so far.
-struct Events {
-    /// Of the controller, on all CPUs.
-    interrupts: u64,
+pub(super) struct Events {
+    /// Of the device, on all CPUs.
+    pub(super) interrupts: u64,
     /// What channels have told the host; 0 without channels.
-    doorbells: u64,
+    pub(super) doorbells: u64,
 }
 
 impl Events {
-    fn take(variant: &Variant, results: &mut Results) -> Result<Self> {
-        let interrupts = interrupts(&results.text()?, variant.interrupts);
+    /// From what [`events`] asked for; the interrupts are those on lines with one of these words.
+    pub(super) fn take(words: &[&str], results: &mut Results) -> Result<Self> {
+        let interrupts = interrupts(&results.text()?, words);
         let counts: Result<Vec<u64>, _> = results.text()?.lines().map(str::parse).collect();
         Ok(Self {
             interrupts,

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! `make bench BENCH=storage`: what a read costs the guest, by the Rust and the
-//! C drivers, by emulated IDE, by AHCI and by virtio.
+//! C drivers, by emulated IDE, by AHCI and by virtio. For networks: [`net`].
 
 pub(crate) mod budget;
 mod measure;
+mod net;
 mod plot;
 mod report;
 mod script;
@@ -32,7 +33,7 @@ pub(crate) struct Options {
     /// One boot of each, and few reads: shows that it works.
     #[arg(long)]
     quick: bool,
-    /// Only these, separated by commas: rust, c, ide, ahci, virtio.
+    /// Only these, separated by commas: rust, c, virtio, and ide, ahci or e1000e.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// How often each is booted.
@@ -44,6 +45,8 @@ pub(crate) struct Options {
 enum Benchmark {
     /// Random reads of 4 KiB.
     Storage,
+    /// Frames.
+    Net,
 }
 
 /// How many reads there are, by depth.
@@ -54,8 +57,14 @@ const FEW_READS: Reads = [(1, 250), (32, 1000)];
 
 /// Measure, and write the results; gives whether all could be measured.
 pub(crate) fn run(lane: &mut Lane<'_>, options: &Options) -> Result<bool> {
-    let Benchmark::Storage = options.what;
-    let chosen = chosen(&options.only)?;
+    match options.what {
+        Benchmark::Storage => storage(lane, options),
+        Benchmark::Net => net::run(lane, options),
+    }
+}
+
+fn storage(lane: &mut Lane<'_>, options: &Options) -> Result<bool> {
+    let chosen = chosen(&VARIANTS, |v| v.name, &options.only)?;
     let (boots, reads) = if options.quick {
         (1, FEW_READS)
     } else {
@@ -92,7 +101,7 @@ pub(crate) fn run(lane: &mut Lane<'_>, options: &Options) -> Result<bool> {
 fn write(folder: &Path, report: &Report<'_>) -> Result<()> {
     fs::write(folder.join("table.txt"), report.table())?;
     fs::write(folder.join("results.json"), report.json()?)?;
-    fs::write(folder.join("plot.svg"), plot::svg(report))?;
+    fs::write(folder.join("plot.svg"), plot::svg(&report.panels()))?;
     Ok(())
 }
 
@@ -110,17 +119,22 @@ fn measured(
     })
 }
 
-fn chosen(only: &[String]) -> Result<Vec<&'static Variant>> {
-    if let Some(unknown) = only.iter().find(|o| VARIANTS.iter().all(|v| v.name != **o)) {
-        let names: Vec<_> = VARIANTS.iter().map(|v| v.name).collect();
+/// Those with the names that are asked for, or all.
+fn chosen<T>(
+    all: &'static [T],
+    name: impl Fn(&T) -> &'static str,
+    only: &[String],
+) -> Result<Vec<&'static T>> {
+    if let Some(unknown) = only.iter().find(|o| all.iter().all(|v| name(v) != **o)) {
+        let names: Vec<_> = all.iter().map(name).collect();
         bail!("no {unknown} to measure; there are: {}", names.join(", "));
     }
-    let wanted = |v: &&Variant| only.is_empty() || only.iter().any(|o| o == v.name);
-    Ok(VARIANTS.iter().filter(wanted).collect())
+    let wanted = |v: &&T| only.is_empty() || only.iter().any(|o| o == name(v));
+    Ok(all.iter().filter(wanted).collect())
 }
 
 /// A drift of the bed is the same for all if every second round goes back.
-fn forth_or_back(variants: &[&'static Variant], round: usize) -> Vec<&'static Variant> {
+fn forth_or_back<T>(variants: &[&'static T], round: usize) -> Vec<&'static T> {
     let mut order = variants.to_vec();
     if round % 2 == 1 {
         order.reverse();
@@ -136,11 +150,11 @@ fn progress_bar(boots: usize) -> Result<ProgressBar> {
 
 #[cfg(test)]
 mod tests {
-    use super::{chosen, forth_or_back};
+    use super::{chosen, forth_or_back, VARIANTS};
 
     #[test]
     fn rounds_go_forth_and_back() {
-        let all = chosen(&["c".into(), "rust".into()]).unwrap();
+        let all = chosen(&VARIANTS, |v| v.name, &["c".into(), "rust".into()]).unwrap();
         let names = |round| {
             forth_or_back(&all, round)
                 .iter()
@@ -148,6 +162,6 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!([names(0), names(1)].concat(), ["rust", "c", "c", "rust"]);
-        assert!(chosen(&["floppy".into()]).is_err());
+        assert!(chosen(&VARIANTS, |v| v.name, &["floppy".into()]).is_err());
     }
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::measure::Sample;
+use super::plot::{Bar, Group, Panel};
 use super::variant::{BACKENDS, VARIANTS};
 use super::Reads;
 
@@ -31,7 +32,7 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    fn of(mut values: Vec<f64>) -> Self {
+    pub(super) fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let at = |n: usize| values.get(n).copied().unwrap_or(f64::NAN);
         let half = values.len() / 2;
@@ -48,7 +49,7 @@ impl Spread {
     }
 
     /// [`Self::percent`], for people.
-    fn told(&self) -> String {
+    pub(super) fn told(&self) -> String {
         if self.min == self.max {
             "equal".into()
         } else {
@@ -80,6 +81,18 @@ const FIGURES: [(&str, Figure); 10] = [
     ("driver_instructions", |s| s.driver),
     ("doorbells", |s| s.doorbells),
     ("interrupts", |s| s.interrupts),
+];
+
+/// The figures, for the picture.
+const PANELS: [(&str, Figure); 5] = [
+    ("instructions of the guest's kernel per read", |s| s.kernel),
+    ("of these above the floor", |s| s.own),
+    ("in the driver and its bus", |s| s.driver),
+    ("reads per second of the guest", |s| s.iops),
+    (
+        "latency of 99 % of the reads, microseconds of the guest",
+        |s| s.p99,
+    ),
 ];
 
 /// All samples of one thing.
@@ -246,6 +259,21 @@ impl<'a> Report<'a> {
         )
     }
 
+    /// For a picture.
+    pub(super) fn panels(&self) -> Vec<Panel> {
+        PANELS
+            .iter()
+            .map(|(title, figure)| Panel {
+                title,
+                groups: self
+                    .cases
+                    .chunk_by(|a, b| (a.backend, a.depth) == (b.backend, b.depth))
+                    .map(|cases| group(cases, *figure))
+                    .collect(),
+            })
+            .collect()
+    }
+
     /// For programs: all there is.
     pub(super) fn json(&self) -> Result<String> {
         let cases: Vec<_> = self
@@ -268,14 +296,62 @@ impl<'a> Report<'a> {
     }
 }
 
+/// The bars of one place.
+fn group(cases: &[Case<'_>], figure: Figure) -> Group {
+    let place = cases.first();
+    Group {
+        name: place.map_or_else(String::new, |c| format!("{}, depth {}", c.backend, c.depth)),
+        bars: cases
+            .iter()
+            .map(|case| Bar {
+                variant: case.variant,
+                number: VARIANTS
+                    .iter()
+                    .position(|v| v.name == case.variant)
+                    .unwrap_or(usize::MAX),
+                value: case.figure(figure),
+            })
+            .collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Spread;
+    use super::{Report, Spread};
+    use crate::bench::measure::Sample;
+    use crate::bench::plot;
 
     #[test]
     fn the_median_is_in_the_middle() {
         assert_eq!(Spread::of(vec![3.0, 1.0, 2.0]).median, 2.0);
         let even = Spread::of(vec![99.0, 101.0]);
         assert_eq!((even.median, even.percent()), (100.0, 2.0));
+    }
+
+    #[test]
+    fn each_variant_has_a_bar_in_each_panel() {
+        let samples = [("rust", 10.0), ("c", 20.0), ("c", 22.0)].map(|(variant, value)| Sample {
+            variant,
+            backend: "null",
+            depth: 1,
+            reads: 1,
+            instructions: 1,
+            floor_instructions: 0,
+            iops: value,
+            p50: value,
+            p99: value,
+            kernel: value,
+            floor: 0.0,
+            own: value,
+            user: value,
+            driver: value,
+            doorbells: value,
+            interrupts: value,
+            functions: Vec::new(),
+        });
+        let panels = Report::new(&samples, &[(1, 100), (32, 100)]).panels();
+        let picture = plot::svg(&panels);
+        assert_eq!(picture.matches("<rect x=").count(), 2 * super::PANELS.len());
+        assert!(picture.contains(">21</text>"));
     }
 }

@@ -9,7 +9,7 @@
 use std::vec::IntoIter;
 
 use anyhow::{anyhow, bail, ensure, Context, Result};
-use vmbus_guest::protocol::{GuestReply, GuestRequest, Load, LoadReport};
+use vmbus_guest::protocol::{GuestReply, GuestRequest, Load, LoadReport, Packets};
 
 use crate::counter::Window;
 use crate::vm::Vm;
@@ -41,6 +41,11 @@ impl Script {
             depth,
             reads,
         }));
+    }
+
+    /// Send frames, in a window.
+    pub(super) fn packets(&mut self, packets: Packets) {
+        self.0.push(GuestRequest::Packets(packets));
     }
 
     /// A window in which nothing is asked for.
@@ -81,11 +86,13 @@ impl Results {
                 _ => {}
             }
             let window = match request {
-                GuestRequest::Load(_) | GuestRequest::Watch { .. } => Some(
-                    windows
-                        .next()
-                        .with_context(|| format!("the counter has no window for {request:?}"))?,
-                ),
+                GuestRequest::Load(_) | GuestRequest::Packets(_) | GuestRequest::Watch { .. } => {
+                    Some(
+                        windows.next().with_context(|| {
+                            format!("the counter has no window for {request:?}")
+                        })?,
+                    )
+                }
                 _ => None,
             };
             steps.push((reply, window));
@@ -119,8 +126,8 @@ impl Results {
         }
     }
 
-    /// The next window without requests.
-    pub(super) fn watch(&mut self) -> Result<Window> {
+    /// The next window of which there is nothing else to tell.
+    pub(super) fn window(&mut self) -> Result<Window> {
         let (_, window) = self.step()?;
         window.context("this step has no window")
     }
@@ -160,8 +167,8 @@ mod tests {
         let replies = vec![said(0), GuestReply::Done];
         let mut results = Results::pair(script().requests(), replies, vec![window(7)]).unwrap();
         assert_eq!(results.text().unwrap(), "yes");
-        assert_eq!(results.watch().unwrap().kernel, 7);
-        assert!(results.watch().is_err());
+        assert_eq!(results.window().unwrap().kernel, 7);
+        assert!(results.window().is_err());
     }
 
     #[test]

@@ -130,7 +130,7 @@ pub(super) const VARIANTS: [Variant; 5] = [
         interrupts: &["HYP:"],
         one_in: 1,
         doorbell: Doorbell::Channels,
-        owns: |s| matches!(&*s.module, "hv_storvsc_rust" | "hv_vmbus_rust"),
+        owns: OWN_RUST,
     },
     Variant {
         name: "c",
@@ -140,7 +140,7 @@ pub(super) const VARIANTS: [Variant; 5] = [
         interrupts: &["HYP:"],
         one_in: 1,
         doorbell: Doorbell::Channels,
-        owns: |s| s.module == "hv_storvsc" || (s.module.is_empty() && is_c_vmbus(&s.name)),
+        owns: |s| s.module == "hv_storvsc" || OWN_C(s),
     },
     Variant {
         name: "ide",
@@ -170,25 +170,32 @@ pub(super) const VARIANTS: [Variant; 5] = [
         interrupts: &["virtio"],
         one_in: 2,
         doorbell: Doorbell::Function("vp_notify"),
-        owns: |s| {
-            s.module == "virtio_scsi"
-                || (s.module.is_empty()
-                    && ["virtqueue_", "vring_", "virtio", "vp_"]
-                        .iter()
-                        .any(|p| s.name.starts_with(p)))
-        },
+        owns: |s| s.module == "virtio_scsi" || OWN_VIRTIO(s),
     },
 ];
 
-/// The C core is a part of the kernel, which does not say where its functions come from.
-fn is_c_vmbus(function: &str) -> bool {
-    [
+/// The Rust drivers and their core.
+pub(super) const OWN_RUST: fn(&Symbol) -> bool = |s| {
+    matches!(
+        &*s.module,
+        "hv_storvsc_rust" | "hv_netvsc_rust" | "hv_vmbus_rust"
+    )
+};
+
+/// The C core, which is a part of the kernel; that does not say where its functions come from.
+pub(super) const OWN_C: fn(&Symbol) -> bool = |s| {
+    const FIRST: [&str; 5] = [
         "vmbus_",
         "hv_ringbuffer_",
         "hv_pkt_",
         "__hv_pkt_",
         "__vmbus_",
-    ]
-    .iter()
-    .any(|p| function.starts_with(p))
-}
+    ];
+    s.module.is_empty() && FIRST.iter().any(|p| s.name.starts_with(p))
+};
+
+/// The bus of virtio.
+pub(super) const OWN_VIRTIO: fn(&Symbol) -> bool = |s| {
+    const FIRST: [&str; 4] = ["virtqueue_", "vring_", "virtio", "vp_"];
+    s.module.is_empty() && FIRST.iter().any(|p| s.name.starts_with(p))
+};
