@@ -20,6 +20,7 @@ use vmbus_guest::level1::{PORT, ROOT_TAG};
 use vmbus_guest::protocol::{read_frame, write_frame, AgentEvent, AgentRequest, Channel, NewFile};
 
 use crate::console::Console;
+use crate::cpu_time;
 use crate::failure::bed;
 use crate::image::Images;
 use crate::level::Level;
@@ -237,6 +238,11 @@ impl Bed {
         }
         self.lock().gone = true;
         false
+    }
+
+    /// CPU seconds that the agent and its QEMUs have taken so far.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        cpu_time::seconds_of(self.process.id())
     }
 
     fn ask(&self, request: &AgentRequest) -> Result<()> {

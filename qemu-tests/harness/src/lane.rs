@@ -48,6 +48,8 @@ pub(crate) struct Outcome {
     pub(crate) passed: bool,
     /// How long it took.
     pub(crate) seconds: f64,
+    /// What its guest took of this machine's CPUs; unknown for what starts machines itself.
+    cpu_seconds: Option<f64>,
     /// More than one after a failure of the bed.
     attempts: u32,
     /// What it counted or measured.
@@ -229,6 +231,7 @@ impl<'a> Lane<'a> {
     /// Run one scenario, and report.
     pub(crate) fn scenario(&mut self, scenario: &'static Scenario, core: Core) -> Outcome {
         let start = Instant::now();
+        let cpu_before = self.cpu_seconds();
         let mut attempts = 0;
         let mut figures = String::new();
         let result = loop {
@@ -246,14 +249,19 @@ impl<'a> Lane<'a> {
             }
         };
         let seconds = start.elapsed().as_secs_f64();
+        let cpu_seconds = match scenario.run {
+            Run::InGuest(_) => Some(self.cpu_seconds() - cpu_before),
+            Run::Alone(_) | Run::Race(_) => None,
+        };
         let label = format!("{} [{core}]", scenario.name);
         let again = match attempts {
             1 => String::new(),
             n => format!(" (try {n})"),
         };
         let mut report = format!(
-            "  {label:30} {:6} {seconds:6.1} s  {}{again}\n",
+            "  {label:30} {:6} {seconds:6.1} s, CPU {:>6}  {}{again}\n",
             if result.is_ok() { "ok" } else { "FAILED" },
+            cpu_seconds.map_or(String::new(), |s| format!("{s:.1} s")),
             scenario.about
         );
         let figures = Some(figures).filter(|f| !f.is_empty());
@@ -278,11 +286,17 @@ impl<'a> Lane<'a> {
             core,
             passed: detail.is_none(),
             seconds,
+            cpu_seconds,
             attempts,
             figures,
             detail,
             log,
         }
+    }
+
+    /// Of this lane's guests so far; none of a bed that is gone.
+    fn cpu_seconds(&self) -> f64 {
+        self.bed.as_ref().map_or(0.0, |bed| bed.cpu_seconds())
     }
 
     fn attempt(&mut self, scenario: &Scenario, core: Core, figures: &mut String) -> Result<()> {

@@ -9,6 +9,7 @@ mod bench;
 mod console;
 mod counter;
 mod cpio;
+mod cpu_time;
 mod demo;
 mod devices;
 mod drivers;
