@@ -18,6 +18,7 @@ const S_IFLNK: u32 = 0o120_000;
 pub(crate) struct Archive {
     data: Vec<u8>,
     folders: BTreeSet<String>,
+    copied: BTreeSet<String>,
     inode: u32,
 }
 
@@ -47,8 +48,11 @@ impl Archive {
         self.entry(path.trim_matches('/'), S_IFLNK | 0o777, target.as_bytes());
     }
 
-    /// A file of this machine.
+    /// A file of this machine; once, however often it is needed.
     pub(crate) fn copy(&mut self, from: &Path, path: &str) -> Result<()> {
+        if !self.copied.insert(path.to_owned()) {
+            return Ok(());
+        }
         let data = fs::read(from).with_context(|| from.display().to_string())?;
         let mode = fs::metadata(from)?.permissions().mode() & 0o777;
         self.file(path, mode, &data);

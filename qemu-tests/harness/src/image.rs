@@ -14,8 +14,9 @@ use vmbus_guest::protocol::SCRIPT;
 use crate::cpio::Archive;
 use crate::drivers::Core;
 use crate::machine::Initramfs;
+use crate::net::IP;
 use crate::paths::Paths;
-use crate::{programs, root_disk, vmlinux};
+use crate::{programs, root_disk, slim_fio, vmlinux};
 
 /// Modules in the guest: ours, and the C drivers for the same devices, so that they
 /// are the reference and autoloading has something to choose from.
@@ -39,7 +40,7 @@ const GUEST_MODULES: [&str; 13] = [
 /// Modules that not every kernel has as modules.
 const OPTIONAL_MODULES: [&str; 1] = ["msr"];
 
-/// Modules in guests with networks besides.
+/// Modules in guests with tools besides, for networks.
 const NET_MODULES: [&str; 4] = ["hv_netvsc_rust", "hv_netvsc", "8021q", "e1000e"];
 
 /// What a guest needs of them to mount a root, besides the driver under test.
@@ -72,9 +73,8 @@ const MEASURED_NET_MODULES: [&str; 7] = [
 /// The module of `qemu-tests/floor`.
 const FLOOR: &str = "vmbus_floor";
 
-/// Programs for guests with disks.
-const DISK_TOOLS: [&str; 6] = [
-    "/usr/bin/fio",
+/// Programs for guests with disks, besides fio.
+const DISK_TOOLS: [&str; 5] = [
     "/usr/sbin/mkfs.ext4",
     "/usr/sbin/e2fsck",
     "/usr/sbin/sfdisk",
@@ -83,7 +83,7 @@ const DISK_TOOLS: [&str; 6] = [
 ];
 
 /// Programs for guests with networks.
-const NET_TOOLS: [&str; 3] = ["/usr/sbin/ip", "/usr/sbin/ethtool", "/usr/bin/iperf3"];
+const NET_TOOLS: [&str; 3] = [IP, "/usr/sbin/ethtool", "/usr/bin/iperf3"];
 
 /// Where XDP programs are in guests with networks.
 pub(crate) const XDP: &str = "/usr/lib/xdp";
@@ -131,12 +131,19 @@ impl Images {
             ..images
         };
         let optional = OPTIONAL_MODULES.iter().filter(|name| tested.has(name));
-        let modules: Vec<&str> = GUEST_MODULES.iter().chain(optional).copied().collect();
-        let guest = guest(paths, &tested, &modules)?;
-        fs::write(images.initramfs(Initramfs::Drivers, Core::C), &guest)?;
-        // the kernel unpacks one archive after the other
-        let with_tools = [guest, disk_tools(paths)?].concat();
-        fs::write(images.initramfs(Initramfs::DiskTools, Core::C), with_tools)?;
+        let mut modules: Vec<&str> = GUEST_MODULES.iter().chain(optional).copied().collect();
+        let drivers = guest(paths, &tested, &modules)?;
+        fs::write(
+            images.initramfs(Initramfs::Drivers, Core::C),
+            drivers.finish(),
+        )?;
+        modules.extend(NET_MODULES);
+        let mut with_tools = guest(paths, &tested, &modules)?;
+        add_tools(&mut with_tools, paths)?;
+        fs::write(
+            images.initramfs(Initramfs::Tools, Core::C),
+            with_tools.finish(),
+        )?;
         fs::write(
             &images.level1,
             level1(paths, &Kernel::open(&paths.kernel)?)?,
@@ -160,21 +167,21 @@ impl Images {
 
     /// Build what only guests of this kind need, if it is not there yet.
     pub(crate) fn add(&mut self, kind: Initramfs, paths: &Paths) -> Result<()> {
-        let alone = !matches!(kind, Initramfs::Drivers | Initramfs::DiskTools);
+        let alone = !matches!(kind, Initramfs::Drivers | Initramfs::Tools);
         if !alone || self.added.contains(&kind) {
             return Ok(());
         }
         let tested = Kernel::open(&paths.guest_kernel)?;
         if kind == Initramfs::Measure {
             let guest = guest(paths, &tested, &MEASURED_MODULES)?;
-            fs::write(self.initramfs(kind, Core::C), guest)?;
+            fs::write(self.initramfs(kind, Core::C), guest.finish())?;
             self.added.push(kind);
             return Ok(());
         }
         if kind == Initramfs::Reached {
             let modules = [&GUEST_MODULES[..], &NET_MODULES].concat();
             let guest = guest(paths, &tested, &modules)?;
-            fs::write(self.initramfs(kind, Core::C), guest)?;
+            fs::write(self.initramfs(kind, Core::C), guest.finish())?;
             let modules = module_tree(paths).join("lib/modules");
             root_disk::build_reached(paths, &self.reached_disk, &modules)?;
             self.added.push(kind);
@@ -182,27 +189,15 @@ impl Images {
         }
         if kind == Initramfs::MeasureNet {
             let modules = [&MEASURED_MODULES[..], &MEASURED_NET_MODULES].concat();
-            let guest = guest(paths, &tested, &modules)?;
-            let with_ip = [guest, tools(paths, &NET_TOOLS[..1])?.finish()].concat();
-            fs::write(self.initramfs(kind, Core::C), with_ip)?;
-            self.added.push(kind);
-            return Ok(());
-        }
-        if kind == Initramfs::NetTools {
-            let modules = [&GUEST_MODULES[..], &NET_MODULES].concat();
-            let guest = guest(paths, &tested, &modules)?;
-            let mut tools = tools(paths, &NET_TOOLS)?;
-            // loaded by iperf3 when it ends its threads
-            tools.copy(Path::new(LIBGCC), LIBGCC)?;
-            add_xdp(&mut tools, &paths.xdp)?;
-            let with_tools = [guest, tools.finish()].concat();
-            fs::write(self.initramfs(kind, Core::C), with_tools)?;
+            let mut guest = guest(paths, &tested, &modules)?;
+            add_program(&mut guest, paths, IP)?;
+            fs::write(self.initramfs(kind, Core::C), guest.finish())?;
             self.added.push(kind);
             return Ok(());
         }
         for core in [Core::C, Core::Rust] {
             let drivers = [&ROOT_MODULES[..], core.storage_drivers()].concat();
-            let mut guest = guest(paths, &tested, &drivers)?;
+            let mut guest = guest(paths, &tested, &drivers)?.finish();
             if kind == Initramfs::CrashKernel {
                 let mut archive = Archive::default();
                 archive.copy(&self.kernel, CRASH_KERNEL)?;
@@ -232,10 +227,9 @@ impl Images {
     pub(crate) fn initramfs(&self, kind: Initramfs, core: Core) -> PathBuf {
         self.folder.join(match (kind, core) {
             (Initramfs::Drivers, _) => "guest.cpio",
-            (Initramfs::DiskTools, _) => "disk-guest.cpio",
+            (Initramfs::Tools, _) => "tools-guest.cpio",
             (Initramfs::Measure, _) => "measured-guest.cpio",
             (Initramfs::MeasureNet, _) => "measured-net-guest.cpio",
-            (Initramfs::NetTools, _) => "net-guest.cpio",
             (Initramfs::Reached, _) => "reached-guest.cpio",
             (Initramfs::FindRoot, Core::C) => "root-guest-c.cpio",
             (Initramfs::FindRoot, Core::Rust) => "root-guest-rust.cpio",
@@ -354,7 +348,7 @@ fn add_program(archive: &mut Archive, paths: &Paths, program: &str) -> Result<()
     Ok(())
 }
 
-fn guest(paths: &Paths, kernel: &Kernel, modules: &[&str]) -> Result<Vec<u8>> {
+fn guest(paths: &Paths, kernel: &Kernel, modules: &[&str]) -> Result<Archive> {
     let mut archive = Archive::default();
     for folder in ["proc", "sys", "dev", "tmp", "run", "etc/modprobe.d"] {
         archive.folder(folder);
@@ -381,14 +375,6 @@ fn guest(paths: &Paths, kernel: &Kernel, modules: &[&str]) -> Result<Vec<u8>> {
         archive.link(&format!("/sbin/{name}"), "/usr/bin/kmod");
     }
     add_guest_modules(&mut archive, paths, kernel, modules)?;
-    Ok(archive.finish())
-}
-
-fn tools(paths: &Paths, programs: &[&str]) -> Result<Archive> {
-    let mut archive = Archive::default();
-    for program in programs {
-        add_program(&mut archive, paths, program)?;
-    }
     Ok(archive)
 }
 
@@ -404,10 +390,15 @@ fn add_xdp(archive: &mut Archive, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn disk_tools(paths: &Paths) -> Result<Vec<u8>> {
-    let mut archive = tools(paths, &DISK_TOOLS)?;
+fn add_tools(archive: &mut Archive, paths: &Paths) -> Result<()> {
+    slim_fio::add(archive, &paths.build)?;
+    for program in DISK_TOOLS.iter().chain(&NET_TOOLS) {
+        add_program(archive, paths, program)?;
+    }
     archive.copy(Path::new("/etc/mke2fs.conf"), "/etc/mke2fs.conf")?;
-    Ok(archive.finish())
+    // loaded by iperf3 when it ends its threads
+    archive.copy(Path::new(LIBGCC), LIBGCC)?;
+    add_xdp(archive, &paths.xdp)
 }
 
 /// Where the last module tree that was put together is.

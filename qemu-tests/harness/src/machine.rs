@@ -30,10 +30,8 @@ pub(crate) enum Qemu {
 pub(crate) enum Initramfs {
     /// Both sets of drivers.
     Drivers,
-    /// [`Self::Drivers`], and programs for disks.
-    DiskTools,
-    /// [`Self::Drivers`], and drivers of networks and programs for them.
-    NetTools,
+    /// [`Self::Drivers`], drivers of networks, and programs for disks and networks.
+    Tools,
     /// What it takes to find a root on a disk of VMBus, with one set of drivers.
     FindRoot,
     /// The same, with a crash kernel whose initramfs is the same too.
@@ -90,6 +88,8 @@ pub(crate) struct Machine {
     pub(crate) initramfs: Initramfs,
     /// More words for the kernel's command line.
     pub(crate) kernel_arguments: &'static str,
+    /// Parameters of modules, `module.parameter=value`, as a kernel's command line has them.
+    pub(crate) module_parameters: &'static str,
     /// Files for its devices.
     pub(crate) files: &'static [File],
     /// Its devices, as arguments of QEMU, several in one text; [`FOLDER`] is the folder of the files.
@@ -112,7 +112,8 @@ impl Machine {
         qemu: Qemu::Patched,
         cpus: 2,
         initramfs: Initramfs::Drivers,
-        kernel_arguments:
+        kernel_arguments: "",
+        module_parameters:
             "hv_balloon.pressure_report_delay=5 hv_balloon_rust.pressure_report_delay=5",
         files: &[],
         devices: &[
@@ -129,6 +130,15 @@ impl Machine {
             .iter()
             .flat_map(|text| shlex::Shlex::new(text))
             .map(|word| word.replace(FOLDER, folder))
+            .collect()
+    }
+
+    /// What `modprobe` is told of the parameters.
+    pub(crate) fn modprobe_settings(&self) -> String {
+        self.module_parameters
+            .split_whitespace()
+            .filter_map(|word| word.split_once('.'))
+            .map(|(module, setting)| format!("options {module} {setting}\n"))
             .collect()
     }
 
@@ -167,6 +177,13 @@ mod tests {
         assert_eq!((cd.text.as_str(), &cd.from), (CD_TEXT, &None));
         let files = ROOT.new_files(&images);
         assert_eq!(files[0].from.as_deref(), Some("/build/root-disk.img"));
+    }
+
+    #[test]
+    fn parameters_become_settings() {
+        let settings = Machine::BALLOON.modprobe_settings();
+        assert_eq!(settings.lines().count(), 2);
+        assert!(settings.starts_with("options hv_balloon pressure_report_delay=5\n"));
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod runner;
 mod scenarios;
 mod schedule;
 mod shell;
+mod slim_fio;
 mod storage;
 mod view;
 mod vm;

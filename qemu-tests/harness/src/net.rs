@@ -52,8 +52,9 @@ pub(crate) const MACHINE: Machine = Machine {
     name: "net",
     qemu: Qemu::Patched,
     cpus: 4,
-    initramfs: Initramfs::NetTools,
+    initramfs: Initramfs::Tools,
     kernel_arguments: "",
+    module_parameters: "",
     files: &[],
     devices: &[
         "-device vmbus-bridge",

@@ -8,7 +8,8 @@ use std::process::Command;
 
 use anyhow::{bail, Context, Result};
 
-const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+/// Where Debian has libraries, below the root.
+pub(crate) const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
 /// A file for a guest.
 #[derive(Debug, PartialEq, Eq)]

@@ -47,8 +47,9 @@ pub(crate) const MACHINE: Machine = Machine {
     name: "storage",
     qemu: Qemu::Patched,
     cpus: 4,
-    initramfs: Initramfs::DiskTools,
+    initramfs: Initramfs::Tools,
     kernel_arguments: "",
+    module_parameters: "",
     files: &[
         disk("plain", PLAIN_MIB),
         disk("big-sectors", BIG_SECTORS_MIB),
@@ -77,15 +78,15 @@ pub(crate) const BOUNCING: Machine = Machine {
 /// Where rings are as small as they can be: a page of control, a page of data.
 pub(crate) const SMALL_RINGS: Machine = Machine {
     name: "small-rings",
-    kernel_arguments: "hv_storvsc.storvsc_ringbuffer_size=8192 \
-                       hv_storvsc_rust.storvsc_ringbuffer_size=8192",
+    module_parameters: "hv_storvsc.storvsc_ringbuffer_size=8192 \
+                        hv_storvsc_rust.storvsc_ringbuffer_size=8192",
     ..MACHINE
 };
 
 /// Where all CPUs share a hardware queue.
 pub(crate) const FEW_QUEUES: Machine = Machine {
     name: "few-queues",
-    kernel_arguments: "hv_storvsc.storvsc_max_hw_queues=1 hv_storvsc_rust.storvsc_max_hw_queues=1",
+    module_parameters: "hv_storvsc.storvsc_max_hw_queues=1 hv_storvsc_rust.storvsc_max_hw_queues=1",
     ..MACHINE
 };
 
@@ -96,6 +97,7 @@ pub(crate) const ROOT: Machine = Machine {
     cpus: 2,
     initramfs: Initramfs::FindRoot,
     kernel_arguments: "",
+    module_parameters: "",
     files: &[File {
         name: "root",
         contents: Contents::Root,
@@ -116,6 +118,7 @@ pub(crate) const CRASH: Machine = Machine {
     cpus: 4,
     initramfs: Initramfs::CrashKernel,
     kernel_arguments: "crashkernel=256M",
+    module_parameters: "",
     files: &[disk("dump", SMALL_MIB), disk("load", SMALL_MIB)],
     devices: &[
         "-device vmbus-bridge",

@@ -143,7 +143,9 @@ impl Vm {
         if self.core_loaded.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
-        self.write("/etc/modprobe.d/vmbus.conf", self.core.modprobe_settings())?;
+        let parameters = self.machine.modprobe_settings();
+        let settings = self.core.modprobe_settings().to_owned() + &parameters;
+        self.write("/etc/modprobe.d/vmbus.conf", &settings)?;
         self.ask(GuestRequest::Autoload)?;
         if self.core == Core::Rust {
             self.exec(&["modprobe", "hv_vmbus_rust"])?;

@@ -71,6 +71,7 @@ pub(super) const VMBUS: Machine = Machine {
     initramfs: Initramfs::Measure,
     // the same code and the same stack at the same place, so that boots can be compared
     kernel_arguments: "nokaslr randomize_kstack_offset=off",
+    module_parameters: "",
     files: &[disk("raw", BACKENDS[1].mib)],
     devices: &[
         NULL_NODE,

@@ -31,6 +31,7 @@ pub(crate) const MACHINE: Machine = Machine {
     cpus: 2,
     initramfs: Initramfs::Reached,
     kernel_arguments: "",
+    module_parameters: "",
     files: &[
         File {
             name: "root",

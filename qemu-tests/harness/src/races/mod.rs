@@ -66,8 +66,9 @@ pub(crate) const MACHINE: Machine = Machine {
     name: "races",
     qemu: Qemu::Patched,
     cpus: 2,
-    initramfs: Initramfs::DiskTools,
+    initramfs: Initramfs::Tools,
     kernel_arguments: "quiet scripted=1 watchdog_thresh=2 softlockup_panic=1",
+    module_parameters: "",
     files: &[disk("main", MIB), disk("spare", MIB)],
     devices: &[
         "-device pvpanic -action panic=pause",

@@ -26,6 +26,7 @@ const MACHINE: Machine = Machine {
     cpus: 2,
     initramfs: Initramfs::Drivers,
     kernel_arguments: "",
+    module_parameters: "",
     files: &[disk("main", storage::SMALL_MIB), disk("ide", storage::SMALL_MIB)],
     devices: &[
         "-device vmbus-bridge",

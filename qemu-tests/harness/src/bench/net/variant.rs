@@ -41,6 +41,7 @@ const VMBUS: Machine = Machine {
     initramfs: Initramfs::MeasureNet,
     // the same code and the same stack at the same place, so that boots can be compared
     kernel_arguments: "nokaslr randomize_kstack_offset=off",
+    module_parameters: "",
     files: &[disk("raw", BACKENDS[1].mib)],
     devices: &[
         FILE,

@@ -34,8 +34,9 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     name: "net-faults",
     qemu: Qemu::Patched,
     cpus: 2,
-    initramfs: Initramfs::NetTools,
+    initramfs: Initramfs::Tools,
     kernel_arguments: "",
+    module_parameters: "",
     files: &[File {
         name: "faults",
         contents: Contents::Text(SCRIPT),

@@ -22,8 +22,9 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     name: "net-versions",
     qemu: Qemu::Patched,
     cpus: 2,
-    initramfs: Initramfs::NetTools,
+    initramfs: Initramfs::Tools,
     kernel_arguments: "",
+    module_parameters: "",
     files: &[],
     devices: &[
         "-device vmbus-bridge",

@@ -20,8 +20,9 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     name: "busy",
     qemu: Qemu::Patched,
     cpus: 2,
-    initramfs: Initramfs::DiskTools,
+    initramfs: Initramfs::Tools,
     kernel_arguments: "",
+    module_parameters: "",
     files: &[
         disk("busy-disk", 16),
         disk("full-disk", 16),

@@ -27,8 +27,9 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     name: "comes-back",
     qemu: Qemu::Patched,
     cpus: 2,
-    initramfs: Initramfs::DiskTools,
+    initramfs: Initramfs::Tools,
     kernel_arguments: "",
+    module_parameters: "",
     files: &[
         File {
             name: "slow",

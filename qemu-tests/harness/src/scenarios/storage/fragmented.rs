@@ -22,8 +22,9 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     name: "fragmented",
     qemu: Qemu::Patched,
     cpus: 2,
-    initramfs: Initramfs::DiskTools,
-    kernel_arguments: "hv_storvsc_rust.storvsc_ringbuffer_size=4194304",
+    initramfs: Initramfs::Tools,
+    kernel_arguments: "",
+    module_parameters: "hv_storvsc_rust.storvsc_ringbuffer_size=4194304",
     files: &[disk("disk", 16)],
     devices: &[
         "-device vmbus-bridge",

@@ -67,8 +67,9 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     name: "hostile-bus",
     qemu: Qemu::Patched,
     cpus: 4,
-    initramfs: Initramfs::DiskTools,
+    initramfs: Initramfs::Tools,
     kernel_arguments: "",
+    module_parameters: "",
     files: &[
         crate::machine::disk("good", 64),
         File {

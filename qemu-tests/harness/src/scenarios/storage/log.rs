@@ -26,8 +26,9 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     name: "log",
     qemu: Qemu::Patched,
     cpus: 2,
-    initramfs: Initramfs::DiskTools,
+    initramfs: Initramfs::Tools,
     kernel_arguments: "",
+    module_parameters: "",
     files: &[
         disk("many-disk", 16),
         disk("few-disk", 16),

@@ -22,8 +22,9 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     name: "plug-and-cpu",
     qemu: Qemu::Patched,
     cpus: 3,
-    initramfs: Initramfs::DiskTools,
+    initramfs: Initramfs::Tools,
     kernel_arguments: "",
+    module_parameters: "",
     files: &[
         disk("disk", 16),
         disk("plugged", 16),

@@ -21,8 +21,9 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     name: "silent-move",
     qemu: Qemu::Patched,
     cpus: 3,
-    initramfs: Initramfs::DiskTools,
+    initramfs: Initramfs::Tools,
     kernel_arguments: "",
+    module_parameters: "",
     files: &[
         disk("disk", 16),
         File {

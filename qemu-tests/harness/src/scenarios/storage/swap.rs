@@ -34,8 +34,9 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     name: "swap",
     qemu: Qemu::Patched,
     cpus: 4,
-    initramfs: Initramfs::DiskTools,
+    initramfs: Initramfs::Tools,
     kernel_arguments: "",
+    module_parameters: "",
     files: &[
         disk("first", 16),
         disk("old", OLD_MIB),

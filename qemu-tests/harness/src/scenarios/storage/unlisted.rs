@@ -21,8 +21,9 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     name: "unlisted",
     qemu: Qemu::Patched,
     cpus: 2,
-    initramfs: Initramfs::DiskTools,
+    initramfs: Initramfs::Tools,
     kernel_arguments: "",
+    module_parameters: "",
     files: &[
         disk("first", 8),
         disk("third", 8),

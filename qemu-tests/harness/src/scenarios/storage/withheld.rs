@@ -22,8 +22,9 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     name: "withheld",
     qemu: Qemu::Patched,
     cpus: 2,
-    initramfs: Initramfs::DiskTools,
+    initramfs: Initramfs::Tools,
     kernel_arguments: "",
+    module_parameters: "",
     files: &[
         disk("disk", 16),
         File {
