@@ -19,6 +19,7 @@ use crate::image::Images;
 use crate::level::Level;
 use crate::machine::Machine;
 use crate::paths::Paths;
+use crate::prepared::{self, Start};
 use crate::qemu;
 use crate::races;
 use crate::scenarios::{AloneContext, Context, Guest, Notes, Run, Scenario};
@@ -80,6 +81,8 @@ pub(crate) struct Common {
     pub(crate) snapshots: races::Snapshots,
     /// What races run under.
     pub(crate) seeds: races::Seeds,
+    /// Where other guests go on from.
+    pub(crate) states: prepared::States,
 }
 
 impl Common {
@@ -222,8 +225,27 @@ impl<'a> Lane<'a> {
             let files = machine.new_files(&images);
             // others may boot meanwhile
             drop(images);
-            let vm = Vm::boot(bed, &common.paths, argv, files, machine, core, &name)?;
-            self.vm = Some(vm);
+            let kind = match (&self.script, self.level) {
+                (None, Level::Emulated) => prepared::kind(machine, core),
+                _ => None,
+            };
+            let start = kind.as_ref().map_or(Start::Boot, |kind| {
+                common.states.next(kind, &common.paths.build)
+            });
+            let vm = Vm::start(
+                bed,
+                &common.paths,
+                argv,
+                files,
+                machine,
+                core,
+                &name,
+                &start,
+            );
+            if let (Start::Leave(path), Some(kind)) = (start, kind) {
+                common.states.made(&kind, vm.is_ok().then_some(path));
+            }
+            self.vm = Some(vm?);
         }
         self.vm.as_ref().context("just booted")
     }

@@ -24,6 +24,7 @@ mod level;
 mod machine;
 mod net;
 mod paths;
+mod prepared;
 mod programs;
 mod qemu;
 mod qmp;

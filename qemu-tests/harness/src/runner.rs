@@ -18,6 +18,7 @@ use crate::image::Images;
 use crate::lane::{Common, Lane, Outcome};
 use crate::level::Level;
 use crate::paths::Paths;
+use crate::prepared;
 use crate::races;
 use crate::races::Seeds;
 use crate::scenarios::{Notes, Run, Scenario, ALL};
@@ -53,6 +54,7 @@ pub(crate) fn prepare(paths: Paths, level: Level, pace: Pace, seeds: Seeds) -> R
         boots: AtomicU32::new(0),
         snapshots: races::Snapshots::default(),
         seeds,
+        states: prepared::States::default(),
     })
 }
 

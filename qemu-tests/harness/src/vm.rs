@@ -2,6 +2,7 @@
 
 //! One guest under test: its boot, and what can be asked of it and of its host.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,7 @@ use crate::image::{CRASH_INITRAMFS, CRASH_KERNEL};
 use crate::level::Level;
 use crate::machine::Machine;
 use crate::paths::Paths;
+use crate::prepared::{self, Start};
 use crate::qmp;
 
 const BOOT_TIMEOUT: Duration = Duration::from_secs(150);
@@ -65,8 +67,9 @@ pub(crate) struct Vm {
 }
 
 impl Vm {
-    /// Boot a guest up to its user space; `name` is for its log files.
-    pub(crate) fn boot(
+    /// Start a guest, up to its user space and with its devices; `name` is for its log files.
+    #[allow(clippy::too_many_arguments)] // what a guest is made of
+    pub(crate) fn start(
         on: &Arc<Bed>,
         paths: &Paths,
         argv: Vec<String>,
@@ -74,6 +77,7 @@ impl Vm {
         machine: &'static Machine,
         core: Core,
         name: &str,
+        start: &Start,
     ) -> Result<Self> {
         let console = Arc::new(Console::create(
             &paths.logs.join(format!("{name}-console.log")),
@@ -82,7 +86,6 @@ impl Vm {
             &paths.logs.join(format!("{name}-host.log")),
         )?);
         let (streams, control, monitor) = streams(&console, &host);
-        on.start_qemu(argv.clone(), files, streams)?;
         let vm = Self {
             core,
             machine,
@@ -97,9 +100,57 @@ impl Vm {
             core_loaded: AtomicBool::new(false),
             trouble_from: AtomicUsize::new(0),
         };
-        vm.wait_for_user_space()?;
-        vm.qmp("qmp_capabilities", &Value::Null)?;
+        vm.begin(start, files, streams)?;
         Ok(vm)
+    }
+
+    fn begin(&self, start: &Start, files: Vec<NewFile>, streams: Streams) -> Result<()> {
+        let (mut argv, mut plugged) = prepared::split(&self.argv);
+        match start {
+            Start::Boot => {
+                argv.clone_from(&self.argv);
+                plugged.clear();
+            }
+            Start::Leave(_) => {}
+            Start::GoOn(state) => {
+                argv.extend(["-incoming".to_owned(), format!("file:{}", state.display())]);
+            }
+        }
+        self.bed.start_qemu(argv, files, streams)?;
+        match start {
+            Start::Boot => self.wait_for_boot()?,
+            Start::Leave(state) => {
+                self.wait_for_boot()?;
+                self.leave(state).map_err(|e| bed(format!("{e:#}")))?;
+            }
+            Start::GoOn(_) => self.arrive().map_err(|e| bed(format!("{e:#}")))?,
+        }
+        for device in plugged {
+            self.plug(&device)?;
+        }
+        Ok(())
+    }
+
+    fn wait_for_boot(&self) -> Result<()> {
+        self.wait_for_user_space()?;
+        self.qmp("qmp_capabilities", &Value::Null).map(drop)
+    }
+
+    /// Save the guest's state, and go on.
+    fn leave(&self, state: &Path) -> Result<()> {
+        self.qmp("stop", &Value::Null)?;
+        self.save(&format!("file:{}", state.display()))?;
+        self.qmp("cont", &Value::Null).map(drop)
+    }
+
+    /// A device as QEMU's command line has it.
+    fn plug(&self, device: &str) -> Result<()> {
+        let command = json!({ "command-line": format!("device_add {device}") });
+        let said = self.qmp("human-monitor-command", &command)?;
+        match said.as_str() {
+            Some("") => Ok(()),
+            _ => Err(bed(format!("'{device}' is not plugged: {said}"))),
+        }
     }
 
     fn wait_for_user_space(&self) -> Result<()> {
@@ -355,7 +406,18 @@ impl Vm {
     /// Save the running guest to a file, end its QEMU, and go on in a new one.
     pub(crate) fn migrate(&self) -> Result<()> {
         let state = format!("file:{}/state", self.bed.folder);
-        self.qmp("migrate", &json!({ "uri": state }))?;
+        self.save(&state)?;
+        self.bed.stop_qemu();
+
+        self.start_again(["-incoming".to_owned(), state])?;
+        self.wait_for_arrival("running")
+    }
+
+    /// Save the guest, which is stopped then.
+    fn save(&self, to: &str) -> Result<()> {
+        // a file is no network, which QEMU would spare
+        self.qmp("migrate-set-parameters", &json!({ "max-bandwidth": 0 }))?;
+        self.qmp("migrate", &json!({ "uri": to }))?;
         self.wait_until(MIGRATION_TIMEOUT, "the guest saved", || {
             let now = self.qmp("query-migrate", &Value::Null)?;
             match now["status"].as_str() {
@@ -363,15 +425,22 @@ impl Vm {
                 Some("failed" | "cancelled") => Err(unmet("the guest saved", now)),
                 _ => Ok(Err(now.to_string())),
             }
-        })?;
-        self.bed.stop_qemu();
+        })
+    }
 
-        self.start_again(["-incoming".to_owned(), state])?;
+    /// Let a guest go on that was stopped before it was saved.
+    fn arrive(&self) -> Result<()> {
+        self.wait_for_arrival("paused")?;
+        self.qmp("cont", &Value::Null).map(drop)
+    }
+
+    /// Wait until a guest that was saved is here, in the state that it was in.
+    fn wait_for_arrival(&self, status: &str) -> Result<()> {
         self.wait_for_monitor()?;
         self.qmp("qmp_capabilities", &Value::Null)?;
         self.wait_until(MIGRATION_TIMEOUT, "the guest going on", || {
             let now = self.qmp("query-status", &Value::Null)?;
-            Ok(if now["status"] == "running" {
+            Ok(if now["status"] == status {
                 Ok(())
             } else {
                 Err(now.to_string())
@@ -392,8 +461,7 @@ impl Vm {
     pub(crate) fn boot_again(&self) -> Result<()> {
         self.forget();
         self.start_again([])?;
-        self.wait_for_user_space()?;
-        self.qmp("qmp_capabilities", &Value::Null).map(drop)
+        self.wait_for_boot()
     }
 
     /// Load the crash kernel that the initramfs has.

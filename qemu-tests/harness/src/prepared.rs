@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Guests that do not boot: they go on from a state that the first guest of their kind in this run has
+//! left behind, after its boot and before any driver under test was loaded.
+//!
+//! A boot takes an emulated guest more of this machine than most scenarios do. What differs from machine
+//! to machine, the devices of the bus, is plugged afterwards: a guest with the Rust core has not looked
+//! at the bus by then, to one with the C core its host offers what comes. Boots with devices that are
+//! there from the start are shown by the machines that have no [`kind`].
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::drivers::Core;
+use crate::machine::{Initramfs, Machine, Qemu};
+
+/// Devices of the bus, and disks, by the beginnings of their names. They can be plugged.
+const PLUGGED: [&str; 2] = ["hv-", "scsi-"];
+/// The bus itself cannot.
+const BRIDGE: &str = "vmbus-bridge";
+
+/// Guests of one kind are the same when they have booted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Kind {
+    core: Core,
+    cpus: u32,
+    /// The bus as its device is given, where the guest has talked to it.
+    bus: String,
+}
+
+/// How a guest comes about.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// It boots, with all its devices.
+    Boot,
+    /// It boots, leaves its state in this file for others, and gets its devices.
+    Leave(PathBuf),
+    /// It goes on from a state, and gets its devices.
+    GoOn(PathBuf),
+}
+
+/// The kind of a machine's guests; none if they must boot for themselves.
+pub(crate) fn kind(machine: &Machine, core: Core) -> Option<Kind> {
+    let devices = machine.device_arguments("");
+    let devices = || devices_of(&devices);
+    let alike = machine.initramfs == Initramfs::Tools
+        && machine.kernel_arguments.is_empty()
+        && machine.qemu == Qemu::Patched
+        && devices().all(|d| is_plugged(d) || d.starts_with(BRIDGE));
+    let bus = match core {
+        Core::C => devices().find(|d| d.starts_with(BRIDGE)),
+        Core::Rust => None,
+    };
+    alike.then(|| Kind {
+        core,
+        cpus: machine.cpus,
+        bus: bus.unwrap_or_default().to_owned(),
+    })
+}
+
+fn is_plugged(device: &str) -> bool {
+    PLUGGED.iter().any(|name| device.starts_with(name))
+}
+
+fn devices_of(words: &[String]) -> impl Iterator<Item = &str> {
+    words
+        .windows(2)
+        .filter(|pair| pair[0] == "-device")
+        .map(|pair| pair[1].as_str())
+}
+
+/// QEMU's arguments without the devices that can be plugged, and these.
+pub(crate) fn split(argv: &[String]) -> (Vec<String>, Vec<String>) {
+    let plugged: Vec<String> = devices_of(argv)
+        .filter(|d| is_plugged(d))
+        .map(str::to_owned)
+        .collect();
+    let mut rest = Vec::new();
+    for word in argv {
+        if plugged.contains(word) {
+            // with the option in front of it
+            rest.pop();
+        } else {
+            rest.push(word.clone());
+        }
+    }
+    (rest, plugged)
+}
+
+/// The states of this run.
+#[derive(Default)]
+pub(crate) struct States(Mutex<BTreeMap<Kind, State>>);
+
+enum State {
+    /// By a guest that boots now; others of this kind do not wait for it.
+    BeingMade,
+    Made(PathBuf),
+}
+
+impl States {
+    /// How the next guest of a kind comes about. One that leaves its state says later whether it has.
+    pub(crate) fn next(&self, kind: &Kind, folder: &Path) -> Start {
+        let mut states = self.lock();
+        match states.get(kind) {
+            Some(State::Made(path)) => Start::GoOn(path.clone()),
+            Some(State::BeingMade) => Start::Boot,
+            None => {
+                let name = format!("guest-{}-{}.state", kind.core, states.len());
+                states.insert(kind.clone(), State::BeingMade);
+                Start::Leave(folder.join(name.to_lowercase()))
+            }
+        }
+    }
+
+    /// Whether the state that was to be made is there.
+    pub(crate) fn made(&self, kind: &Kind, path: Option<PathBuf>) {
+        let mut states = self.lock();
+        match path {
+            Some(path) => states.insert(kind.clone(), State::Made(path)),
+            None => states.remove(kind),
+        };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Kind, State>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{kind, split, Start, States};
+    use crate::drivers::Core;
+    use crate::machine::Machine;
+    use crate::storage::{BOUNCING, CRASH, FEW_QUEUES, MACHINE, ROOT};
+    use crate::{net, races};
+
+    #[test]
+    fn kinds_are_what_a_guest_cannot_tell_from_its_own_boot() {
+        let storage = kind(&MACHINE, Core::Rust);
+        assert!(storage.is_some());
+        assert_eq!(storage, kind(&FEW_QUEUES, Core::Rust));
+        assert_ne!(storage, kind(&MACHINE, Core::C));
+        // other command lines, another initramfs, an adapter on PCI, an untouched host
+        for machine in [
+            &BOUNCING,
+            &CRASH,
+            &ROOT,
+            &net::MACHINE,
+            &Machine::PACKAGED,
+            &races::MACHINE,
+        ] {
+            assert_eq!(kind(machine, Core::Rust), None, "{}", machine.name);
+        }
+    }
+
+    #[test]
+    fn only_what_can_be_plugged_is() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let argv = words("qemu -device vmbus-bridge -device hv-scsi,id=a -blockdev b -device scsi-hd,bus=a.0 -m 1");
+        let (rest, plugged) = split(&argv);
+        assert_eq!(rest, words("qemu -device vmbus-bridge -blockdev b -m 1"));
+        assert_eq!(plugged, words("hv-scsi,id=a scsi-hd,bus=a.0"));
+    }
+
+    #[test]
+    fn the_first_of_a_kind_leaves_its_state() {
+        let states = States::default();
+        let kind = kind(&MACHINE, Core::C).unwrap();
+        let folder = Path::new("/build");
+        let Start::Leave(path) = states.next(&kind, folder) else {
+            panic!("the first one does not leave its state")
+        };
+        assert_eq!(states.next(&kind, folder), Start::Boot);
+        states.made(&kind, Some(path.clone()));
+        assert_eq!(states.next(&kind, folder), Start::GoOn(path));
+        states.made(&kind, None);
+        assert!(matches!(states.next(&kind, folder), Start::Leave(_)));
+    }
+}
