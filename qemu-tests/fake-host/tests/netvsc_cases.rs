@@ -356,3 +356,100 @@ fn parts_of_packets() {
     // Whole in one part.
     assert!(assembler.push(&part(true, true, 60)).unwrap().is_some());
 }
+
+/// A receive buffer with a packet in so many parts, in sections from the last to the first, and the
+/// packet that names them.
+fn coalesced(count: usize, len: usize) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
+    let section = LAYOUT.section as usize;
+    let mut buffer = vec![0; section * count];
+    let mut ranges = Vec::new();
+    let mut all = Vec::new();
+    for n in 0..count {
+        let flags = 1 | (u32::from(n == 0) << 1) | (u32::from(n + 1 == count) << 2);
+        let place = record((1 << 31) | 1, 1 | (flags << 8));
+        // What counts is what comes beside the first part.
+        let tag = record(6, ((n as u32) + 1) << 4);
+        let data: Vec<u8> = (0..len).map(|at| (n * 31 + at) as u8).collect();
+        let message = frame(&[tag, place].concat(), &data);
+        let start = section * (count - 1 - n);
+        buffer[start..start + message.len()].copy_from_slice(&message);
+        ranges.push((start as u32, message.len() as u32));
+        all.extend(data);
+    }
+    (buffer, transfer(0xcafe, count as u32, &ranges), all)
+}
+
+/// What comes of it: the bytes, and the VLAN tag; or why it was dropped.
+fn assembled(buffer: &[u8], header: &[u8], most: usize) -> Result<(Vec<u8>, Option<Tci>), RxError> {
+    let layout = Layout {
+        section: LAYOUT.section,
+        count: (buffer.len() / LAYOUT.section as usize) as u32,
+    };
+    let memory = Shared::new(buffer);
+    let mut assembler = Assembler::new(vec![Range::default(); most]);
+    let carries = words(&[107, 0, u32::MAX, 0]);
+    let transfer = Transfer::parse(layout, header, &carries).expect("a packet that can be taken");
+    let mut found = Err(RxError::Fragments);
+    for range in transfer.ranges() {
+        let Received::Frame(frame) = parse(&memory, range.ok_or(RxError::Range)?)? else {
+            panic!("not a frame");
+        };
+        if let Some(whole) = assembler.push(&frame)? {
+            let mut bytes = Vec::new();
+            for part in whole.parts {
+                bytes.extend(&buffer[part.start as usize..][..part.len as usize]);
+            }
+            assert_eq!(bytes.len(), whole.total as usize);
+            found = Ok((bytes, whole.infos.vlan));
+        }
+    }
+    if assembler.restart() {
+        return Err(RxError::Fragments);
+    }
+    found
+}
+
+#[test]
+fn coalesced_packets_arrive_whole() {
+    for (count, len) in [(1, 60), (2, 1448), (45, 1448), (562, 100), (562, 116)] {
+        let (buffer, header, sent) = coalesced(count, len);
+        let found = assembled(&buffer, &header, 562);
+        assert_eq!(
+            found,
+            Ok((sent, Some(Tci(1)))),
+            "{count} parts of {len} bytes"
+        );
+    }
+    // Longer than any IP packet.
+    let (buffer, header, _) = coalesced(562, 117);
+    assert_eq!(assembled(&buffer, &header, 562), Err(RxError::Fragments));
+    // In more parts than there is room for.
+    let (buffer, header, _) = coalesced(45, 1448);
+    assert_eq!(assembled(&buffer, &header, 44), Err(RxError::Fragments));
+    // The last part is missing: one range less in the header's list.
+    let (buffer, header, _) = coalesced(45, 1448);
+    let less = transfer(
+        0xcafe,
+        44,
+        &(0..44)
+            .map(|n| {
+                let at = 8 + n * 8;
+                let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap());
+                (word(at + 4), word(at))
+            })
+            .collect::<Vec<_>>(),
+    );
+    assert_eq!(assembled(&buffer, &less, 562), Err(RxError::Fragments));
+}
+
+#[test]
+fn a_part_that_is_not_one_ends_its_packet() {
+    let section = LAYOUT.section as usize;
+    for bad in [0usize, 7, 19] {
+        let (mut buffer, header, _) = coalesced(20, 1000);
+        // The record's size: it would go on beyond the end.
+        let at = section * (20 - 1 - bad) + 44;
+        buffer[at..at + 4].copy_from_slice(&[0xff; 4]);
+        assert!(assembled(&buffer, &header, 562).is_err(), "part {bad}");
+    }
+}
