@@ -23,7 +23,7 @@ pub(crate) const WIRE: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f1002";
 pub(crate) const WIRE_MAC: &str = "52:54:00:00:10:02";
 /// Ethernet address of the other end of the wire: an emulated adapter of another kind, with a driver
 /// of another kind, in a network namespace of the same guest.
-const PEER_MAC: &str = "52:54:00:00:10:03";
+pub(crate) const PEER_MAC: &str = "52:54:00:00:10:03";
 /// Channels of the adapter at [`WIRE`].
 pub(crate) const WIRE_QUEUES: usize = 4;
 

@@ -601,6 +601,17 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        machine: &net::fragmented::MACHINE,
+        // C has no memory for its rings
+        only: Some(Core::Rust),
+        ..shared(
+            "net-fragmented",
+            "an adapter comes when memory has no large blocks",
+            240,
+            net::fragmented::run,
+        )
+    },
+    Scenario {
         machine: &net::faults::MACHINE,
         ..shared(
             "net-faults",

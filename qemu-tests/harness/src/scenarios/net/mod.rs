@@ -4,6 +4,7 @@
 
 pub(super) mod copybreak;
 pub(super) mod faults;
+pub(super) mod fragmented;
 pub(super) mod link;
 pub(super) mod migrate;
 pub(super) mod mtu;

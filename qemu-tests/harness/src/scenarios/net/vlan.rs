@@ -8,6 +8,7 @@ use crate::failure::expect;
 use crate::net::{Wire, IP, TRANSFER};
 use crate::scenarios::Context;
 use crate::storage::script;
+use crate::vm::Vm;
 
 const ID: u32 = 4000;
 
@@ -36,6 +37,8 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
         crate::storage::Job::start(vm, "tagged", &load)?.expect_success(TRANSFER)?;
     }
 
+    priority_only(vm, &wire)?;
+
     // another id is another network
     script(
         vm,
@@ -50,6 +53,40 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
         format!("{IP} link del other"),
         format!("{IP} link del tagged"),
         at_peer("link del tagged"),
+    ];
+    script(vm, &gone.join("\n")).map(drop)
+}
+
+/// Frames of VLAN 0 have a priority, and are of no VLAN: who sends them tagged is answered.
+fn priority_only(vm: &Vm, wire: &Wire<'_>) -> Result<()> {
+    let (name, peer) = (&wire.name, &wire.peer);
+    let mac = crate::net::WIRE_MAC;
+    let commands = [
+        format!("{IP} addr add 192.168.9.1/24 dev {name}"),
+        Wire::at_peer(&format!(
+            "{IP} link add link {peer} name zero type vlan id 0 egress-qos-map 0:5"
+        )),
+        Wire::at_peer(&format!("{IP} addr add 192.168.9.2/24 dev zero")),
+        Wire::at_peer(&format!("{IP} link set zero up")),
+        Wire::at_peer(&format!(
+            "{IP} neigh replace 192.168.9.1 lladdr {mac} dev zero"
+        )),
+        format!(
+            "{IP} neigh replace 192.168.9.2 lladdr {} dev {name}",
+            crate::net::PEER_MAC
+        ),
+    ];
+    script(vm, &commands.join("\n"))?;
+    let asked = Wire::at_peer("ping -c 3 -W 5 -s 1000 192.168.9.1");
+    let done = vm.try_exec(&["sh", "-c", &asked])?;
+    expect(
+        done.stdout.contains(" 0% packet loss"),
+        "frames of VLAN 0 answered",
+        format!("{}{}", done.stdout, done.stderr),
+    )?;
+    let gone = [
+        Wire::at_peer(&format!("{IP} link del zero")),
+        format!("{IP} addr del 192.168.9.1/24 dev {name}"),
     ];
     script(vm, &gone.join("\n")).map(drop)
 }

@@ -12,6 +12,7 @@ use crate::fio::Verify;
 use crate::machine::{disk, Initramfs, Machine, Qemu};
 use crate::scenarios::Context;
 use crate::storage::{self, add_disk, Job};
+use crate::vm::Vm;
 
 const INSTANCE: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0701";
 const DISK: storage::Address = (0, 0, 0);
@@ -47,6 +48,24 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
     vm.load_core()?;
     let holes = Job::start(vm, "fragment", "fragment /tmp/fragmented")?;
+    wait(vm, &holes)?;
+
+    let controller = json!({
+        "driver": "hv-scsi", "id": "plugged", "num-queues": CHANNELS, "instanceid": INSTANCE,
+    });
+    vm.qmp("device_add", &controller)?;
+    add_disk(
+        vm,
+        &json!({ "driver": "scsi-hd", "bus": "plugged.0", "drive": "disk" }),
+    )?;
+    let disk = storage::wait_for(vm, INSTANCE, DISK)?;
+    let channels = storage::channels(vm, INSTANCE)?.len();
+    expect(channels == CHANNELS, CHANNELS, channels)?;
+    CHECK.run(vm, &disk)
+}
+
+/// Wait until the job `fragment` has done its work.
+pub(in crate::scenarios) fn wait(vm: &Vm, holes: &Job<'_>) -> Result<()> {
     vm.wait_until(Duration::from_secs(120), "memory fragmented", || {
         holes.expect_running()?;
         let there = vm.try_exec(&["cat", "/tmp/fragmented"])?;
@@ -62,20 +81,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
         small > all / 2,
         "most of the free memory in small blocks",
         &free,
-    )?;
-
-    let controller = json!({
-        "driver": "hv-scsi", "id": "plugged", "num-queues": CHANNELS, "instanceid": INSTANCE,
-    });
-    vm.qmp("device_add", &controller)?;
-    add_disk(
-        vm,
-        &json!({ "driver": "scsi-hd", "bus": "plugged.0", "drive": "disk" }),
-    )?;
-    let disk = storage::wait_for(vm, INSTANCE, DISK)?;
-    let channels = storage::channels(vm, INSTANCE)?.len();
-    expect(channels == CHANNELS, CHANNELS, channels)?;
-    CHECK.run(vm, &disk)
+    )
 }
 
 /// Free pages in small blocks, and in all.
