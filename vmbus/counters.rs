@@ -8,6 +8,8 @@ use crate::{abstractions::Counter, memory};
 pub(crate) static BAD_MESSAGES: Counter = Counter::new();
 /// Replies that nobody waited for.
 pub(crate) static STRAY_REPLIES: Counter = Counter::new();
+/// Replies to requests that were given up.
+pub(crate) static LATE_REPLIES: Counter = Counter::new();
 /// Requests that the host did not answer in time.
 pub(crate) static TIMEOUTS: Counter = Counter::new();
 /// Offers that were refused because something was wrong with them.

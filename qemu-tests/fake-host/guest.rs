@@ -9,14 +9,14 @@
 use crate::{host::FakeHost, slot::FakeSlot};
 use std::collections::{BTreeMap, BTreeSet};
 use vmbus_protocol::{
-    channel::{ChannelLife, CloseAction, OpenOutcome, RescindAction, State},
+    channel::{ChannelLife, CloseAction, LateOpen, OpenOutcome, RescindAction, State},
     gpadl::{self, GpadlLife, MemoryFate},
     message::{
         CloseChannel, ContactParams, GpadlTeardown, Inbound, InitiateContact, Offer, OpenChannel,
         OpenParams, RelidReleased, RequestOffers, MAX_MESSAGE,
     },
     offers::{admit, Admission, Limits, LiveChannel, Properties},
-    pending::{Pending, Place, Reply, ReplyKey},
+    pending::{Answer, Pending, Place, Reply, ReplyKey},
     synic::{read_slot, release_slot, EndOfMessage, SlotContent},
     version::{Negotiation, Step, Version},
     Guid,
@@ -59,6 +59,8 @@ pub struct Counters {
     pub freed: u32,
     /// Memory leaked on purpose.
     pub leaked: u32,
+    /// Answers to requests that were given up.
+    pub late: u32,
 }
 
 /// One channel of the guest.
@@ -87,6 +89,8 @@ pub struct Guest {
     pub refused: BTreeSet<u32>,
     /// Requests that wait.
     pub pending: Pending<u32, Vec<Place<u32>>>,
+    /// Memory that is left to the host, by handle.
+    pub lingering: BTreeMap<u32, GpadlLife>,
     /// Counters.
     pub counters: Counters,
     /// Fail the post with this number, counted down.
@@ -111,6 +115,7 @@ impl Guest {
             channels: BTreeMap::new(),
             refused: BTreeSet::new(),
             pending: Pending::new((0..8).map(|_| Place::new()).collect()),
+            lingering: BTreeMap::new(),
             counters: Counters::default(),
             fail_post: None,
             version: None,
@@ -203,9 +208,60 @@ impl Guest {
                 Step::TryNext(_) | Step::Refused => {}
             },
             other => {
-                if let Some((waiter, reply)) = self.pending.resolve(other) {
-                    self.replies.insert(waiter, reply);
+                if let Inbound::GpadlTorndown(torndown) = other {
+                    self.on_torndown(torndown.gpadl);
                 }
+                match self.pending.resolve(other) {
+                    Some(Answer::Awaited(waiter, reply)) => {
+                        self.replies.insert(waiter, reply);
+                    }
+                    Some(Answer::Late(key, reply)) => self.on_late(key, reply),
+                    Some(Answer::Stray) | None => {}
+                }
+            }
+        }
+    }
+
+    /// The host has done late what it was asked for.
+    fn on_late(&mut self, key: ReplyKey, reply: Reply) {
+        self.counters.late += 1;
+        match (key, reply) {
+            (ReplyKey::Open { relid, .. }, Reply::Status(status)) => {
+                let Some(channel) = self.channels.get_mut(&relid) else {
+                    return;
+                };
+                if let LateOpen::Close { ring } = channel.life.open_late(status) {
+                    let _ = self.post(CloseChannel::new(relid).as_bytes());
+                    let _ = self.post(GpadlTeardown::new(relid, ring).as_bytes());
+                    if let Some(channel) = self.channels.get_mut(&relid) {
+                        channel.life.closed_late();
+                    }
+                }
+            }
+            (ReplyKey::GpadlCreated { relid, gpadl }, Reply::Status(status)) => {
+                let Some(life) = self.lingering.get_mut(&gpadl) else {
+                    return;
+                };
+                if life.created_late(status) {
+                    self.lingering.remove(&gpadl);
+                } else if life.take_ask_again() {
+                    let _ = self.post(GpadlTeardown::new(relid, gpadl).as_bytes());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The host has let go of memory that the guest left to it.
+    fn on_torndown(&mut self, gpadl: u32) {
+        if self
+            .lingering
+            .get_mut(&gpadl)
+            .is_some_and(GpadlLife::let_go)
+        {
+            self.lingering.remove(&gpadl);
+            for channel in self.channels.values_mut() {
+                channel.life.let_go(gpadl);
             }
         }
     }
@@ -352,7 +408,7 @@ impl Guest {
         }
         let reply = self.wait(waiter);
         if reply.is_none() {
-            self.pending.cancel(token);
+            self.pending.give_up(token);
         }
         let ring = self.ring_mut(relid).ok_or(GuestError::NoChannel)?;
         match reply {
@@ -367,9 +423,22 @@ impl Guest {
             Some(_) => Err(GuestError::Rescinded),
             None => {
                 ring.gave_up();
+                if let Some(ring) = self
+                    .channels
+                    .get_mut(&relid)
+                    .and_then(|channel| channel.ring.take())
+                {
+                    self.linger(ring);
+                }
                 Err(GuestError::Timeout)
             }
         }
+    }
+
+    /// Leaves memory to the host.
+    fn linger(&mut self, (handle, life): (u32, GpadlLife)) {
+        self.counters.leaked += 1;
+        self.lingering.insert(handle, life);
     }
 
     fn destroy_ring(&mut self, relid: u32) {
@@ -388,14 +457,19 @@ impl Guest {
                 Some(Reply::Rescinded) => life.revoked(),
                 Some(_) => life.torndown().unwrap(),
                 None => {
-                    self.pending.cancel(token);
+                    self.pending.give_up(token);
                     life.gave_up();
                 }
             }
         }
         match life.memory() {
-            MemoryFate::Free => self.counters.freed += 1,
-            MemoryFate::Keep | MemoryFate::Leak => self.counters.leaked += 1,
+            MemoryFate::Free => {
+                self.counters.freed += 1;
+                if let Some(channel) = self.channels.get_mut(&relid) {
+                    channel.life.let_go(handle);
+                }
+            }
+            MemoryFate::Keep | MemoryFate::Leak => self.linger((handle, life)),
         }
     }
 
@@ -406,12 +480,8 @@ impl Guest {
         let result = self
             .create_ring(relid, pages)
             .and_then(|handle| self.post_open(relid, handle));
-        if let Some(channel) = self.channels.get_mut(&relid) {
-            let _ = channel.life.open_abort();
-        }
         if result.is_err() {
-            self.destroy_ring(relid);
-            self.remove_if_rescinded(relid);
+            let _ = self.close(relid);
         }
         result
     }
@@ -430,22 +500,27 @@ impl Guest {
             user_data: &[],
         })
         .unwrap();
+        if let Some(channel) = self.channels.get_mut(&relid) {
+            let _ = channel.life.open_posting(handle);
+        }
         let posted = self.post(message.as_bytes());
-        let reply = posted.is_ok().then(|| self.wait(waiter)).flatten();
-        self.pending.cancel(token);
+        if posted.is_err() {
+            self.pending.cancel(token);
+            if let Some(channel) = self.channels.get_mut(&relid) {
+                channel.life.open_not_posted();
+            }
+        }
         posted?;
+        let reply = self.wait(waiter);
+        if reply.is_none() {
+            self.pending.give_up(token);
+        }
         let channel = self.channels.get_mut(&relid).ok_or(GuestError::NoChannel)?;
         match reply {
             Some(Reply::Status(status)) => match channel.life.open_end(status) {
                 Ok(OpenOutcome::Opened) => Ok(()),
-                Ok(OpenOutcome::Failed { status }) => {
-                    let _ = channel.life.open_abort();
-                    Err(GuestError::Status(status))
-                }
-                Err(_) => {
-                    let _ = channel.life.open_abort();
-                    Err(GuestError::Rescinded)
-                }
+                Ok(OpenOutcome::Failed { status }) => Err(GuestError::Status(status)),
+                Err(_) => Err(GuestError::Rescinded),
             },
             Some(_) => Err(GuestError::Rescinded),
             None => Err(GuestError::Timeout),

@@ -22,6 +22,8 @@ pub enum Reaction {
     WrongIdFirst,
     /// It rescinds the channel and does not answer.
     Rescind,
+    /// It does it, and says so, only at [`FakeHost::catch_up`].
+    Late,
 }
 
 /// A GPADL as the host sees it.
@@ -46,6 +48,10 @@ pub struct FakeHost {
     pub offers: Vec<messages::OfferSpec>,
     script: VecDeque<(u32, Reaction)>,
     queue: VecDeque<Vec<u8>>,
+    late: Vec<Vec<u8>>,
+    /// Channels that it is opening, with their rings: it takes neither a close nor a
+    /// teardown meanwhile.
+    opening: BTreeMap<u32, u32>,
     /// Everything the guest posted.
     pub posted: Vec<Vec<u8>>,
     /// What the guest did wrong.
@@ -94,8 +100,15 @@ impl FakeHost {
     /// Rescinds a channel: its GPADLs are gone.
     pub fn rescind(&mut self, relid: u32) {
         self.open.remove(&relid);
+        self.opening.remove(&relid);
         self.rescinded.insert(relid);
         self.send(messages::rescind(relid));
+    }
+
+    /// Does what it was late with, and says so.
+    pub fn catch_up(&mut self) {
+        self.open.extend(std::mem::take(&mut self.opening).keys());
+        self.queue.extend(self.late.drain(..));
     }
 
     fn complain(&mut self, what: impl Into<String>) {
@@ -122,6 +135,7 @@ impl FakeHost {
                 self.send(reply(0, status));
             }
             Some(Reaction::Rescind) => self.rescind(relid),
+            Some(Reaction::Late) => self.late.push(reply(0, status)),
         }
     }
 
@@ -143,7 +157,7 @@ impl FakeHost {
             }
             (5, 148) => self.on_open(message, relid),
             (7, 12) => {
-                if !self.open.remove(&relid) {
+                if !self.open.remove(&relid) && !self.opening.contains_key(&relid) {
                     self.complain(format!("close of {relid}, which is not open"));
                 }
             }
@@ -184,13 +198,17 @@ impl FakeHost {
         if !self.open.insert(relid) {
             self.complain(format!("{relid} opened twice"));
         }
-        let before = self.queue.len();
+        let (before, held) = (self.queue.len(), self.late.len());
         self.answer(5, relid, 0, |x, s| {
             messages::open_result(relid, open_id ^ x, s)
         });
         let failed = self.queue.iter().skip(before).any(|m| word(m, 16) != 0);
         if failed {
             self.open.remove(&relid);
+        }
+        if held < self.late.len() {
+            self.open.remove(&relid);
+            self.opening.insert(relid, gpadl);
         }
     }
 
@@ -263,6 +281,9 @@ impl FakeHost {
     }
 
     fn on_teardown(&mut self, relid: u32, handle: u32) {
+        if self.opening.values().any(|ring| *ring == handle) {
+            return;
+        }
         if self.gpadls.remove(&handle).is_none() {
             self.complain(format!("teardown of unknown GPADL {handle:#x}"));
         }

@@ -220,6 +220,7 @@ macro_rules! counter_attributes {
 counter_attributes! {
     bad_messages, c"bad_messages", counters::BAD_MESSAGES.get();
     stray_replies, c"stray_replies", counters::STRAY_REPLIES.get();
+    late_replies, c"late_replies", counters::LATE_REPLIES.get();
     timeouts, c"timeouts", counters::TIMEOUTS.get();
     refused_offers, c"refused_offers", counters::REFUSED_OFFERS.get();
     bad_rescinds, c"bad_rescinds", counters::BAD_RESCINDS.get();

@@ -86,7 +86,7 @@ fn is_fast(properties: Option<&Properties>) -> bool {
 ///
 /// CPU hotplug is held off by the caller. `EIO` when the protocol is older than 4.1, the channel is
 /// not open, or the host refuses; `EBUSY` when the host has not
-/// said where it changed to before; `EINVAL` for a CPU that is not online, or that the administrator
+/// said where it changed to before, or owes too many answers; `EINVAL` for a CPU that is not online, or that the administrator
 /// isolated from device interrupts (`isolcpus=managed_irq`). Before protocol 5.3 the
 /// host does not say when it has changed over, and an interrupt may still come to the old CPU,
 /// where it is handled as well.
@@ -127,7 +127,8 @@ pub(crate) fn retarget(connection: &Connection, channel: &Channel, cpu: CpuId) -
 fn ask_host(connection: &Connection, channel: &Channel, cpu: CpuId) -> Result {
     let version = connection.version();
     let relid = channel.relid();
-    let message = ModifyChannel::new(relid, hv::vp_number(cpu));
+    let vp = hv::vp_number(cpu);
+    let message = ModifyChannel::new(relid, vp);
     let alive = || !channel.is_rescinded();
     let post = || connection.post(message.as_bytes(), &alive);
 
@@ -137,7 +138,7 @@ fn ask_host(connection: &Connection, channel: &Channel, cpu: CpuId) -> Result {
     if !version.has_modify_channel_response() {
         return post();
     }
-    match connection.request(ReplyKey::Modify { relid }, &alive, post)? {
+    match connection.request(ReplyKey::Modify { relid, vp }, &alive, post)? {
         Reply::Status(0) => Ok(()),
         _ => Err(EIO),
     }

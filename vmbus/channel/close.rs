@@ -18,7 +18,7 @@ use kernel::{
 };
 use vmbus_protocol::{
     affinity::Affinity,
-    channel::{CloseAction, State},
+    channel::CloseAction,
     link::HostMemory,
     message::CloseChannel,
 };
@@ -157,16 +157,8 @@ impl Session {
         *channel.affinity.lock() = Affinity::new(target);
         let session = channel.session.lock().take();
 
-        {
-            let mut life = channel.life.lock();
-
-            // An open that failed is not closed but called off.
-            if life.state() == State::Closing {
-                let _ = life.close_end();
-            } else {
-                let _ = life.open_abort();
-            }
-        }
+        // It is being closed, by whoever has taken the teardown.
+        let _ = channel.life.lock().close_end();
         if let Some(connection) = &connection {
             offer::release(connection, channel);
         }

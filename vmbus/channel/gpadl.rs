@@ -64,6 +64,17 @@ impl Record {
         }
     }
 
+    /// The host says only now whether it has taken the memory. Returns whether it has not.
+    fn created_late(&self, status: u32) -> bool {
+        let mut life = self.life.lock();
+        let free = life.created_late(status);
+
+        if free {
+            self.pages.reclaim();
+        }
+        free
+    }
+
     fn is_free(&self) -> bool {
         self.life.lock().memory() == MemoryFate::Free
     }
@@ -115,6 +126,46 @@ impl Gpadls {
         drop(removed);
     }
 
+    /// The host says only now whether it has taken the memory of a GPADL. Returns whether anybody
+    /// wanted to know.
+    pub(super) fn on_late_created(&self, handle: u32, status: u32) -> bool {
+        let record = self.find(handle);
+        let Some(record) = record else {
+            return false;
+        };
+
+        if record.created_late(status) {
+            self.remove(&record);
+        }
+        true
+    }
+
+    /// The host is to be asked for the memory of a GPADL again: what kept it from letting go is over.
+    pub(super) fn ask_again(&self, handle: u32) {
+        if let Some(record) = self.find(handle) {
+            record.life.lock().ask_again();
+        }
+    }
+
+    fn find(&self, handle: u32) -> Option<Arc<Record>> {
+        let records = self.records.lock();
+
+        records
+            .iter()
+            .find(|record| record.handle == handle)
+            .cloned()
+    }
+
+    /// A GPADL of the channel `relid` that the host is to be asked for again; each once.
+    pub(super) fn take_ask_again(&self, relid: u32) -> Option<u32> {
+        let records = self.records.lock();
+
+        records
+            .iter()
+            .find(|record| record.relid == relid && record.life.lock().take_ask_again())
+            .map(|record| record.handle)
+    }
+
     /// The host has let go of all GPADLs that `which` names.
     fn let_go(&self, which: impl Fn(&Record) -> bool) -> bool {
         let mut found = false;
@@ -138,9 +189,12 @@ impl Gpadls {
         }
     }
 
-    /// A GPADL_TORNDOWN that nobody waits for any more. Returns whether it ends a GPADL.
-    pub(crate) fn on_late_torndown(&self, handle: u32) -> bool {
+    /// A GPADL_TORNDOWN that nobody waits for any more. Returns the relid if it ends a GPADL.
+    pub(super) fn on_late_torndown(&self, handle: u32) -> Option<u32> {
+        let relid = self.find(handle)?.relid;
+
         self.let_go(|record| record.handle == handle)
+            .then_some(relid)
     }
 
     /// The channel `relid` is rescinded: the host has let go of what was announced on it.
@@ -351,6 +405,7 @@ impl Teardown {
         match asked.and_then(|asked| connection.finish_request(asked)) {
             Ok(_) => {
                 let _ = record.life.lock().torndown();
+                channel.life.lock().let_go(record.handle);
             }
             Err(_) if has_let_go(connection, &channel) => record.life.lock().revoked(),
             Err(error) => {

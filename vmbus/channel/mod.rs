@@ -6,6 +6,7 @@ mod affinity;
 mod buffer;
 mod close;
 pub(crate) mod gpadl;
+pub(crate) mod late;
 pub(crate) mod offer;
 mod open;
 mod receive;
@@ -33,7 +34,7 @@ use crate::{
 };
 use kernel::{
     cpu::CpuId,
-    impl_has_work, new_mutex, new_spinlock, new_spinlock_irq,
+    impl_has_work, new_mutex, new_spinlock, new_spinlock_irq, new_work,
     prelude::*,
     sync::{
         atomic::{Atomic, Full, Relaxed},
@@ -51,9 +52,10 @@ use vmbus_protocol::{
 };
 use vmbus_ring::RingStats;
 
-/// Work items of a channel: the two ends of its device's life.
+/// Work items of a channel: the two ends of its device's life, and what the host has done late.
 const ADD: u64 = 0;
 const REMOVE: u64 = 1;
+const LATE: u64 = 2;
 
 /// One channel, from its offer to the release of its relid.
 #[pin_data]
@@ -110,11 +112,14 @@ pub(crate) struct Channel {
     add: Work<Channel, ADD>,
     #[pin]
     remove: Work<Channel, REMOVE>,
+    #[pin]
+    late: Work<Channel, LATE>,
 }
 
 impl_has_work! {
     impl HasWork<Channel, 0> for Channel { self.add }
     impl HasWork<Channel, 1> for Channel { self.remove }
+    impl HasWork<Channel, 2> for Channel { self.late }
 }
 
 /// Statistics of an open channel's rings.
@@ -194,6 +199,7 @@ impl Channel {
                 device <- new_mutex!(None),
                 add <- Work::new(c"vmbus_add", add_class),
                 remove <- Work::new(c"vmbus_remove", remove_class),
+                late <- new_work!("vmbus_late"),
             }),
             GFP_KERNEL,
         )
@@ -337,5 +343,13 @@ impl WorkItem<REMOVE> for Channel {
 
     fn run(this: Arc<Channel>) {
         offer::remove(&this);
+    }
+}
+
+impl WorkItem<LATE> for Channel {
+    type Pointer = Arc<Channel>;
+
+    fn run(this: Arc<Channel>) {
+        late::make_good(&this);
     }
 }

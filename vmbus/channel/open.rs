@@ -34,7 +34,8 @@ pub struct OpenChannel(Arc<Session>);
 impl Device<Bound> {
     /// Opens the primary channel of the device. May sleep.
     ///
-    /// From before this returns the handler may be called. `EBUSY` when it is open already,
+    /// From before this returns the handler may be called. `EBUSY` when it is open already, or the
+    /// host has neither answered a former attempt nor let go of the memory of it,
     /// `ENODEV` when it is rescinded, `EIO` when the host refuses, `ETIMEDOUT` when it does not
     /// answer, `EINVAL` for sizes or user data that make no sense.
     pub fn open<H: Handler>(

@@ -250,23 +250,30 @@ impl Session {
     fn ask_host(&self, connection: &Connection, config: &ChannelConfig<'_>) -> Result {
         let channel = &self.channel;
         let (relid, open_id) = (channel.relid(), connection.next_handle());
-        let message = {
+        let (message, ring) = {
             let rings = self.rings.lock();
             let rings = rings.as_ref().ok_or(ENODEV)?;
-
-            OpenMessage::new(&OpenParams {
+            let ring = rings.gpadl.handle();
+            let message = OpenMessage::new(&OpenParams {
                 relid,
                 open_id,
-                ring_gpadl: rings.gpadl.handle(),
+                ring_gpadl: ring,
                 target_vp: CpuId::from_u32(channel.target_cpu()).map_or(0, hv::vp_number),
                 downstream_page_offset: u32::try_from(rings.pages.recv_offset())?,
                 user_data: config.user_data,
             })
-            .ok_or(EINVAL)?
+            .ok_or(EINVAL)?;
+
+            (message, ring)
         };
         let alive = || !channel.is_rescinded();
         let reply = connection.request(ReplyKey::Open { relid, open_id }, &alive, || {
-            connection.post(message.as_bytes(), &alive)
+            let posting = channel.life.lock().open_posting(ring);
+
+            posting.map_err(life_error)?;
+            connection.post(message.as_bytes(), &alive).inspect_err(|_| {
+                channel.life.lock().open_not_posted();
+            })
         })?;
         let Reply::Status(status) = reply else {
             return Err(EPROTO);
@@ -394,6 +401,6 @@ pub(crate) fn allow_open(primary: &Channel) {
 fn life_error(error: LifeError) -> Error {
     match error {
         LifeError::Rescinded | LifeError::Removed => ENODEV,
-        LifeError::BadState { .. } => EBUSY,
+        LifeError::BadState { .. } | LifeError::Unanswered => EBUSY,
     }
 }

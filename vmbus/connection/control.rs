@@ -3,7 +3,7 @@
 //! Control messages to the host, and its replies.
 
 use super::Connection;
-use crate::{abstractions::Completion, counters, hv::hypercall};
+use crate::{abstractions::Completion, channel::late, counters, hv::hypercall};
 use kernel::{
     new_spinlock,
     prelude::*,
@@ -12,7 +12,7 @@ use kernel::{
 };
 use vmbus_protocol::{
     message::Inbound,
-    pending::{Reply, ReplyKey, Token},
+    pending::{Answer, Reply, ReplyKey, Token},
     post::{Next, PostError, Purpose, Tries},
 };
 
@@ -88,7 +88,7 @@ impl Connection {
         &self,
         key: ReplyKey,
         alive: &dyn Fn() -> bool,
-        post: impl FnOnce() -> Result,
+        post: impl FnMut() -> Result,
     ) -> Result<Reply> {
         let asked = self.begin_request(Waiter::new()?, key, alive, post)?;
 
@@ -102,14 +102,15 @@ impl Connection {
         waiter: Arc<Waiter>,
         key: ReplyKey,
         alive: &dyn Fn() -> bool,
-        post: impl FnOnce() -> Result,
+        mut post: impl FnMut() -> Result,
     ) -> Result<Asked> {
         let token = self
             .pending
             .lock()
             .register(key, waiter.clone())
             .map_err(|_| EBUSY)?;
-        let posted = if alive() { post() } else { Err(ENODEV) };
+        let posted =
+            (0..token.times()).try_for_each(|_| if alive() { post() } else { Err(ENODEV) });
 
         if let Err(error) = posted {
             drop(self.pending.lock().cancel(token));
@@ -123,7 +124,8 @@ impl Connection {
         })
     }
 
-    /// The second half: waits for the reply, for a bounded time from the first half on.
+    /// The second half: waits for the reply, for a bounded time from the first half on. What comes
+    /// later is for [`late`].
     pub(crate) fn finish_request(&self, asked: Asked) -> Result<Reply> {
         let Asked {
             key,
@@ -135,10 +137,14 @@ impl Connection {
         let left = REPLY_TIMEOUT_MS.saturating_sub(waited);
 
         if !waiter.done.wait_timeout(left) {
-            drop(self.pending.lock().cancel(token));
-            counters::TIMEOUTS.count();
-            pr_err!("no reply to {:?} in {} s\n", key, REPLY_TIMEOUT_MS / 1000);
-            return Err(ETIMEDOUT);
+            let gave_up = self.pending.lock().give_up(token);
+
+            // Otherwise it was found at the last moment, and is being handed over.
+            if gave_up.is_some() || !waiter.done.wait_timeout(REPLY_TIMEOUT_MS) {
+                counters::TIMEOUTS.count();
+                pr_err!("no reply to {:?} in {} s\n", key, REPLY_TIMEOUT_MS / 1000);
+                return Err(ETIMEDOUT);
+            }
         }
         let reply = waiter.reply.lock().take();
 
@@ -148,23 +154,26 @@ impl Connection {
         }
     }
 
-    /// Hands a reply to whoever waits for it.
+    /// Hands a reply to whoever waits for it, or to [`late`]. Waits for nothing.
     pub(crate) fn on_reply(&self, message: &Inbound) {
-        let found = self.pending.lock().resolve(message);
+        let answer = self.pending.lock().resolve(message);
 
-        match (found, message) {
-            (Some((waiter, reply)), _) => waiter.wake(reply),
-            // Late, but good to know.
-            (None, Inbound::GpadlTorndown(torndown))
-                if self.gpadls.on_late_torndown(torndown.gpadl) =>
-            {
-                pr_info!("GPADL {:#x} is torn down after all\n", torndown.gpadl);
+        match (answer, message) {
+            (Some(Answer::Awaited(waiter, reply)), _) => return waiter.wake(reply),
+            (Some(Answer::Late(key, reply)), _) => {
+                counters::LATE_REPLIES.count();
+                if late::on_reply(self, key, reply) {
+                    return;
+                }
             }
-            (None, _) => {
-                counters::STRAY_REPLIES.count();
-                crate::ratelimited!(pr_warn!("reply that nobody waits for: {:?}\n", message))
+            // The host may let go also if the message that asked for it was not posted well, or its
+            // answer is not kept in mind any more.
+            (_, Inbound::GpadlTorndown(torndown)) if late::on_torndown(self, torndown.gpadl) => {
+                return;
             }
+            _ => counters::STRAY_REPLIES.count(),
         }
+        crate::ratelimited!(pr_warn!("reply that nobody waits for: {:?}\n", message));
     }
 
     /// Wakes everybody who waits for a reply about a channel that is gone.

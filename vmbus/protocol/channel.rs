@@ -32,6 +32,9 @@ pub enum LifeError {
     },
     /// The device was already removed.
     Removed,
+    /// The host has not answered a former OPENCHANNEL, nor let go of its ring:
+    /// it may open the channel with that one at any time.
+    Unanswered,
 }
 
 /// What a rescind demands.
@@ -52,8 +55,34 @@ pub enum RescindAction {
 pub enum CloseAction {
     /// Post CLOSECHANNEL, then tear the ring's GPADL down.
     Post,
-    /// The channel was rescinded: post nothing, the host has closed it.
+    /// Post no CLOSECHANNEL: the channel was rescinded, or never opened.
     Silent,
+}
+
+/// What the host has of a channel, as far as the guest knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AtHost {
+    /// It is closed, or the guest's CLOSECHANNEL for it was posted last.
+    Closed,
+    /// OPENCHANNEL was posted with the ring in this GPADL, and not answered.
+    Asked { ring: u32 },
+    /// It is open.
+    Open,
+    /// It was opened late, and is to be closed.
+    MustClose,
+}
+
+/// What the late result of an open demands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LateOpen {
+    /// Nothing: it was refused, or the close is still to come.
+    Nothing,
+    /// The host has opened a channel that the guest closed meanwhile: see
+    /// [`ChannelLife::must_close`], and ask for the ring again.
+    Close {
+        /// The handle of its GPADL.
+        ring: u32,
+    },
 }
 
 /// How an open ended.
@@ -84,6 +113,7 @@ pub enum Leave {
 #[derive(Clone, Copy, Debug)]
 pub struct ChannelLife {
     state: State,
+    at_host: AtHost,
     rescinded: bool,
     removed: bool,
     released: bool,
@@ -101,6 +131,7 @@ impl ChannelLife {
     pub const fn new() -> Self {
         ChannelLife {
             state: State::Offered,
+            at_host: AtHost::Closed,
             rescinded: false,
             removed: false,
             released: false,
@@ -146,12 +177,12 @@ impl ChannelLife {
         LifeError::BadState { state: self.state }
     }
 
-    /// Starts an open; call after the reply waiter was registered and before
-    /// posting.
+    /// Starts an open.
     ///
     /// # Errors
     ///
-    /// When the channel is in use, rescinded or removed.
+    /// When the channel is in use, rescinded or removed, or the host may still
+    /// open it because of a former request.
     pub fn open_begin(&mut self) -> Result<(), LifeError> {
         if self.rescinded {
             return Err(LifeError::Rescinded);
@@ -161,6 +192,9 @@ impl ChannelLife {
         }
         match self.state {
             State::Offered | State::Closed => {
+                if self.at_host != AtHost::Closed {
+                    return Err(LifeError::Unanswered);
+                }
                 self.state = State::Opening;
                 Ok(())
             }
@@ -168,9 +202,29 @@ impl ChannelLife {
         }
     }
 
+    /// Call before OPENCHANNEL is posted, with the handle of the ring's GPADL.
+    ///
+    /// # Errors
+    ///
+    /// When no open is under way, or it was posted before.
+    pub fn open_posting(&mut self, ring: u32) -> Result<(), LifeError> {
+        if self.state != State::Opening || self.at_host != AtHost::Closed {
+            return Err(self.bad_state());
+        }
+        self.at_host = AtHost::Asked { ring };
+        Ok(())
+    }
+
+    /// OPENCHANNEL could not be posted: no answer will come.
+    pub fn open_not_posted(&mut self) {
+        if matches!(self.at_host, AtHost::Asked { .. }) {
+            self.at_host = AtHost::Closed;
+        }
+    }
+
     /// The host's status of an open. After anything but a success the channel
     /// is being opened still, until whoever opened it has put everything away:
-    /// [`Self::open_abort`]. A rescind wins over a success.
+    /// [`Self::close_begin`]. A rescind wins over a success.
     ///
     /// # Errors
     ///
@@ -183,38 +237,91 @@ impl ChannelLife {
         if self.rescinded {
             return Err(LifeError::Rescinded);
         }
+        if !matches!(self.at_host, AtHost::Asked { .. }) {
+            return Err(self.bad_state());
+        }
         if status == 0 {
+            self.at_host = AtHost::Open;
             self.state = State::Open;
             Ok(OpenOutcome::Opened)
         } else {
+            self.at_host = AtHost::Closed;
             Ok(OpenOutcome::Failed { status })
         }
     }
 
-    /// Ends an open that could not be posted, was refused, or was not answered.
+    /// The host's status of an open for which nobody waits any more.
+    pub fn open_late(&mut self, status: u32) -> LateOpen {
+        let AtHost::Asked { ring } = self.at_host else {
+            return LateOpen::Nothing;
+        };
+        match self.state {
+            // Its close is about to begin, and has to close it at the host.
+            State::Opening if status == 0 => {
+                self.at_host = AtHost::Open;
+                LateOpen::Nothing
+            }
+            State::Closing | State::Closed if status == 0 => {
+                self.at_host = AtHost::MustClose;
+                LateOpen::Close { ring }
+            }
+            _ => {
+                self.at_host = AtHost::Closed;
+                LateOpen::Nothing
+            }
+        }
+    }
+
+    /// CLOSECHANNEL is to be posted because the host opened the channel late.
+    #[must_use]
+    pub const fn must_close(&self) -> bool {
+        matches!(self.at_host, AtHost::MustClose)
+    }
+
+    /// That CLOSECHANNEL was posted: the channel may be opened again.
+    pub fn closed_late(&mut self) {
+        if self.at_host == AtHost::MustClose {
+            self.at_host = AtHost::Closed;
+        }
+    }
+
+    /// The host has let go of the memory of this GPADL. If that was the ring of
+    /// an open that it did not answer, it is not going to.
+    pub fn let_go(&mut self, gpadl: u32) {
+        if self.at_host == (AtHost::Asked { ring: gpadl }) {
+            self.at_host = AtHost::Closed;
+        }
+    }
+
+    /// Ends an open of which the host was told nothing.
     ///
     /// # Errors
     ///
-    /// When no open is under way.
+    /// When no open is under way, or the host was told.
     pub fn open_abort(&mut self) -> Result<(), LifeError> {
-        if self.state != State::Opening {
+        if self.state != State::Opening || self.at_host != AtHost::Closed {
             return Err(self.bad_state());
         }
         self.state = State::Closed;
         Ok(())
     }
 
-    /// Starts a close.
+    /// Starts a close, or puts away what an open left that failed: that may be
+    /// open at the host, too, if it was not answered.
     ///
     /// # Errors
     ///
-    /// When the channel is not open.
+    /// When the channel is neither open nor being opened.
     pub fn close_begin(&mut self) -> Result<CloseAction, LifeError> {
-        if self.state != State::Open {
+        if !matches!(self.state, State::Open | State::Opening) {
             return Err(self.bad_state());
         }
         self.state = State::Closing;
-        Ok(if self.rescinded {
+        let closed = self.at_host == AtHost::Closed;
+        if self.at_host == AtHost::Open {
+            self.at_host = AtHost::Closed;
+        }
+        Ok(if self.rescinded || closed {
             CloseAction::Silent
         } else {
             CloseAction::Post
@@ -240,6 +347,7 @@ impl ChannelLife {
             return RescindAction::Ignore;
         }
         self.rescinded = true;
+        self.at_host = AtHost::Closed;
         RescindAction::Handle {
             in_use: matches!(self.state, State::Opening | State::Open | State::Closing),
         }

@@ -3,8 +3,21 @@
 //! Matching of the host's replies to the requests that wait for them.
 //!
 //! A reply is matched by everything it carries (kind, relid, handle or open
-//! id). Replies nobody waits for, late or repeated ones, are counted and
-//! otherwise ignored.
+//! id). A request that is given up leaves its key behind: its reply may come
+//! late, and is then neither taken for the answer to another request nor lost,
+//! since it says what the host has done meanwhile. Replies to nothing at all
+//! are counted and otherwise ignored.
+//!
+//! Which replies could be taken for another's:
+//!
+//! - OPENCHANNEL_RESULT, GPADL_CREATED and GPADL_TORNDOWN carry the open id or
+//!   the handle, which are different for each request of a connection.
+//! - MODIFYCHANNEL_RESPONSE carries the relid only: see [`Pending::resolve`].
+//! - VERSION_RESPONSE carries nothing. A proposal without an answer ends the
+//!   negotiation, so no other one waits when the answer comes late.
+//! - UNLOAD_RESPONSE carries nothing. One UNLOAD is sent in the life of a
+//!   connection, and what a former connection left behind comes before the
+//!   host's answer to the first proposal of the next.
 
 use crate::message::Inbound;
 use core::{marker::PhantomData, ops::DerefMut};
@@ -35,10 +48,12 @@ pub enum ReplyKey {
         /// The handle.
         gpadl: u32,
     },
-    /// MODIFYCHANNEL_RESPONSE.
+    /// MODIFYCHANNEL_RESPONSE, which does not name the CPU on the wire.
     Modify {
         /// The channel.
         relid: u32,
+        /// The CPU that the host was asked to interrupt.
+        vp: u32,
     },
 }
 
@@ -64,7 +79,7 @@ impl ReplyKey {
             ReplyKey::Open { relid, .. }
             | ReplyKey::GpadlCreated { relid, .. }
             | ReplyKey::GpadlTorndown { relid, .. }
-            | ReplyKey::Modify { relid } => Some(relid),
+            | ReplyKey::Modify { relid, .. } => Some(relid),
         }
     }
 
@@ -83,11 +98,27 @@ impl ReplyKey {
             (ReplyKey::GpadlTorndown { gpadl, .. }, Inbound::GpadlTorndown(r)) => {
                 (r.gpadl == gpadl).then_some(Reply::Done)
             }
-            (ReplyKey::Modify { relid }, Inbound::ModifyChannelResponse(r)) => {
+            (ReplyKey::Modify { relid, .. }, Inbound::ModifyChannelResponse(r)) => {
                 (r.relid == relid).then_some(Reply::Status(r.status))
             }
             _ => None,
         }
+    }
+
+    /// Tells whether a reply to `other` would be one to this request, too.
+    fn collides(&self, other: &ReplyKey) -> bool {
+        match (*self, *other) {
+            (ReplyKey::Modify { relid: one, .. }, ReplyKey::Modify { relid: other, .. }) => {
+                one == other
+            }
+            (one, other) => one == other,
+        }
+    }
+
+    /// Tells whether the key is in the reply, so that a late one harms no
+    /// other request when it is forgotten.
+    const fn is_unique(&self) -> bool {
+        !matches!(self, ReplyKey::Version | ReplyKey::Modify { .. })
     }
 }
 
@@ -110,6 +141,16 @@ pub const fn is_reply(message: &Inbound) -> bool {
 pub struct Token {
     index: usize,
     generation: u32,
+    times: u8,
+}
+
+impl Token {
+    /// How often the request is to be posted: twice, if an answer is owed from
+    /// which its own could not be told apart, and which may never come.
+    #[must_use]
+    pub const fn times(&self) -> u8 {
+        self.times
+    }
 }
 
 /// Why a request cannot wait.
@@ -117,14 +158,34 @@ pub struct Token {
 pub enum RegisterError {
     /// Too many requests wait.
     Full,
-    /// A request with the same key waits; its reply could not be told apart.
+    /// A request waits whose reply could not be told apart.
     Duplicate,
+    /// The host owes answers to too many former requests, from which this one's
+    /// could not be told apart.
+    Owed,
 }
+
+/// What a message from the host is to those who wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer<W> {
+    /// The answer to a request that waits.
+    Awaited(W, Reply),
+    /// The answer to a request that was given up.
+    Late(ReplyKey, Reply),
+    /// A reply to nothing; it is counted.
+    Stray,
+}
+
+/// Answers about one channel's CPU that the host may owe.
+pub const MAX_OWED_MODIFIES: usize = 8;
 
 #[derive(Debug)]
 struct Entry<W> {
     key: ReplyKey,
-    waiter: W,
+    /// Requests are numbered as they are registered.
+    number: u64,
+    /// `None` when the request was given up: the host owes its answer.
+    waiter: Option<W>,
 }
 
 /// One place for a request that waits.
@@ -143,6 +204,10 @@ impl<W> Place<W> {
             entry: None,
         }
     }
+
+    fn waits(&self) -> bool {
+        self.entry.as_ref().is_some_and(|e| e.waiter.is_some())
+    }
 }
 
 impl<W> Default for Place<W> {
@@ -156,6 +221,7 @@ impl<W> Default for Place<W> {
 #[derive(Debug)]
 pub struct Pending<W, S: DerefMut<Target = [Place<W>]>> {
     places: S,
+    next_number: u64,
     stray: u32,
     _waiter: PhantomData<W>,
 }
@@ -166,6 +232,7 @@ impl<W, S: DerefMut<Target = [Place<W>]>> Pending<W, S> {
     pub const fn new(places: S) -> Self {
         Pending {
             places,
+            next_number: 0,
             stray: 0,
             _waiter: PhantomData,
         }
@@ -178,68 +245,159 @@ impl<W, S: DerefMut<Target = [Place<W>]>> Pending<W, S> {
     ///
     /// See [`RegisterError`].
     pub fn register(&mut self, key: ReplyKey, waiter: W) -> Result<Token, RegisterError> {
-        let mut free = None;
-        for (index, place) in self.places.iter_mut().enumerate() {
-            match &place.entry {
-                Some(entry) if entry.key == key => return Err(RegisterError::Duplicate),
-                Some(_) => {}
-                None if free.is_none() => free = Some((index, place)),
-                None => {}
+        let mut owed = 0usize;
+        for entry in self.entries() {
+            if entry.key.collides(&key) {
+                if entry.waiter.is_some() || entry.key == ReplyKey::Version {
+                    return Err(RegisterError::Duplicate);
+                }
+                owed = owed.saturating_add(1);
             }
         }
-        let (index, place) = free.ok_or(RegisterError::Full)?;
+        if owed >= MAX_OWED_MODIFIES {
+            return Err(RegisterError::Owed);
+        }
+        if owed == 0 {
+            return self.add(key, Some(waiter), 1);
+        }
+        // If the one owed is lost, the answer to this one is taken for it.
+        self.add(key, None, 2)?;
+        self.add(key, Some(waiter), 2)
+    }
+
+    fn add(&mut self, key: ReplyKey, waiter: Option<W>, times: u8) -> Result<Token, RegisterError> {
+        let index = self.free_place().ok_or(RegisterError::Full)?;
+        let place = self.places.get_mut(index).ok_or(RegisterError::Full)?;
         place.generation = place.generation.wrapping_add(1);
-        place.entry = Some(Entry { key, waiter });
+        place.entry = Some(Entry {
+            key,
+            number: self.next_number,
+            waiter,
+        });
+        self.next_number = self.next_number.wrapping_add(1);
         Ok(Token {
             index,
             generation: place.generation,
+            times,
         })
     }
 
-    /// Takes a request out: its post failed or its wait ended. `None` when it
-    /// was resolved already.
+    fn entries(&self) -> impl Iterator<Item = &Entry<W>> {
+        self.places.iter().filter_map(|place| place.entry.as_ref())
+    }
+
+    /// A place that is free, or has the oldest answer owed of those that can be
+    /// forgotten.
+    fn free_place(&self) -> Option<usize> {
+        let rank = |place: &Place<W>| match &place.entry {
+            None => Some((false, 0)),
+            Some(entry) if entry.waiter.is_none() && entry.key.is_unique() => {
+                Some((true, entry.number))
+            }
+            Some(_) => None,
+        };
+        self.places
+            .iter()
+            .enumerate()
+            .filter_map(|(index, place)| Some((rank(place)?, index)))
+            .min()
+            .map(|(_, index)| index)
+    }
+
+    fn waiting_place(&mut self, token: Token) -> Option<&mut Place<W>> {
+        self.places
+            .get_mut(token.index)
+            .filter(|place| place.generation == token.generation && place.waits())
+    }
+
+    /// Takes a request out that was not posted. `None` when it was resolved
+    /// already.
     pub fn cancel(&mut self, token: Token) -> Option<W> {
-        let place = self.places.get_mut(token.index)?;
-        if place.generation != token.generation {
+        let place = self.waiting_place(token)?;
+        place.entry.take().and_then(|entry| entry.waiter)
+    }
+
+    /// Waits no longer for the answer to a request that was posted: it is late
+    /// from now on. `None` when it was resolved already.
+    pub fn give_up(&mut self, token: Token) -> Option<W> {
+        let place = self.waiting_place(token)?;
+        place.entry.as_mut().and_then(|entry| entry.waiter.take())
+    }
+
+    /// Finds the request that a message answers. A reply to nothing is counted;
+    /// `None` for messages that are no replies.
+    ///
+    /// Of several requests for a channel's CPU the host answers one after the
+    /// other, if it answers. So what comes counts for the oldest one, and for a
+    /// later one only if the CPU that it asks for is the same: then the
+    /// channel is there whichever of them was answered. See also
+    /// [`Token::times`].
+    pub fn resolve(&mut self, message: &Inbound) -> Option<Answer<W>> {
+        let oldest = self
+            .places
+            .iter()
+            .enumerate()
+            .filter_map(|(index, place)| {
+                let entry = place.entry.as_ref()?;
+                Some((entry.number, index, entry.key.matches(message)?))
+            })
+            .min_by_key(|&(number, _, _)| number);
+        let Some((_, index, reply)) = oldest else {
+            if is_reply(message) {
+                self.stray = self.stray.saturating_add(1);
+                return Some(Answer::Stray);
+            }
+            return None;
+        };
+        let Entry { key, waiter, .. } = self.places.get_mut(index)?.entry.take()?;
+        if let Some(waiter) = waiter {
+            return Some(Answer::Awaited(waiter, reply));
+        }
+        match self.satisfied_by(key, reply) {
+            Some(waiter) => Some(Answer::Awaited(waiter, reply)),
+            None => Some(Answer::Late(key, reply)),
+        }
+    }
+
+    /// The request that a late answer to `key` answers as well. The host owes
+    /// its own still.
+    fn satisfied_by(&mut self, key: ReplyKey, reply: Reply) -> Option<W> {
+        let same = self
+            .entries()
+            .filter(|entry| entry.key.collides(&key))
+            .all(|entry| entry.key == key);
+        if !same || reply != Reply::Status(0) {
             return None;
         }
-        place.entry.take().map(|entry| entry.waiter)
-    }
-
-    /// Finds the request a message answers and takes it out. A reply nobody
-    /// waits for is counted.
-    pub fn resolve(&mut self, message: &Inbound) -> Option<(W, Reply)> {
-        for place in self.places.iter_mut() {
-            let reply = place.entry.as_ref().and_then(|e| e.key.matches(message));
-            if let Some(reply) = reply {
-                return place.entry.take().map(|entry| (entry.waiter, reply));
-            }
-        }
-        if is_reply(message) {
-            self.stray = self.stray.saturating_add(1);
-        }
-        None
-    }
-
-    /// Takes out one request that waits on a rescinded channel; call until
-    /// `None`. Every waiter has to be woken with [`Reply::Rescinded`].
-    pub fn rescind(&mut self, relid: u32) -> Option<W> {
         self.places
             .iter_mut()
-            .find(|place| {
-                place
-                    .entry
-                    .as_ref()
-                    .is_some_and(|entry| entry.key.relid() == Some(relid))
-            })
-            .and_then(|place| place.entry.take())
-            .map(|entry| entry.waiter)
+            .filter_map(|place| place.entry.as_mut())
+            .find(|entry| entry.key == key && entry.waiter.is_some())
+            .and_then(|entry| entry.waiter.take())
+    }
+
+    /// Takes out one request that waits on a rescinded channel, whose answers
+    /// the host does not owe any more; call until `None`. Every waiter has to
+    /// be woken with [`Reply::Rescinded`].
+    pub fn rescind(&mut self, relid: u32) -> Option<W> {
+        for place in self.places.iter_mut() {
+            if place
+                .entry
+                .as_ref()
+                .is_some_and(|entry| entry.key.relid() == Some(relid))
+            {
+                if let Some(waiter) = place.entry.take().and_then(|entry| entry.waiter) {
+                    return Some(waiter);
+                }
+            }
+        }
+        None
     }
 
     /// Number of requests that wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.places.iter().filter(|p| p.entry.is_some()).count()
+        self.places.iter().filter(|place| place.waits()).count()
     }
 
     /// Nobody waits.
@@ -248,7 +406,15 @@ impl<W, S: DerefMut<Target = [Place<W>]>> Pending<W, S> {
         self.len() == 0
     }
 
-    /// Replies that nobody waited for.
+    /// Number of answers that the host owes to requests that were given up.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        self.entries()
+            .filter(|entry| entry.waiter.is_none())
+            .count()
+    }
+
+    /// Replies to nothing.
     #[must_use]
     pub fn stray(&self) -> u32 {
         self.stray

@@ -46,6 +46,8 @@ pub struct GpadlLife {
     state: GpadlState,
     decrypted: bool,
     encryption_lost: bool,
+    /// The guest has given it up, and the host could be asked for it again.
+    ask_again: bool,
 }
 
 impl Default for GpadlLife {
@@ -62,6 +64,7 @@ impl GpadlLife {
             state: GpadlState::New,
             decrypted: false,
             encryption_lost: false,
+            ask_again: false,
         }
     }
 
@@ -190,6 +193,35 @@ impl GpadlLife {
             self.state = GpadlState::TornDown;
         }
         leaked
+    }
+
+    /// The host's status comes after the guest has given up: a refusal ends the
+    /// leak, after a success the host can be asked to let go. Returns whether
+    /// that ended a leak.
+    pub fn created_late(&mut self, status: u32) -> bool {
+        if self.state != GpadlState::Leaked {
+            return false;
+        }
+        if status == 0 {
+            self.ask_again = true;
+            return false;
+        }
+        self.let_go()
+    }
+
+    /// The host is to be asked for the memory again: what kept it from letting
+    /// go is over.
+    pub fn ask_again(&mut self) {
+        if matches!(self.state, GpadlState::TearingDown | GpadlState::Leaked) {
+            self.ask_again = true;
+        }
+    }
+
+    /// True once, when GPADL_TEARDOWN is to be posted again.
+    #[must_use = "the host is asked only this once"]
+    pub fn take_ask_again(&mut self) -> bool {
+        let has_it = matches!(self.state, GpadlState::TearingDown | GpadlState::Leaked);
+        core::mem::take(&mut self.ask_again) && has_it
     }
 
     /// What may be done with the memory now.

@@ -11,7 +11,7 @@ use vmbus_protocol::{
     gpadl::{GpadlLife, GpadlState, MemoryFate},
     message::{GpadlCreated, Inbound, Offer, OfferFlags, OpenResult, INVALID_RELID},
     offers::{admit, Admission, Limits, LiveChannel, OfferError},
-    pending::{Pending, Place, RegisterError, Reply, ReplyKey},
+    pending::{Answer, Pending, Place, RegisterError, Reply, ReplyKey},
     requests::{RequestTable, Slot},
     synic::{iter_set, MonitorBit},
     Guid,
@@ -167,7 +167,7 @@ fn pending_requests_are_told_apart() {
     pending.register(other, "gpadl").unwrap();
     pending.register(ReplyKey::Version, "version").unwrap();
     assert_eq!(
-        pending.register(ReplyKey::Modify { relid: 9 }, "x"),
+        pending.register(ReplyKey::Modify { relid: 9, vp: 0 }, "x"),
         Err(RegisterError::Full)
     );
     let result = |relid, open_id| {
@@ -177,17 +177,17 @@ fn pending_requests_are_told_apart() {
             status: 3,
         })
     };
-    assert_eq!(pending.resolve(&result(1, 2)), None);
-    assert_eq!(pending.resolve(&result(2, 1)), None);
+    assert_eq!(pending.resolve(&result(1, 2)), Some(Answer::Stray));
+    assert_eq!(pending.resolve(&result(2, 1)), Some(Answer::Stray));
     assert_eq!(pending.resolve(&Inbound::AllOffersDelivered), None);
     assert_eq!(pending.stray(), 2);
     assert_eq!(
         pending.resolve(&result(1, 1)),
-        Some(("open", Reply::Status(3)))
+        Some(Answer::Awaited("open", Reply::Status(3)))
     );
     // The token of a resolved request is dead, even when its place is reused.
     pending
-        .register(ReplyKey::Modify { relid: 1 }, "modify")
+        .register(ReplyKey::Modify { relid: 1, vp: 0 }, "modify")
         .unwrap();
     assert_eq!(pending.cancel(token), None);
     let mut woken = [pending.rescind(1), pending.rescind(1), pending.rescind(1)];
@@ -198,7 +198,7 @@ fn pending_requests_are_told_apart() {
         gpadl: 1,
         status: 0,
     });
-    assert_eq!(pending.resolve(&created), None);
+    assert_eq!(pending.resolve(&created), Some(Answer::Stray));
     assert_eq!(pending.len(), 1);
 }
 
@@ -233,7 +233,11 @@ fn monitor_bits() {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     OpenBegin,
+    OpenPosting,
     OpenEnd(u32),
+    OpenLate(u32),
+    LetGo,
+    ClosedLate,
     OpenAbort,
     CloseBegin,
     CloseEnd,
@@ -244,6 +248,10 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         Just(Step::OpenBegin),
+        Just(Step::OpenPosting),
+        (0u32..2).prop_map(Step::OpenLate),
+        Just(Step::LetGo),
+        Just(Step::ClosedLate),
         (0u32..2).prop_map(Step::OpenEnd),
         Just(Step::OpenAbort),
         Just(Step::CloseBegin),
@@ -265,6 +273,10 @@ proptest! {
                     let refused = life.open_begin().is_err();
                     prop_assert!(refused || !(life.is_rescinded() || removed));
                 }
+                Step::OpenPosting => drop(life.open_posting(1).is_ok()),
+                Step::OpenLate(status) => drop(life.open_late(status)),
+                Step::LetGo => life.let_go(1),
+                Step::ClosedLate => life.closed_late(),
                 Step::OpenEnd(status) => drop(life.open_end(status).is_ok()),
                 Step::OpenAbort => drop(life.open_abort().is_ok()),
                 Step::CloseBegin => drop(life.close_begin().is_ok()),

@@ -486,6 +486,16 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        machine: &storage::late_answers::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-late-answers",
+            "a host that does what it was asked for when nobody waits any more",
+            480,
+            storage::late_answers::run,
+        )
+    },
+    Scenario {
         machine: &storage::plug_and_cpu::MACHINE,
         only: Some(Core::Rust),
         ..shared(

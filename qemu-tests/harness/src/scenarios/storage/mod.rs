@@ -14,6 +14,7 @@ pub(super) mod hostile_bus;
 pub(super) mod hotplug;
 pub(super) mod idle;
 pub(super) mod isolated;
+pub(super) mod late_answers;
 pub(super) mod log;
 pub(super) mod migrate;
 pub(super) mod plug_and_cpu;

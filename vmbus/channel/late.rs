@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the host does after the guest has given up waiting for it.
+//!
+//! A host under load may take longer than the guest waits, and does what it was asked for all the
+//! same. A channel that it opens then is closed, and memory that it takes then is asked for again: a
+//! CLOSECHANNEL or GPADL_TEARDOWN that came before the host was that far may have had no effect.
+
+use super::{Channel, LATE};
+use crate::{
+    abstractions::Shown,
+    connection::{Connection, CONNECTION},
+};
+use kernel::{prelude::*, sync::Arc};
+use vmbus_protocol::{
+    channel::LateOpen,
+    message::{CloseChannel, GpadlTeardown},
+    pending::{Reply, ReplyKey},
+};
+use zerocopy::IntoBytes;
+
+/// A reply to a request that was given up. Returns whether it is of use to anybody. Waits for nothing.
+pub(crate) fn on_reply(connection: &Connection, key: ReplyKey, reply: Reply) -> bool {
+    match (key, reply) {
+        (ReplyKey::Open { relid, .. }, Reply::Status(status)) => {
+            on_open_result(connection, relid, status)
+        }
+        (ReplyKey::GpadlCreated { relid, gpadl }, Reply::Status(status)) => {
+            let known = connection.gpadls.on_late_created(gpadl, status);
+
+            if let Some(channel) = connection.channels.get(relid).filter(|_| known) {
+                schedule(connection, channel);
+            }
+            known
+        }
+        (ReplyKey::GpadlTorndown { gpadl, .. }, _) => on_torndown(connection, gpadl),
+        _ => false,
+    }
+}
+
+fn on_open_result(connection: &Connection, relid: u32, status: u32) -> bool {
+    let Some(channel) = connection.channels.get(relid) else {
+        return false;
+    };
+    let demand = channel.life.lock().open_late(status);
+
+    if let LateOpen::Close { ring } = demand {
+        pr_info!(
+            "{}: opened after all, and closed again\n",
+            Shown(&channel.offer.instance)
+        );
+        connection.gpadls.ask_again(ring);
+        schedule(connection, channel);
+    }
+    true
+}
+
+/// The host has let go of memory for which nobody waits any more. Returns whether it was left to it.
+/// Waits for nothing.
+pub(crate) fn on_torndown(connection: &Connection, gpadl: u32) -> bool {
+    let Some(relid) = connection.gpadls.on_late_torndown(gpadl) else {
+        return false;
+    };
+
+    if let Some(channel) = connection.channels.get(relid) {
+        channel.life.lock().let_go(gpadl);
+    }
+    pr_info!("GPADL {:#x} is torn down after all\n", gpadl);
+    true
+}
+
+/// Has the host told, by a work item: that may take minutes.
+fn schedule(connection: &Connection, channel: Arc<Channel>) {
+    // An item that is queued already will see this, too.
+    let _ = connection.queues.channels.enqueue::<_, LATE>(channel);
+}
+
+/// Closes a channel that was opened late, and asks for memory that was taken late. May sleep.
+pub(super) fn make_good(channel: &Arc<Channel>) {
+    let Some(connection) = CONNECTION.get() else {
+        return;
+    };
+    let relid = channel.relid();
+    let alive = || !channel.is_rescinded();
+    let post = |message: &[u8]| {
+        // The host has let go of everything when this says so.
+        let posted = connection.post(message, &alive);
+
+        if let Some(error) = posted.err().filter(|error| *error != ENODEV) {
+            pr_err!(
+                "{}: what the host did late cannot be undone: {:?}\n",
+                Shown(&channel.offer.instance),
+                error
+            );
+        }
+    };
+
+    let must_close = channel.life.lock().must_close();
+
+    if must_close {
+        post(CloseChannel::new(relid).as_bytes());
+        channel.life.lock().closed_late();
+    }
+    while let Some(gpadl) = connection.gpadls.take_ask_again(relid) {
+        post(GpadlTeardown::new(relid, gpadl).as_bytes());
+    }
+}

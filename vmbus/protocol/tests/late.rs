@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Answers that come after whoever asked has given up.
+
+use proptest::prelude::*;
+use std::collections::VecDeque;
+use vmbus_protocol::{
+    channel::{ChannelLife, CloseAction, LateOpen, LifeError},
+    gpadl::GpadlLife,
+    message::{GpadlCreated, Inbound, ModifyChannelResponse, OpenResult},
+    pending::{Answer, Pending, Place, RegisterError, Reply, ReplyKey, MAX_OWED_MODIFIES},
+};
+
+type Table = Pending<u32, Vec<Place<u32>>>;
+
+fn table(places: usize) -> Table {
+    Pending::new((0..places).map(|_| Place::new()).collect())
+}
+
+fn moved(status: u32) -> Inbound {
+    Inbound::ModifyChannelResponse(ModifyChannelResponse { relid: 1, status })
+}
+
+const fn to(vp: u32) -> ReplyKey {
+    ReplyKey::Modify { relid: 1, vp }
+}
+
+#[test]
+fn a_late_answer_is_not_the_next_requests() {
+    let mut pending = table(4);
+    let first = pending.register(to(2), 10).unwrap();
+    assert_eq!(pending.give_up(first), Some(10));
+    let second = pending.register(to(3), 11).unwrap();
+    assert_eq!((first.times(), second.times()), (1, 2));
+    assert_eq!(
+        pending.resolve(&moved(0)),
+        Some(Answer::Late(to(2), Reply::Status(0)))
+    );
+    assert_eq!((pending.len(), pending.owed()), (1, 1));
+    assert_eq!(
+        pending.resolve(&moved(7)),
+        Some(Answer::Late(to(3), Reply::Status(7)))
+    );
+    assert_eq!(
+        pending.resolve(&moved(7)),
+        Some(Answer::Awaited(11, Reply::Status(7)))
+    );
+    assert_eq!(pending.resolve(&moved(0)), Some(Answer::Stray));
+}
+
+#[test]
+fn an_answer_that_is_lost_keeps_nobody_waiting() {
+    let mut pending = table(4);
+    let first = pending.register(to(2), 10).unwrap();
+    pending.give_up(first);
+    pending.register(to(3), 11).unwrap();
+    // Posted twice, answered twice.
+    assert_eq!(
+        pending.resolve(&moved(0)),
+        Some(Answer::Late(to(2), Reply::Status(0)))
+    );
+    assert_eq!(
+        pending.resolve(&moved(0)),
+        Some(Answer::Awaited(11, Reply::Status(0)))
+    );
+}
+
+#[test]
+fn asked_for_the_same_again_any_answer_is_one() {
+    let mut pending = table(4);
+    let first = pending.register(to(2), 10).unwrap();
+    pending.give_up(first);
+    let second = pending.register(to(2), 11).unwrap();
+    assert_eq!(
+        pending.resolve(&moved(0)),
+        Some(Answer::Awaited(11, Reply::Status(0)))
+    );
+    // Its own answers are still to come, and it cannot be given up again.
+    assert_eq!((pending.len(), pending.owed()), (0, 2));
+    assert_eq!(
+        (pending.give_up(second), pending.cancel(second)),
+        (None, None)
+    );
+    assert_eq!(
+        pending.resolve(&moved(0)),
+        Some(Answer::Late(to(2), Reply::Status(0)))
+    );
+}
+
+#[test]
+fn a_host_that_owes_too_much_is_not_asked() {
+    let mut pending = table(12);
+    while pending.owed() < MAX_OWED_MODIFIES {
+        let token = pending.register(to(2), 1).unwrap();
+        pending.give_up(token);
+    }
+    assert_eq!(pending.register(to(2), 9), Err(RegisterError::Owed));
+    for _ in 0..2 {
+        assert!(pending.resolve(&moved(0)).is_some());
+    }
+    assert!(pending.register(to(2), 9).is_ok());
+    // Neither does it owe anything about a channel that is gone.
+    assert_eq!(pending.rescind(1), Some(9));
+    assert_eq!(pending.rescind(1), None);
+    assert_eq!((pending.len(), pending.owed()), (0, 0));
+}
+
+#[test]
+fn answers_owed_take_no_place_from_who_waits() {
+    let mut pending = table(2);
+    let open = |open_id| ReplyKey::Open { relid: 1, open_id };
+    for open_id in 0..9 {
+        let token = pending.register(open(open_id), open_id).unwrap();
+        assert_eq!(pending.give_up(token), Some(open_id));
+    }
+    let result = |open_id| {
+        Inbound::OpenResult(OpenResult {
+            relid: 1,
+            open_id,
+            status: 0,
+        })
+    };
+    // The oldest are forgotten first.
+    assert_eq!(pending.resolve(&result(6)), Some(Answer::Stray));
+    assert_eq!(
+        pending.resolve(&result(8)),
+        Some(Answer::Late(open(8), Reply::Status(0)))
+    );
+    // What could be taken for another's answer is not forgotten.
+    let modify = pending.register(to(2), 1).unwrap();
+    pending.give_up(modify);
+    pending.register(open(20), 2).unwrap();
+    assert_eq!(pending.register(open(21), 3), Err(RegisterError::Full));
+}
+
+#[test]
+fn a_late_gpadl_is_known_by_its_handle() {
+    let mut pending = table(4);
+    let key = |gpadl| ReplyKey::GpadlCreated { relid: 1, gpadl };
+    let token = pending.register(key(7), 1).unwrap();
+    pending.give_up(token);
+    pending.register(key(8), 2).unwrap();
+    let created = Inbound::GpadlCreated(GpadlCreated {
+        relid: 1,
+        gpadl: 7,
+        status: 0,
+    });
+    assert_eq!(
+        pending.resolve(&created),
+        Some(Answer::Late(key(7), Reply::Status(0)))
+    );
+    let mut life = GpadlLife::new();
+    life.posting().unwrap();
+    life.gave_up();
+    assert!(!life.created_late(0));
+    assert!(life.take_ask_again() && !life.take_ask_again());
+    assert!(life.let_go());
+    let mut refused = GpadlLife::new();
+    refused.posting().unwrap();
+    refused.gave_up();
+    assert!(refused.created_late(3));
+    assert!(!refused.take_ask_again());
+}
+
+#[test]
+fn an_open_without_an_answer_is_closed() {
+    let mut life = ChannelLife::new();
+    life.open_begin().unwrap();
+    life.open_posting(9).unwrap();
+    assert_eq!(life.close_begin(), Ok(CloseAction::Post));
+    life.close_end().unwrap();
+    assert_eq!(life.open_begin(), Err(LifeError::Unanswered));
+    assert_eq!(life.open_late(0), LateOpen::Close { ring: 9 });
+    // Not before the host is told, or it would close the next one.
+    assert_eq!(life.open_begin(), Err(LifeError::Unanswered));
+    assert!(life.must_close());
+    life.closed_late();
+    life.open_begin().unwrap();
+    // An answer right before the close is seen by it.
+    life.open_posting(10).unwrap();
+    assert_eq!(life.open_late(0), LateOpen::Nothing);
+    assert_eq!(life.close_begin(), Ok(CloseAction::Post));
+    life.close_end().unwrap();
+    // A ring that the host has let go of is not opened with.
+    life.open_begin().unwrap();
+    life.open_posting(11).unwrap();
+    life.close_begin().unwrap();
+    life.let_go(11);
+    life.close_end().unwrap();
+    assert_eq!(life.open_late(0), LateOpen::Nothing);
+    life.open_begin().unwrap();
+}
+
+/// What happens between a guest that asks for CPUs and a host that answers in order, if it does.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// The guest asks for a CPU.
+    Ask(u32),
+    /// The guest waits no longer.
+    GiveUp,
+    /// The host does what it was asked for next, or refuses, and answers, or does not.
+    Do { refuse: bool, answer: bool },
+    /// The host's next answer arrives.
+    Deliver,
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        (0..3u32).prop_map(Event::Ask),
+        Just(Event::GiveUp),
+        (any::<bool>(), 0..4u8).prop_map(|(refuse, n)| Event::Do {
+            refuse,
+            answer: n > 0
+        }),
+        Just(Event::Deliver),
+        Just(Event::Deliver),
+    ];
+    prop::collection::vec(event, 0..60)
+}
+
+proptest! {
+    /// When the guest is told where the channel is, that is where it is and stays.
+    #[test]
+    fn what_the_guest_is_told_is_true(events in events()) {
+        let mut pending = table(16);
+        let (mut asked, mut answers) = (VecDeque::new(), VecDeque::new());
+        let mut host = 9;
+        let mut waits = None;
+        for (number, event) in (0u32..).zip(events) {
+            match event {
+                Event::Ask(cpu) => if let Ok(token) = pending.register(to(cpu), number) {
+                    for _ in 0..token.times() {
+                        asked.push_back((number, cpu));
+                    }
+                    waits = Some((token, number, cpu));
+                }
+                Event::GiveUp => if let Some((token, number, _)) = waits.take() {
+                    prop_assert_eq!(pending.give_up(token), Some(number));
+                }
+                Event::Do { refuse, answer } => if let Some((number, cpu)) = asked.pop_front() {
+                    if !refuse {
+                        host = cpu;
+                    }
+                    if answer {
+                        answers.push_back((number, u32::from(refuse)));
+                    }
+                }
+                Event::Deliver => if let Some((number, status)) = answers.pop_front() {
+                    if let Some(Answer::Awaited(waiter, reply)) = pending.resolve(&moved(status)) {
+                        let (_, who, cpu) = waits.take().unwrap();
+                        prop_assert_eq!((waiter, reply), (who, Reply::Status(status)));
+                        if status == 0 {
+                            prop_assert_eq!(host, cpu);
+                            prop_assert!(asked.iter().all(|(_, other)| *other == cpu));
+                        } else {
+                            prop_assert_eq!(number, who);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
