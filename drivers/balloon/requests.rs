@@ -2,7 +2,7 @@
 
 //! What to do about a message of the host.
 
-use crate::{inflate, memory::Refused, session::Shared};
+use crate::{inflate, memory::BadRange, session::Shared};
 use balloon_protocol::{
     message::{HotAddResponse, Unballoon, UnballoonResponse},
     policy::{hot_add_result, Patience},
@@ -154,13 +154,13 @@ impl Requests {
 
         match bad {
             Bad::Set(error) => dev_warn!(dev, "return of pages refused: {}\n", Shown(error)),
-            Bad::Frames(Refused::NotOurs { start, end }) => dev_warn!(
+            Bad::Frames(BadRange::NotOurs { start, end }) => dev_warn!(
                 dev,
                 "return of pages refused: frames {:#x} to {:#x} were not all given away\n",
                 start,
                 end
             ),
-            Bad::Frames(Refused::Twice { start, end }) => dev_warn!(
+            Bad::Frames(BadRange::Twice { start, end }) => dev_warn!(
                 dev,
                 "return of pages refused: frames {:#x} to {:#x} are named twice\n",
                 start,
@@ -191,7 +191,7 @@ impl Requests {
 /// Why nothing of a message is taken back.
 enum Bad {
     Set(SetError),
-    Frames(Refused),
+    Frames(BadRange),
 }
 
 /// The frames of a range that [`check_set`] has seen.

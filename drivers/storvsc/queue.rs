@@ -5,7 +5,7 @@
 use crate::{
     channels::{Route, Routes},
     luns, reset,
-    scsi::{Command, Mapped, Operations, Parameters, QueueStatus, Refused, TimeoutAction, Unit},
+    scsi::{Command, MapError, Mapped, Operations, Parameters, QueueStatus, TimeoutAction, Unit},
     shared::Shared,
 };
 use kernel::{
@@ -126,8 +126,8 @@ fn send(
     .units();
     let mapped = match command.map_dma(&shared.slots) {
         Ok(mapped) => mapped,
-        Err((command, Refused::Busy)) => return (command.busy(), None),
-        Err((command, Refused::Invalid)) => return (end(command, HostByte::Error), None),
+        Err((command, MapError::Busy)) => return (command.busy(), None),
+        Err((command, MapError::Invalid)) => return (end(command, HostByte::Error), None),
     };
     let (mapped, error) = match routes.channels.get(home) {
         None => return send_from_cpu(routes, mapped, &packet),

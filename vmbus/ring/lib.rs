@@ -24,7 +24,7 @@ pub use memory::{init_control, stats, Copies, Field, RingMemory, RingSpan, RingS
 pub use pages::GpaDirectPacket;
 pub use reader::{mask, Packet, ReadError, Reader};
 pub use signal::{frees_enough, wants_signal};
-pub use writer::{Batch, OutgoingPacket, SendError, Sent, WaitState, Writer};
+pub use writer::{Batch, OutgoingPacket, Published, SendError, WaitState, Writer};
 
 /// Bytes of the control page. With guest pages over 4 KiB the data still
 /// starts here in the host's view.

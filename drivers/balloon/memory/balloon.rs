@@ -23,7 +23,7 @@ enum Block {
 
 /// Why [`Balloon::give_back`] frees nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Refused {
+pub(crate) enum BadRange {
     /// A frame of the range is not in the balloon.
     NotOurs {
         /// The first frame of the range.
@@ -135,7 +135,7 @@ impl Balloon {
     ///
     /// The ranges come from the host. Nothing is freed unless each frame is in the balloon and is
     /// named once.
-    pub(crate) fn give_back<I>(&mut self, ranges: I) -> Result<u64, Refused>
+    pub(crate) fn give_back<I>(&mut self, ranges: I) -> Result<u64, BadRange>
     where
         I: Iterator<Item = Range<u64>> + Clone,
     {
@@ -145,7 +145,7 @@ impl Balloon {
             let Range { start, end } = range;
 
             if !self.holds(&range) {
-                return Err(Refused::NotOurs { start, end });
+                return Err(BadRange::NotOurs { start, end });
             }
             // Hosts name ascending ranges; only others are compared with all before them. There are
             // at most some 500 in a message.
@@ -155,7 +155,7 @@ impl Balloon {
                     .take(i)
                     .any(|earlier| earlier.start < end && start < earlier.end)
             {
-                return Err(Refused::Twice { start, end });
+                return Err(BadRange::Twice { start, end });
             }
             highest = highest.max(end);
         }

@@ -22,7 +22,7 @@ mod info;
 mod pages;
 
 pub(crate) use self::{
-    balloon::{Balloon, Refused},
+    balloon::{BadRange, Balloon},
     info::{hibernation_possible, memory_block_bytes, report_delay_secs, MemInfo, HOST_PAGES_FIT},
     pages::Order,
 };

@@ -4,8 +4,8 @@
 
 use super::{
     ffi::{self, View},
-    mapping::{Mapping, Pieces, Refused, FROM_DEVICE, NO_DATA, TO_DEVICE},
-    slots::{Data, Slot, Slots},
+    mapping::{MapError, Mapping, Pieces, FROM_DEVICE, NO_DATA, TO_DEVICE},
+    slots::{CommandSlot, Data, Slots},
 };
 use core::ptr::NonNull;
 use kernel::ffi::c_int;
@@ -158,15 +158,15 @@ impl<'a> Command<'a> {
 
     /// Maps its data for the device, and gets hold of its slot. Any context but NMI.
     #[inline]
-    pub(crate) fn map_dma(self, slots: &'a Slots) -> Result<Mapped<'a>, (Self, Refused)> {
+    pub(crate) fn map_dma(self, slots: &'a Slots) -> Result<Mapped<'a>, (Self, MapError)> {
         let view = self.view;
         let Some((slot, number)) = slots.of_tag(view.queue, view.tag) else {
-            return Err((self, Refused::Invalid));
+            return Err((self, MapError::Invalid));
         };
 
         // Error handling may use a command again whose answer it did not wait for.
         let Some(word) = slot.word().as_free() else {
-            return Err((self, Refused::Busy));
+            return Err((self, MapError::Busy));
         };
         // SAFETY: The device is valid. By the type invariant the command is ours, and it is not ended
         // while it is mapped.
@@ -197,7 +197,7 @@ impl<'a> Command<'a> {
 pub(crate) struct Mapped<'a> {
     command: Command<'a>,
     mapping: Mapping,
-    slot: &'a Slot,
+    slot: &'a CommandSlot,
     word: FreeWord,
     number: u32,
     slots: &'a Slots,

@@ -16,7 +16,7 @@ const MAPPING_ERROR: u64 = u64::MAX;
 
 /// Why a command was not mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Refused {
+pub(crate) enum MapError {
     /// No resources now.
     Busy,
     /// It makes no sense.
@@ -66,22 +66,22 @@ impl Mapping {
     /// The device is valid. The view is of a command that the caller owns, and that stays in being,
     /// with its data, until it is unmapped.
     #[inline]
-    pub(super) unsafe fn new(dev: *mut bindings::device, view: &View) -> Result<Self, Refused> {
+    pub(super) unsafe fn new(dev: *mut bindings::device, view: &View) -> Result<Self, MapError> {
         let direction = view.direction;
 
         if view.sg_count == 0 {
             return match view.data_len {
                 0 => Ok(Self::none()),
-                _ => Err(Refused::Invalid),
+                _ => Err(MapError::Invalid),
             };
         }
         if direction != TO_DEVICE && direction != FROM_DEVICE {
-            return Err(Refused::Invalid);
+            return Err(MapError::Invalid);
         }
         let raw = bindings::dma_data_direction(direction.into());
         let memory = if view.sg_count == 1 {
             if view.first_len < view.data_len {
-                return Err(Refused::Invalid);
+                return Err(MapError::Invalid);
             }
             let len = view.data_len;
             // SAFETY: The device is valid, and the piece is memory of the command.
@@ -89,20 +89,20 @@ impl Mapping {
 
             // SAFETY: The device is valid.
             if unsafe { has_failed(dev, address) } {
-                return Err(Refused::Busy);
+                return Err(MapError::Busy);
             }
             Memory::Piece { address, len }
         } else {
             // A list of error handling is on a stack of somebody who may stop waiting.
             if view.from_eh {
-                return Err(Refused::Invalid);
+                return Err(MapError::Invalid);
             }
             let (sgl, entries) = (view.sgl, view.sg_count);
             // SAFETY: The device is valid; the list has as many entries and stays.
             let mapped = unsafe { bindings::dma_map_sg_attrs(dev, sgl, entries as c_int, raw, 0) };
 
             if mapped == 0 {
-                return Err(Refused::Busy);
+                return Err(MapError::Busy);
             }
             Memory::List {
                 sgl,

@@ -40,7 +40,7 @@ mod slots;
 pub(crate) use self::{
     command::{Command, Mapped, QueueStatus},
     host::{Host, Limits, Unit},
-    mapping::Refused,
+    mapping::MapError,
     ops::{Operations, TimeoutAction},
     params::{cpus_online, cpus_present, node_of, Parameters},
     slots::Slots,

@@ -38,12 +38,12 @@ pub(super) struct Data {
 ///   the owner of the command; while it is in flight, it belongs to nobody and describes a command
 ///   that the midlayer waits for.
 /// - Whoever turns the word from in flight to free becomes the owner of that command.
-pub(super) struct Slot {
+pub(super) struct CommandSlot {
     word: Atomic<u64>,
     data: UnsafeCell<Data>,
 }
 
-impl Slot {
+impl CommandSlot {
     /// The present word. For the owner of the tag it does not change while it is free.
     #[inline]
     pub(super) fn word(&self) -> Word {
@@ -69,7 +69,7 @@ impl Slot {
 
 /// The commands of a host that are in flight.
 pub(crate) struct Slots {
-    slots: KVVec<Slot>,
+    slots: KVVec<CommandSlot>,
     /// Slots of each hardware queue.
     depth: u32,
     dev: ARef<device::Device>,
@@ -77,7 +77,7 @@ pub(crate) struct Slots {
 
 // SAFETY: The pointers are to objects that are not bound to a thread.
 unsafe impl Send for Slots {}
-// SAFETY: By the invariants of `Slot` only one thread at a time accesses what is in the cells: the
+// SAFETY: By the invariants of `CommandSlot` only one thread at a time accesses what is in the cells: the
 // one that holds the tag, or the one whose exchange succeeded.
 unsafe impl Sync for Slots {}
 
@@ -92,7 +92,7 @@ impl Slots {
 
         for _ in 0..count {
             // INVARIANT: The word is free.
-            let slot = Slot {
+            let slot = CommandSlot {
                 word: Atomic::new(Word::UNUSED.0),
                 data: UnsafeCell::new(Data {
                     cmd: ptr::null_mut(),
@@ -118,7 +118,7 @@ impl Slots {
 
     /// The slot of a tag, and its number.
     #[inline]
-    pub(super) fn of_tag(&self, queue: u16, tag: u32) -> Option<(&Slot, u32)> {
+    pub(super) fn of_tag(&self, queue: u16, tag: u32) -> Option<(&CommandSlot, u32)> {
         if tag >= self.depth {
             return None;
         }
@@ -139,14 +139,18 @@ impl Slots {
 
     /// Takes the command out of `slot` if its word is `expected`; returns the word otherwise.
     #[inline]
-    fn take_from<'a>(&'a self, slot: &'a Slot, expected: Word) -> Result<Completed<'a>, Word> {
+    fn take_from<'a>(
+        &'a self,
+        slot: &'a CommandSlot,
+        expected: Word,
+    ) -> Result<Completed<'a>, Word> {
         // Acquire: the data was written before the word.
         //
         // INVARIANT: `expected` is in flight, so on success the command becomes ours.
         slot.word
             .cmpxchg(expected.0, expected.free().0, Acquire)
             .map_err(Word)?;
-        // INVARIANT: By the invariants of `Slot` the data is ours until the command has ended, and
+        // INVARIANT: By the invariants of `CommandSlot` the data is ours until the command has ended, and
         // describes it.
         Ok(Completed { slot, slots: self })
     }
@@ -192,7 +196,7 @@ impl Slots {
 /// a mapping that still exists. Nobody else accesses it before the command has ended.
 #[must_use = "the midlayer waits for the command"]
 pub(crate) struct Completed<'a> {
-    slot: &'a Slot,
+    slot: &'a CommandSlot,
     slots: &'a Slots,
 }
 
