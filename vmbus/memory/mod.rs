@@ -8,6 +8,7 @@
 
 mod barrier;
 mod buffer;
+mod flags;
 mod mapping;
 mod monitor;
 mod pages;
@@ -15,6 +16,7 @@ mod ring;
 
 pub(crate) use barrier::full as full_barrier;
 pub(crate) use buffer::BufferMap;
+pub(crate) use flags::FlagPage;
 pub(crate) use monitor::MonitorPage;
-pub(crate) use pages::{leaked_pages, FlagPage, PageList, SharedPage, PAGE_BYTES};
+pub(crate) use pages::{leaked_pages, PageList, SharedPage, PAGE_BYTES};
 pub(crate) use ring::{RingMap, RingPages};
