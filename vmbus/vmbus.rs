@@ -20,9 +20,10 @@ mod bus;
 mod channel;
 mod connection;
 mod counters;
-mod cpu;
 mod ffi;
+mod hotplug;
 mod hv;
+mod interrupt;
 mod memory;
 mod messages;
 
@@ -120,8 +121,8 @@ impl Link {
         let link = Link(connection);
         let connection = &link.0;
 
-        *connection.interrupts.lock() = Some(InterruptHandler::register(cpu::interrupt));
-        *connection.hotplug.lock() = Some(CpuHotplug::new::<cpu::SynicHotplug>()?);
+        *connection.interrupts.lock() = Some(InterruptHandler::register(interrupt::on_callback));
+        *connection.hotplug.lock() = Some(CpuHotplug::new::<hotplug::SynicHotplug>()?);
         connection.connect()?;
         connection.request_offers()?;
         Ok(link)

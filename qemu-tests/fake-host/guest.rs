@@ -16,10 +16,11 @@ use vmbus_protocol::{
         OpenParams, RelidReleased, RequestOffers, MAX_MESSAGE,
     },
     offers::{admit, Admission, Limits, LiveChannel, Properties},
-    pending::{Answer, Pending, Place, Reply, ReplyKey},
+    pending::{Answer, Pending, Place},
+    reply::{Reply, ReplyKey},
     synic::{read_slot, release_slot, EndOfMessage, SlotContent},
     version::{Negotiation, Step, Version},
-    Guid,
+    GpadlHandle, Guid, Relid, VpIndex,
 };
 use zerocopy::IntoBytes;
 
@@ -72,7 +73,7 @@ pub struct GuestChannel {
     /// The life cycle.
     pub life: ChannelLife,
     /// The ring's memory, with its handle.
-    pub ring: Option<(u32, GpadlLife)>,
+    pub ring: Option<(GpadlHandle, GpadlLife)>,
 }
 
 /// The guest.
@@ -84,13 +85,13 @@ pub struct Guest {
     /// Limits on offers.
     pub limits: Limits,
     /// Channels by relid.
-    pub channels: BTreeMap<u32, GuestChannel>,
+    pub channels: BTreeMap<Relid, GuestChannel>,
     /// Relids of refused offers that the host has not taken back.
-    pub refused: BTreeSet<u32>,
+    pub refused: BTreeSet<Relid>,
     /// Requests that wait.
     pub pending: Pending<u32, Vec<Place<u32>>>,
     /// Memory that is left to the host, by handle.
-    pub lingering: BTreeMap<u32, GpadlLife>,
+    pub lingering: BTreeMap<GpadlHandle, GpadlLife>,
     /// Counters.
     pub counters: Counters,
     /// Fail the post with this number, counted down.
@@ -253,7 +254,7 @@ impl Guest {
     }
 
     /// The host has let go of memory that the guest left to it.
-    fn on_torndown(&mut self, gpadl: u32) {
+    fn on_torndown(&mut self, gpadl: GpadlHandle) {
         if self
             .lingering
             .get_mut(&gpadl)
@@ -312,7 +313,7 @@ impl Guest {
         }
     }
 
-    fn on_rescind(&mut self, relid: u32) {
+    fn on_rescind(&mut self, relid: Relid) {
         if self.refused.remove(&relid) {
             let _ = self.post(RelidReleased::new(relid).as_bytes());
             return;
@@ -340,7 +341,7 @@ impl Guest {
     }
 
     /// The device is removed: its driver closes, then the channel goes.
-    pub fn remove(&mut self, relid: u32) {
+    pub fn remove(&mut self, relid: Relid) {
         let _ = self.close(relid);
         if let Some(channel) = self.channels.get_mut(&relid) {
             channel.life.removed();
@@ -349,7 +350,7 @@ impl Guest {
         self.try_release(relid);
     }
 
-    fn try_release(&mut self, relid: u32) {
+    fn try_release(&mut self, relid: Relid) {
         let release = self
             .channels
             .get_mut(&relid)
@@ -371,15 +372,15 @@ impl Guest {
         (self.next_waiter, token)
     }
 
-    fn ring_mut(&mut self, relid: u32) -> Option<&mut GpadlLife> {
+    fn ring_mut(&mut self, relid: Relid) -> Option<&mut GpadlLife> {
         self.channels
             .get_mut(&relid)
             .and_then(|channel| channel.ring.as_mut())
             .map(|(_, life)| life)
     }
 
-    fn create_ring(&mut self, relid: u32, pages: u64) -> Result<u32, GuestError> {
-        let handle = self.next_gpadl;
+    fn create_ring(&mut self, relid: Relid, pages: u64) -> Result<GpadlHandle, GuestError> {
+        let handle = GpadlHandle(self.next_gpadl);
         self.next_gpadl += 1;
         let mut life = GpadlLife::new();
         life.posting().unwrap();
@@ -436,12 +437,12 @@ impl Guest {
     }
 
     /// Leaves memory to the host.
-    fn linger(&mut self, (handle, life): (u32, GpadlLife)) {
+    fn linger(&mut self, (handle, life): (GpadlHandle, GpadlLife)) {
         self.counters.leaked += 1;
         self.lingering.insert(handle, life);
     }
 
-    fn destroy_ring(&mut self, relid: u32) {
+    fn destroy_ring(&mut self, relid: Relid) {
         let Some((handle, mut life)) = self.channels.get_mut(&relid).and_then(|c| c.ring.take())
         else {
             return;
@@ -474,7 +475,7 @@ impl Guest {
     }
 
     /// Opens a channel with a ring of `pages` pages.
-    pub fn open(&mut self, relid: u32, pages: u64) -> Result<(), GuestError> {
+    pub fn open(&mut self, relid: Relid, pages: u64) -> Result<(), GuestError> {
         let channel = self.channels.get_mut(&relid).ok_or(GuestError::NoChannel)?;
         channel.life.open_begin().map_err(|_| GuestError::Life)?;
         let result = self
@@ -486,16 +487,16 @@ impl Guest {
         result
     }
 
-    fn post_open(&mut self, relid: u32, handle: u32) -> Result<(), GuestError> {
+    fn post_open(&mut self, relid: Relid, handle: GpadlHandle) -> Result<(), GuestError> {
         let (waiter, token) = self.register(ReplyKey::Open {
             relid,
-            open_id: handle,
+            open_id: handle.raw(),
         });
         let message = OpenChannel::new(&OpenParams {
             relid,
-            open_id: handle,
+            open_id: handle.raw(),
             ring_gpadl: handle,
-            target_vp: 0,
+            target_vp: VpIndex(0),
             downstream_page_offset: 1,
             user_data: &[],
         })
@@ -528,7 +529,7 @@ impl Guest {
     }
 
     /// A rescind came while the channel was busy: the device goes now.
-    fn remove_if_rescinded(&mut self, relid: u32) {
+    fn remove_if_rescinded(&mut self, relid: Relid) {
         let rescinded = self
             .channels
             .get(&relid)
@@ -539,7 +540,7 @@ impl Guest {
     }
 
     /// Closes a channel.
-    pub fn close(&mut self, relid: u32) -> Result<(), GuestError> {
+    pub fn close(&mut self, relid: Relid) -> Result<(), GuestError> {
         let channel = self.channels.get_mut(&relid).ok_or(GuestError::NoChannel)?;
         let action = channel.life.close_begin().map_err(|_| GuestError::Life)?;
         if action == CloseAction::Post {

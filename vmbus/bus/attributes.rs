@@ -79,7 +79,7 @@ macro_rules! device_attributes {
 }
 
 device_attributes! {
-    id, c"id", |ch, page| Ok(write!(page, "{}", ch.relid())?);
+    id, c"id", |ch, page| Ok(write!(page, "{}", ch.relid().raw())?);
     state, c"state", |ch, page| Ok(write!(page, "{}", ch.state_number())?);
     class_id, c"class_id", |ch, page| Ok(write!(page, "{{{}}}", ch.offer().class)?);
     device_id, c"device_id", |ch, page| Ok(write!(page, "{{{}}}", ch.offer().instance)?);
@@ -95,13 +95,13 @@ device_attributes! {
     };
     numa_node, c"numa_node", |ch, page| Ok(write!(page, "{}", ch.numa_node())?);
     channel_vp_mapping, c"channel_vp_mapping", |ch, page| {
-        write!(page, "{}:{}", ch.relid(), ch.target_cpu())?;
+        write!(page, "{}:{}", ch.relid().raw(), ch.target_cpu())?;
         let mut written = Ok(());
 
         if let Some(connection) = CONNECTION.get() {
             connection.channels.for_each_sub(ch, |sub| {
                 written = written
-                    .and_then(|()| write!(page, "\n{}:{}", sub.relid(), sub.target_cpu()));
+                    .and_then(|()| write!(page, "\n{}:{}", sub.relid().raw(), sub.target_cpu()));
             });
         }
         Ok(written?)

@@ -61,7 +61,7 @@ impl ChannelsFolder {
 
     /// Adds the folder of `channel`. May sleep.
     pub(super) fn add(&self, channel: Arc<Channel>) -> Result<ChannelFolder> {
-        let relid = channel.relid();
+        let relid = channel.relid().raw();
         let folder = KBox::into_raw(KBox::new(
             RawFolder {
                 kobj: bindings::kobject::default(),

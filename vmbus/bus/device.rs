@@ -21,7 +21,7 @@ use kernel::{
     time::{delay, Delta},
     types::Opaque,
 };
-use vmbus_protocol::Guid;
+use vmbus_protocol::{Guid, Relid};
 
 /// Objects of the driver model whose memory still exists; the module must not go before they do.
 static LIVE_OBJECTS: Atomic<i32> = Atomic::new(0);
@@ -111,7 +111,7 @@ impl<Ctx: device::DeviceContext> Device<Ctx> {
 pub(crate) struct DeviceRegistration {
     device: ARef<Device>,
     /// Of the primary channel first, then of sub-channels.
-    folders: KVec<(u32, ChannelFolder)>,
+    folders: KVec<(Relid, ChannelFolder)>,
     channels: Option<ChannelsFolder>,
 }
 
@@ -185,12 +185,12 @@ impl DeviceRegistration {
             .and_then(|folder| Ok(self.folders.push((relid, folder), GFP_KERNEL)?));
 
         if added.is_err() {
-            pr_warn!("no sysfs folder for channel {}\n", relid);
+            pr_warn!("no sysfs folder for channel {}\n", relid.raw());
         }
     }
 
     /// Removes the sysfs folder of a channel.
-    pub(crate) fn remove_channel(&mut self, relid: u32) {
+    pub(crate) fn remove_channel(&mut self, relid: Relid) {
         self.folders.retain(|(other, _)| *other != relid);
     }
 }

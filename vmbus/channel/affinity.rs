@@ -13,7 +13,6 @@ use vmbus_protocol::{
     channel::{Leave, State},
     message::{ModifyChannel, Offer},
     offers::Properties,
-    pending::{Reply, ReplyKey},
     placement::{self, Cpu, Placed},
 };
 use zerocopy::IntoBytes;
@@ -126,20 +125,18 @@ pub(crate) fn retarget(connection: &Connection, channel: &Channel, cpu: CpuId) -
 
 fn ask_host(connection: &Connection, channel: &Channel, cpu: CpuId) -> Result {
     let version = connection.version();
-    let relid = channel.relid();
-    let vp = hv::vp_number(cpu);
-    let message = ModifyChannel::new(relid, vp);
+    let mut message = ModifyChannel::new(channel.relid(), hv::vp_index(cpu));
     let alive = || !channel.is_rescinded();
-    let post = || connection.post(message.as_bytes(), &alive);
+    let post = |message: &mut ModifyChannel| connection.post(message.as_bytes(), &alive);
 
     if !version.has_modify_channel() {
         return Err(EIO);
     }
     if !version.has_modify_channel_response() {
-        return post();
+        return post(&mut message);
     }
-    match connection.request(ReplyKey::Modify { relid, vp }, &alive, post)? {
-        Reply::Status(0) => Ok(()),
+    match connection.request(message, &alive, post)? {
+        0 => Ok(()),
         _ => Err(EIO),
     }
 }

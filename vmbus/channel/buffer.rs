@@ -41,7 +41,7 @@ impl OpenChannel {
 impl HostBuffer {
     /// The handle by which messages to the host name it.
     pub fn handle(&self) -> u32 {
-        self.gpadl.as_ref().map_or(0, Gpadl::handle)
+        self.gpadl.as_ref().map_or(0, |gpadl| gpadl.handle().raw())
     }
 
     /// Its bytes: whole pages.

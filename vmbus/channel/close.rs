@@ -17,10 +17,7 @@ use kernel::{
     sync::{atomic::Relaxed, Arc},
 };
 use vmbus_protocol::{
-    affinity::Affinity,
-    channel::CloseAction,
-    link::HostMemory,
-    message::CloseChannel,
+    affinity::Affinity, channel::CloseAction, link::HostMemory, message::CloseChannel,
 };
 use zerocopy::IntoBytes;
 

@@ -6,207 +6,27 @@
 //! gives up waiting for that, the memory stays where it is, counted as leaked; if the host says so
 //! later all the same (a late GPADL_TORNDOWN, a rescind, the answer to UNLOAD), it is freed.
 
+mod records;
+mod teardown;
+
+pub(crate) use records::Gpadls;
+pub(super) use teardown::{memory_of, Teardown};
+
 use super::Channel;
 use crate::{
-    abstractions::NoIo,
-    connection::{Asked, Connection, Waiter},
+    connection::{Connection, Waiter},
     memory::{PageList, PAGE_BYTES},
 };
-use kernel::{
-    new_mutex, new_spinlock,
-    prelude::*,
-    sync::{Arc, Mutex, SpinLock},
-};
+use kernel::{prelude::*, sync::Arc};
+use records::Record;
+use teardown::{end, has_let_go, State};
 use vmbus_protocol::{
-    gpadl::{split, GpadlLife, MemoryFate},
+    gpadl::split,
     link::HostMemory,
     message::{GpadlTeardown, MAX_MESSAGE},
-    pending::{Reply, ReplyKey},
+    GpadlHandle,
 };
 use zerocopy::IntoBytes;
-
-/// What the connection knows of one GPADL.
-#[pin_data]
-struct Record {
-    handle: u32,
-    relid: u32,
-    pages: Arc<PageList>,
-    #[pin]
-    life: SpinLock<GpadlLife>,
-}
-
-impl Record {
-    /// The guest waits no longer. Returns whether the memory is left to the host.
-    fn give_up(&self) -> bool {
-        let mut life = self.life.lock();
-
-        life.gave_up();
-        self.leak_unless_free(&life)
-    }
-
-    /// Leaves the memory to the host if that may still use it. Under the lock, since the host may
-    /// let go of it at any time.
-    fn leak_unless_free(&self, life: &GpadlLife) -> bool {
-        let leaked = life.memory() != MemoryFate::Free;
-
-        if leaked {
-            self.pages.leak();
-        }
-        leaked
-    }
-
-    /// The host has let go of the memory.
-    fn let_go(&self) {
-        let mut life = self.life.lock();
-
-        if life.let_go() {
-            self.pages.reclaim();
-        }
-    }
-
-    /// The host says only now whether it has taken the memory. Returns whether it has not.
-    fn created_late(&self, status: u32) -> bool {
-        let mut life = self.life.lock();
-        let free = life.created_late(status);
-
-        if free {
-            self.pages.reclaim();
-        }
-        free
-    }
-
-    fn is_free(&self) -> bool {
-        self.life.lock().memory() == MemoryFate::Free
-    }
-}
-
-/// The GPADLs of a connection that the host has not let go of.
-#[pin_data]
-pub(crate) struct Gpadls {
-    #[pin]
-    records: Mutex<KVec<Arc<Record>>>,
-}
-
-impl Gpadls {
-    /// None yet.
-    pub(crate) fn new() -> impl PinInit<Self> {
-        pin_init!(Self {
-            records <- new_mutex!(KVec::new()),
-        })
-    }
-
-    /// Keeps a record of a GPADL that is about to be posted.
-    fn add(&self, handle: u32, relid: u32, pages: &Arc<PageList>) -> Result<Arc<Record>> {
-        // Whoever reads the host's messages takes the lock, too.
-        let _noio = NoIo::new();
-        let mut life = GpadlLife::new();
-
-        life.posting().map_err(|_| EINVAL)?;
-        let record = Arc::pin_init(
-            pin_init!(Record {
-                handle,
-                relid,
-                pages: pages.clone(),
-                life <- new_spinlock!(life),
-            }),
-            GFP_KERNEL,
-        )?;
-
-        self.records.lock().push(record.clone(), GFP_KERNEL)?;
-        Ok(record)
-    }
-
-    fn remove(&self, record: &Arc<Record>) {
-        let mut records = self.records.lock();
-        let at = records.iter().position(|other| Arc::ptr_eq(other, record));
-        let removed = at.and_then(|at| records.remove(at).ok());
-
-        // Freeing pages is done without the lock.
-        drop(records);
-        drop(removed);
-    }
-
-    /// The host says only now whether it has taken the memory of a GPADL. Returns whether anybody
-    /// wanted to know.
-    pub(super) fn on_late_created(&self, handle: u32, status: u32) -> bool {
-        let record = self.find(handle);
-        let Some(record) = record else {
-            return false;
-        };
-
-        if record.created_late(status) {
-            self.remove(&record);
-        }
-        true
-    }
-
-    /// The host is to be asked for the memory of a GPADL again: what kept it from letting go is over.
-    pub(super) fn ask_again(&self, handle: u32) {
-        if let Some(record) = self.find(handle) {
-            record.life.lock().ask_again();
-        }
-    }
-
-    fn find(&self, handle: u32) -> Option<Arc<Record>> {
-        let records = self.records.lock();
-
-        records
-            .iter()
-            .find(|record| record.handle == handle)
-            .cloned()
-    }
-
-    /// A GPADL of the channel `relid` that the host is to be asked for again; each once.
-    pub(super) fn take_ask_again(&self, relid: u32) -> Option<u32> {
-        let records = self.records.lock();
-
-        records
-            .iter()
-            .find(|record| record.relid == relid && record.life.lock().take_ask_again())
-            .map(|record| record.handle)
-    }
-
-    /// The host has let go of all GPADLs that `which` names.
-    fn let_go(&self, which: impl Fn(&Record) -> bool) -> bool {
-        let mut found = false;
-
-        // One after the other, so that pages are freed without the lock.
-        loop {
-            let mut records = self.records.lock();
-            let at = records.iter().position(|record| {
-                which(record) && {
-                    record.let_go();
-                    record.is_free()
-                }
-            });
-            let Some(record) = at.and_then(|at| records.remove(at).ok()) else {
-                return found;
-            };
-
-            drop(records);
-            drop(record);
-            found = true;
-        }
-    }
-
-    /// A GPADL_TORNDOWN that nobody waits for any more. Returns the relid if it ends a GPADL.
-    pub(super) fn on_late_torndown(&self, handle: u32) -> Option<u32> {
-        let relid = self.find(handle)?.relid;
-
-        self.let_go(|record| record.handle == handle)
-            .then_some(relid)
-    }
-
-    /// The channel `relid` is rescinded: the host has let go of what was announced on it.
-    pub(crate) fn on_rescind(&self, relid: u32) {
-        self.let_go(|record| record.relid == relid);
-    }
-
-    /// The host has let go of everything.
-    pub(crate) fn on_unloaded(&self) {
-        self.let_go(|_| true);
-    }
-}
 
 /// Memory that the host did not say it is done with when it was closed.
 ///
@@ -243,18 +63,14 @@ impl Gpadl {
         channel: &Arc<Channel>,
         pages: &Arc<PageList>,
     ) -> Result<Self> {
-        let (relid, handle) = (channel.relid(), connection.next_handle());
+        let (relid, handle) = (channel.relid(), GpadlHandle(connection.next_handle()));
         let bytes = u32::try_from(pages.count() * PAGE_BYTES)?;
-        let mut messages = split(handle, relid, bytes, pages.pfns()).map_err(|_| EINVAL)?;
+        let messages = split(handle, relid, bytes, pages.pfns()).map_err(|_| EINVAL)?;
         let waiter = Waiter::new()?;
         let record = connection.gpadls.add(handle, relid, pages)?;
         let alive = || !channel.is_rescinded();
         let mut header_posted = false;
-        let key = ReplyKey::GpadlCreated {
-            relid,
-            gpadl: handle,
-        };
-        let reply = connection.request(key, &alive, || {
+        let reply = connection.request(messages, &alive, |messages| {
             let mut buffer = [0; MAX_MESSAGE];
 
             while let Some(message) = messages.next_message(&mut buffer) {
@@ -266,7 +82,7 @@ impl Gpadl {
         let let_go = reply.is_err() && has_let_go(connection, channel);
         let mut life = record.life.lock();
         let result = match reply {
-            Ok(Reply::Status(status)) => {
+            Ok(status) => {
                 let _ = life.created(status);
                 if status == 0 {
                     drop(life);
@@ -278,15 +94,11 @@ impl Gpadl {
                 }
                 pr_err!(
                     "GPADL {:#x} of relid {} refused: {:#x}\n",
-                    handle,
-                    relid,
+                    handle.raw(),
+                    relid.raw(),
                     status
                 );
                 Err(EIO)
-            }
-            Ok(_) => {
-                life.gave_up();
-                Err(EPROTO)
             }
             // `ENODEV` alone does not say that: posting ends with it when an UNLOAD begins, too.
             Err(error) if let_go => {
@@ -316,7 +128,7 @@ impl Gpadl {
     }
 
     /// The handle that the host knows it by.
-    pub(super) fn handle(&self) -> u32 {
+    pub(super) fn handle(&self) -> GpadlHandle {
         self.record.handle
     }
 
@@ -344,9 +156,9 @@ impl Gpadl {
         }
         let _ = record.life.lock().tearing_down();
         let alive = || !channel.is_rescinded();
-        let key = ReplyKey::GpadlTorndown { relid, gpadl };
-        let asked = connection.begin_request(waiter, key, &alive, || {
-            connection.post(GpadlTeardown::new(relid, gpadl).as_bytes(), &alive)
+        let teardown = GpadlTeardown::new(relid, gpadl);
+        let asked = connection.begin_request(waiter, teardown, &alive, |teardown| {
+            connection.post(teardown.as_bytes(), &alive)
         });
 
         Teardown(State::Asked {
@@ -368,97 +180,5 @@ impl Gpadl {
     pub(super) fn abandon(self) -> Lingering {
         self.record.give_up();
         Lingering(self.record)
-    }
-}
-
-/// The end of a GPADL, begun.
-#[must_use = "only its end says what became of the memory"]
-pub(super) struct Teardown(State);
-
-enum State {
-    Asked {
-        record: Arc<Record>,
-        channel: Arc<Channel>,
-        asked: Result<Asked>,
-    },
-    Ended(Option<Lingering>),
-}
-
-impl Teardown {
-    /// One that needs no answer; `lingering` is what is left to the host.
-    pub(super) fn ended(lingering: Option<Lingering>) -> Self {
-        Self(State::Ended(lingering))
-    }
-
-    /// Waits until the host has let go of the memory, for a bounded time from the question on. May
-    /// sleep. Returns what is left to the host if it does not say that it has.
-    pub(super) fn finish(self, connection: &Connection) -> Option<Lingering> {
-        let (record, channel, asked) = match self.0 {
-            State::Ended(lingering) => return lingering,
-            State::Asked {
-                record,
-                channel,
-                asked,
-            } => (record, channel, asked),
-        };
-
-        match asked.and_then(|asked| connection.finish_request(asked)) {
-            Ok(_) => {
-                let _ = record.life.lock().torndown();
-                channel.life.lock().let_go(record.handle);
-            }
-            Err(_) if has_let_go(connection, &channel) => record.life.lock().revoked(),
-            Err(error) => {
-                // An answer that came meanwhile counts.
-                if record.give_up() {
-                    pr_err!(
-                        "GPADL {:#x} of relid {} not torn down: {:?}; {} pages are left to the host\n",
-                        record.handle,
-                        record.relid,
-                        error,
-                        record.pages.count()
-                    );
-                }
-            }
-        }
-        end(connection, &channel, record)
-    }
-}
-
-impl Teardown {
-    /// Ends it without the host: there is no connection any more.
-    pub(super) fn abandon(self) -> Option<Lingering> {
-        match self.0 {
-            State::Ended(lingering) => lingering,
-            State::Asked { record, .. } => record.give_up().then_some(Lingering(record)),
-        }
-    }
-}
-
-/// The end of a GPADL, good or not: what is left to the host.
-fn end(connection: &Connection, channel: &Channel, record: Arc<Record>) -> Option<Lingering> {
-    // The host may have let go just before the guest gave up.
-    if record.give_up() && has_let_go(connection, channel) {
-        record.let_go();
-    }
-    if !record.is_free() {
-        return Some(Lingering(record));
-    }
-    connection.gpadls.remove(&record);
-    None
-}
-
-/// Whether a rescind or an UNLOAD that came meanwhile has taken all memory from the host. May sleep:
-/// waits for the end of an UNLOAD.
-fn has_let_go(connection: &Connection, channel: &Channel) -> bool {
-    memory_of(connection, channel) == HostMemory::LetGo
-}
-
-/// What the host does with the memory of a channel. May sleep.
-pub(super) fn memory_of(connection: &Connection, channel: &Channel) -> HostMemory {
-    if channel.is_rescinded() {
-        HostMemory::LetGo
-    } else {
-        connection.host_memory()
     }
 }

@@ -15,7 +15,8 @@ use kernel::{prelude::*, sync::Arc};
 use vmbus_protocol::{
     channel::LateOpen,
     message::{CloseChannel, GpadlTeardown},
-    pending::{Reply, ReplyKey},
+    reply::{Reply, ReplyKey},
+    GpadlHandle, Relid,
 };
 use zerocopy::IntoBytes;
 
@@ -38,7 +39,7 @@ pub(crate) fn on_reply(connection: &Connection, key: ReplyKey, reply: Reply) -> 
     }
 }
 
-fn on_open_result(connection: &Connection, relid: u32, status: u32) -> bool {
+fn on_open_result(connection: &Connection, relid: Relid, status: u32) -> bool {
     let Some(channel) = connection.channels.get(relid) else {
         return false;
     };
@@ -57,7 +58,7 @@ fn on_open_result(connection: &Connection, relid: u32, status: u32) -> bool {
 
 /// The host has let go of memory for which nobody waits any more. Returns whether it was left to it.
 /// Waits for nothing.
-pub(crate) fn on_torndown(connection: &Connection, gpadl: u32) -> bool {
+pub(crate) fn on_torndown(connection: &Connection, gpadl: GpadlHandle) -> bool {
     let Some(relid) = connection.gpadls.on_late_torndown(gpadl) else {
         return false;
     };
@@ -65,7 +66,7 @@ pub(crate) fn on_torndown(connection: &Connection, gpadl: u32) -> bool {
     if let Some(channel) = connection.channels.get(relid) {
         channel.life.lock().let_go(gpadl);
     }
-    pr_info!("GPADL {:#x} is torn down after all\n", gpadl);
+    pr_info!("GPADL {:#x} is torn down after all\n", gpadl.raw());
     true
 }
 

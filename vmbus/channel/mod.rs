@@ -5,6 +5,7 @@
 mod affinity;
 mod buffer;
 mod close;
+mod drain;
 pub(crate) mod gpadl;
 pub(crate) mod late;
 pub(crate) mod offer;
@@ -42,13 +43,14 @@ use kernel::{
     },
     workqueue::{Work, WorkItem},
 };
-use session::{Session, Slot};
+use session::{RxSlot, Session};
 use vmbus_protocol::{
     affinity::Affinity,
     channel::{ChannelLife, State},
     message::Offer,
     offers::{LiveChannel, Properties},
     synic::MonitorBit,
+    Relid,
 };
 use vmbus_ring::RingStats;
 
@@ -97,7 +99,7 @@ pub(crate) struct Channel {
     life: SpinLock<ChannelLife>,
     /// Where interrupts find the session of now. Written when a session begins and ends.
     #[pin]
-    rx: SpinLockIrq<Option<Slot>>,
+    rx: SpinLockIrq<Option<RxSlot>>,
     /// The session of now, from before it is open until it is closed. That of a primary channel may
     /// be held around that of a sub-channel.
     #[pin]
@@ -222,7 +224,7 @@ impl Channel {
     }
 
     /// The channel's number in messages and in the event flags.
-    pub(crate) fn relid(&self) -> u32 {
+    pub(crate) fn relid(&self) -> Relid {
         self.offer.relid
     }
 
@@ -285,7 +287,7 @@ impl Channel {
     #[inline]
     pub(crate) fn on_event(&self, connection: &Connection) {
         self.interrupts.fetch_add(1u64, Relaxed);
-        receive::on_event(self, connection);
+        drain::on_event(self, connection);
     }
 
     /// A packet did not fit into the outgoing ring, which is written next at `position`.
@@ -309,9 +311,10 @@ impl Channel {
     fn signal_host(&self) {
         self.signals.fetch_add(1u64, Relaxed);
         if !self.offer.dedicated_interrupt {
-            self.doorbells
-                .interrupt_page
-                .set(crate::memory::FlagPage::SEND_OFFSET, self.relid() as usize);
+            self.doorbells.interrupt_page.set(
+                crate::memory::FlagPage::SEND_OFFSET,
+                self.relid().raw() as usize,
+            );
         }
         if let Some(bit) = self.monitor {
             self.doorbells.monitor_out.trigger(bit);

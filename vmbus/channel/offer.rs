@@ -20,6 +20,7 @@ use vmbus_protocol::{
     channel::RescindAction,
     message::{Offer, RelidReleased},
     offers::{admit, Admission, Limits, Properties},
+    Relid,
 };
 use zerocopy::IntoBytes;
 
@@ -49,7 +50,7 @@ pub(crate) fn on_offer(connection: &Arc<Connection>, offer: Offer) {
         Err(error) => crate::ratelimited!(pr_err!(
             "{}: no channel for the offer with relid {}: {:?}\n",
             Shown(&instance),
-            relid,
+            relid.raw(),
             error
         )),
     }
@@ -116,12 +117,12 @@ fn new_channel(
 }
 
 /// Takes a rescind from the host. A repeated one, or one of an unknown relid, changes nothing.
-pub(crate) fn on_rescind(connection: &Arc<Connection>, relid: u32) {
+pub(crate) fn on_rescind(connection: &Arc<Connection>, relid: Relid) {
     let Some(channel) = connection.channels.get(relid) else {
         counters::BAD_RESCINDS.count();
         crate::ratelimited!(pr_warn!(
             "rescind of relid {}, which is not in use\n",
-            relid
+            relid.raw()
         ));
         return;
     };
@@ -204,7 +205,7 @@ pub(super) fn release(connection: &Arc<Connection>, channel: &Arc<Channel>) {
         Err(error) => pr_err!(
             "{}: relid {} could not be released: {:?}\n",
             Shown(&channel.offer().instance),
-            channel.relid(),
+            channel.relid().raw(),
             error
         ),
     }

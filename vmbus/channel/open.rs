@@ -3,8 +3,9 @@
 //! How a driver opens a channel, and the handle of what it opened.
 
 use super::{
+    drain,
     gpadl::Lingering,
-    receive::{self, Handler, Receiver, Signal},
+    receive::{CallbackContext, Handler, Receiver, Signal},
     session::Session,
     Channel, Sender,
 };
@@ -66,7 +67,7 @@ pub(super) fn open<H: Handler>(
     config: &ChannelConfig<'_>,
 ) -> Result<OpenChannel> {
     let (open, ()) = Session::open(channel, primary, config, H::CONTEXT, |reader, sender| {
-        Ok((receive::by_handler(reader, sender, config, handler)?, ()))
+        Ok((drain::by_handler(reader, sender, config, handler)?, ()))
     })?;
 
     Ok(open)
@@ -83,8 +84,8 @@ pub(super) fn open_polled<S: Signal>(
         channel,
         primary,
         config,
-        receive::CallbackContext::Interrupt,
-        |reader, sender| receive::by_polling(reader, sender, config, signal),
+        CallbackContext::Interrupt,
+        |reader, sender| drain::by_polling(reader, sender, config, signal),
     )
 }
 

@@ -10,9 +10,10 @@
 use super::{
     affinity,
     close::End,
+    drain::{self, Drain, Observer},
     gpadl::{Gpadl, Teardown},
     offer,
-    receive::{CallbackContext, Drain, Observer},
+    receive::CallbackContext,
     Channel, ChannelConfig, OpenChannel, Sender,
 };
 use crate::{
@@ -34,7 +35,7 @@ use kernel::{
 use vmbus_protocol::{
     channel::{LifeError, OpenOutcome},
     message::{OpenChannel as OpenMessage, OpenParams},
-    pending::{Reply, ReplyKey},
+    VpIndex,
 };
 use vmbus_ring::{init_control, Reader, RingStats, Writer};
 use zerocopy::IntoBytes;
@@ -106,7 +107,7 @@ pub(super) struct Reception {
 }
 
 /// The place of a channel where interrupts find the session of now.
-pub(super) struct Slot {
+pub(super) struct RxSlot {
     pub(super) session: Arc<Session>,
     /// Not there while the session's work is at it.
     pub(super) drain: Option<KBox<dyn Drain>>,
@@ -217,7 +218,7 @@ impl Session {
         let gpadl = Gpadl::create(connection, channel, pages.pages())?;
 
         *self.rings.lock() = Some(Rings { gpadl, pages, recv });
-        *channel.rx.lock() = Some(Slot {
+        *channel.rx.lock() = Some(RxSlot {
             session: self.clone(),
             drain: Some(reception.drain),
             missed: false,
@@ -249,16 +250,15 @@ impl Session {
 
     fn ask_host(&self, connection: &Connection, config: &ChannelConfig<'_>) -> Result {
         let channel = &self.channel;
-        let (relid, open_id) = (channel.relid(), connection.next_handle());
         let (message, ring) = {
             let rings = self.rings.lock();
             let rings = rings.as_ref().ok_or(ENODEV)?;
             let ring = rings.gpadl.handle();
             let message = OpenMessage::new(&OpenParams {
-                relid,
-                open_id,
+                relid: channel.relid(),
+                open_id: connection.next_handle(),
                 ring_gpadl: ring,
-                target_vp: CpuId::from_u32(channel.target_cpu()).map_or(0, hv::vp_number),
+                target_vp: CpuId::from_u32(channel.target_cpu()).map_or(VpIndex(0), hv::vp_index),
                 downstream_page_offset: u32::try_from(rings.pages.recv_offset())?,
                 user_data: config.user_data,
             })
@@ -267,17 +267,16 @@ impl Session {
             (message, ring)
         };
         let alive = || !channel.is_rescinded();
-        let reply = connection.request(ReplyKey::Open { relid, open_id }, &alive, || {
+        let status = connection.request(message, &alive, |message| {
             let posting = channel.life.lock().open_posting(ring);
 
             posting.map_err(life_error)?;
-            connection.post(message.as_bytes(), &alive).inspect_err(|_| {
-                channel.life.lock().open_not_posted();
-            })
+            connection
+                .post(message.as_bytes(), &alive)
+                .inspect_err(|_| {
+                    channel.life.lock().open_not_posted();
+                })
         })?;
-        let Reply::Status(status) = reply else {
-            return Err(EPROTO);
-        };
 
         match channel.life.lock().open_end(status).map_err(life_error)? {
             OpenOutcome::Opened => Ok(()),
@@ -367,7 +366,7 @@ impl WorkItem<EVENT> for Session {
     type Pointer = Arc<Session>;
 
     fn run(this: Arc<Session>) {
-        super::receive::run(&this);
+        drain::run(&this);
     }
 }
 

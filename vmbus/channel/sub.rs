@@ -38,7 +38,7 @@ pub struct SubChannel {
 impl SubChannel {
     /// Its number in messages; what [`SubChannels::rescinded`] names.
     pub fn relid(&self) -> u32 {
-        self.channel.relid()
+        self.channel.relid().raw()
     }
 
     /// Its index among the channels of the device; the primary channel has 0.
@@ -159,7 +159,7 @@ pub(super) fn withdraw(channel: &Arc<Channel>) {
 
     if let Some(acceptor) = acceptor {
         if channel.announced.xchg(false, Full) {
-            acceptor.rescinded(channel.relid());
+            acceptor.rescinded(channel.relid().raw());
         }
     }
     if let Some(device) = &mut *primary.device.lock() {

@@ -12,7 +12,7 @@ use kernel::{
         Arc, ArcBorrow, Mutex,
     },
 };
-use vmbus_protocol::message::MAX_CHANNEL_RELIDS;
+use vmbus_protocol::{message::MAX_CHANNEL_RELIDS, Relid};
 
 /// The channels of a connection.
 #[pin_data]
@@ -53,15 +53,15 @@ impl ChannelTable {
     #[inline]
     pub(crate) fn with<R>(
         &self,
-        relid: u32,
+        relid: Relid,
         f: impl FnOnce(ArcBorrow<'_, Channel>) -> R,
     ) -> Option<R> {
-        self.slots.get(relid as usize)?.with(f)
+        self.slots.get(relid.raw() as usize)?.with(f)
     }
 
     /// The channel with `relid`.
-    pub(crate) fn get(&self, relid: u32) -> Option<Arc<Channel>> {
-        self.slots.get(relid as usize)?.get()
+    pub(crate) fn get(&self, relid: Relid) -> Option<Arc<Channel>> {
+        self.slots.get(relid.raw() as usize)?.get()
     }
 
     /// Decides about a new channel with `admit`, under the lock that keeps the answer true, and
@@ -74,7 +74,7 @@ impl ChannelTable {
         let Some(channel) = admit(&list)? else {
             return Ok(None);
         };
-        let relid = channel.relid();
+        let relid = channel.relid().raw();
         let slot = self.slots.get(relid as usize).ok_or(EINVAL)?;
 
         list.push(channel.clone(), GFP_KERNEL)?;
@@ -93,7 +93,7 @@ impl ChannelTable {
         self.list
             .lock()
             .retain(|other| !Arc::ptr_eq(other, channel));
-        if let Some(slot) = self.slots.get(channel.relid() as usize) {
+        if let Some(slot) = self.slots.get(channel.relid().raw() as usize) {
             drop(slot.unpublish());
         }
     }
@@ -108,7 +108,7 @@ impl ChannelTable {
     /// In the order of their relids, and without a list of them: nothing is allocated here, where
     /// memory may be short because of the very device.
     pub(crate) fn for_each_sub(&self, primary: &Arc<Channel>, mut f: impl FnMut(Arc<Channel>)) {
-        let mut done = 0;
+        let mut done = Relid(0);
 
         loop {
             let next = {

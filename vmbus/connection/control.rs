@@ -4,6 +4,7 @@
 
 use super::Connection;
 use crate::{abstractions::Completion, channel::late, counters, hv::hypercall};
+use core::marker::PhantomData;
 use kernel::{
     new_spinlock,
     prelude::*,
@@ -12,8 +13,10 @@ use kernel::{
 };
 use vmbus_protocol::{
     message::Inbound,
-    pending::{Answer, Reply, ReplyKey, Token},
+    pending::{Answer, Token},
     post::{Next, PostError, Purpose, Tries},
+    reply::{ControlRequest, Reply, ReplyKey},
+    Relid,
 };
 
 /// How long the host may take for a reply.
@@ -49,11 +52,12 @@ impl Waiter {
 
 /// A request that was posted and not yet answered.
 #[must_use = "whoever asked takes the waiter back by waiting"]
-pub(crate) struct Asked {
+pub(crate) struct Asked<Q> {
     key: ReplyKey,
     token: Token,
     waiter: Arc<Waiter>,
     at: Instant<Monotonic>,
+    _request: PhantomData<Q>,
 }
 
 impl Connection {
@@ -80,37 +84,43 @@ impl Connection {
         result
     }
 
-    /// Posts a request with `post` and waits for its reply, for a bounded time. May sleep.
+    /// Posts `request` with `post` and waits for its reply, for a bounded time. May sleep.
     ///
     /// `alive` is asked after the waiter is registered: a rescind that came earlier is seen there,
     /// one that comes later wakes the waiter. `ENODEV` for a rescinded channel, `ETIMEDOUT`.
-    pub(crate) fn request(
+    pub(crate) fn request<Q: ControlRequest>(
         &self,
-        key: ReplyKey,
+        request: Q,
         alive: &dyn Fn() -> bool,
-        post: impl FnMut() -> Result,
-    ) -> Result<Reply> {
-        let asked = self.begin_request(Waiter::new()?, key, alive, post)?;
+        post: impl FnMut(&mut Q) -> Result,
+    ) -> Result<Q::Reply> {
+        let asked = self.begin_request(Waiter::new()?, request, alive, post)?;
 
         self.finish_request(asked)
     }
 
     /// The first half of [`Self::request`], with a new `waiter`: registers it and posts. Allocates
     /// nothing.
-    pub(crate) fn begin_request(
+    pub(crate) fn begin_request<Q: ControlRequest>(
         &self,
         waiter: Arc<Waiter>,
-        key: ReplyKey,
+        mut request: Q,
         alive: &dyn Fn() -> bool,
-        mut post: impl FnMut() -> Result,
-    ) -> Result<Asked> {
+        mut post: impl FnMut(&mut Q) -> Result,
+    ) -> Result<Asked<Q>> {
+        let key = request.key();
         let token = self
             .pending
             .lock()
             .register(key, waiter.clone())
             .map_err(|_| EBUSY)?;
-        let posted =
-            (0..token.times()).try_for_each(|_| if alive() { post() } else { Err(ENODEV) });
+        let posted = (0..token.times()).try_for_each(|_| {
+            if alive() {
+                post(&mut request)
+            } else {
+                Err(ENODEV)
+            }
+        });
 
         if let Err(error) = posted {
             drop(self.pending.lock().cancel(token));
@@ -121,17 +131,19 @@ impl Connection {
             token,
             waiter,
             at: Instant::now(),
+            _request: PhantomData,
         })
     }
 
     /// The second half: waits for the reply, for a bounded time from the first half on. What comes
     /// later is for [`late`].
-    pub(crate) fn finish_request(&self, asked: Asked) -> Result<Reply> {
+    pub(crate) fn finish_request<Q: ControlRequest>(&self, asked: Asked<Q>) -> Result<Q::Reply> {
         let Asked {
             key,
             token,
             waiter,
             at,
+            ..
         } = asked;
         let waited = u32::try_from(at.elapsed().as_millis()).unwrap_or(u32::MAX);
         let left = REPLY_TIMEOUT_MS.saturating_sub(waited);
@@ -150,7 +162,8 @@ impl Connection {
 
         match reply {
             Some(Reply::Rescinded) | None => Err(ENODEV),
-            Some(reply) => Ok(reply),
+            // A key has only replies of its own kind.
+            Some(reply) => Q::reply(reply).ok_or(EPROTO),
         }
     }
 
@@ -177,7 +190,7 @@ impl Connection {
     }
 
     /// Wakes everybody who waits for a reply about a channel that is gone.
-    pub(crate) fn abort_requests(&self, relid: u32) {
+    pub(crate) fn abort_requests(&self, relid: Relid) {
         loop {
             // The lock is released before the waiter, which may be the last owner, is dropped.
             let Some(waiter) = self.pending.lock().rescind(relid) else {

@@ -7,10 +7,10 @@ use crate::hv;
 use kernel::{cpu::CpuId, prelude::*, sync::atomic::Relaxed, time::delay};
 use vmbus_protocol::{
     link::LinkEvent,
-    message::{ContactParams, InitiateContact, RequestOffers},
-    pending::{Reply, ReplyKey},
+    message::{ContactParams, InitiateContact, RequestOffers, VersionResponse},
     post::Purpose,
     version::{Attempt, Negotiation, Step},
+    VpIndex,
 };
 use zerocopy::IntoBytes;
 
@@ -40,8 +40,7 @@ impl Connection {
 
             negotiation.posted();
             let step = match self.propose(attempt) {
-                Ok(Reply::Version(response)) => negotiation.on_response(&response),
-                Ok(_) => break Err(EPROTO),
+                Ok(response) => negotiation.on_response(&response),
                 Err(error) if error == ETIMEDOUT => {
                     negotiation.on_timeout();
                     break Err(error);
@@ -94,11 +93,11 @@ impl Connection {
         }
     }
 
-    fn propose(&self, attempt: Attempt) -> Result<Reply> {
+    fn propose(&self, attempt: Attempt) -> Result<VersionResponse> {
         let message = InitiateContact::new(
             attempt.version,
             &ContactParams {
-                target_vp: CpuId::from_u32(CONNECT_CPU).map_or(0, hv::vp_number),
+                target_vp: CpuId::from_u32(CONNECT_CPU).map_or(VpIndex(0), hv::vp_index),
                 interrupt_page: self.doorbells.interrupt_page.page().phys(),
                 monitor_page1: self.doorbells.monitor_in.page().phys(),
                 monitor_page2: self.doorbells.monitor_out.page().phys(),
@@ -106,7 +105,7 @@ impl Connection {
             },
         );
 
-        self.request(ReplyKey::Version, &|| true, || {
+        self.request(message, &|| true, |message| {
             post_on(
                 attempt.connection_id,
                 message.as_bytes(),

@@ -14,6 +14,7 @@ pub(crate) mod synic;
 
 use crate::ffi;
 use kernel::cpu::CpuId;
+use vmbus_protocol::VpIndex;
 
 /// Whether this kernel runs on Hyper-V, or on something that presents itself as such.
 pub(crate) fn is_hyperv() -> bool {
@@ -46,9 +47,9 @@ pub(crate) fn max_version() -> u32 {
 }
 
 /// The number under which the hypervisor knows `cpu` (TLFS section 7.8.1, VP index).
-pub(crate) fn vp_number(cpu: CpuId) -> u32 {
+pub(crate) fn vp_index(cpu: CpuId) -> VpIndex {
     // SAFETY: A `CpuId` is below `nr_cpu_ids`, which is the length of the kernel's table.
-    unsafe { ffi::vmbus_shim_vp_number(cpu.as_u32()) }
+    VpIndex(unsafe { ffi::vmbus_shim_vp_number(cpu.as_u32()) })
 }
 
 /// Whether `cpu` is online and takes the interrupts of devices: the administrator can isolate some

@@ -152,8 +152,8 @@ impl Synic {
 
     /// The message slot of `cpu`.
     #[inline]
-    pub(crate) fn slot(&self, cpu: CpuId) -> Option<Slot<'_>> {
-        Some(Slot(&self.pages(cpu)?.message))
+    pub(crate) fn slot(&self, cpu: CpuId) -> Option<SynicSlot<'_>> {
+        Some(SynicSlot(&self.pages(cpu)?.message))
     }
 
     /// Tells the hypervisor that this CPU's slot is free again.
@@ -163,11 +163,11 @@ impl Synic {
 }
 
 /// The message slot of one CPU, in memory that the hypervisor writes.
-pub(crate) struct Slot<'a>(&'a SharedPage);
+pub(crate) struct SynicSlot<'a>(&'a SharedPage);
 
 const _: () = assert!(message_slot_offset(MESSAGE_SINT) + 256 <= PAGE_BYTES);
 
-impl Slot<'_> {
+impl SynicSlot<'_> {
     fn at(&self, offset: usize) -> *mut u8 {
         // SAFETY: The callers' offsets are inside a slot, and the slot is inside the page.
         unsafe {
@@ -189,7 +189,7 @@ impl Slot<'_> {
     }
 }
 
-impl MessageSlot for Slot<'_> {
+impl MessageSlot for SynicSlot<'_> {
     fn message_type(&self) -> u32 {
         self.kind().load(Acquire)
     }

@@ -5,6 +5,8 @@
 //! The machine only decides; posting messages, waiting and waking is the
 //! caller's. Every method is one event, to be called under the channel's lock.
 
+use crate::GpadlHandle;
+
 /// Where a channel is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -65,7 +67,7 @@ enum AtHost {
     /// It is closed, or the guest's CLOSECHANNEL for it was posted last.
     Closed,
     /// OPENCHANNEL was posted with the ring in this GPADL, and not answered.
-    Asked { ring: u32 },
+    Asked { ring: GpadlHandle },
     /// It is open.
     Open,
     /// It was opened late, and is to be closed.
@@ -81,7 +83,7 @@ pub enum LateOpen {
     /// [`ChannelLife::must_close`], and ask for the ring again.
     Close {
         /// The handle of its GPADL.
-        ring: u32,
+        ring: GpadlHandle,
     },
 }
 
@@ -207,7 +209,7 @@ impl ChannelLife {
     /// # Errors
     ///
     /// When no open is under way, or it was posted before.
-    pub fn open_posting(&mut self, ring: u32) -> Result<(), LifeError> {
+    pub fn open_posting(&mut self, ring: GpadlHandle) -> Result<(), LifeError> {
         if self.state != State::Opening || self.at_host != AtHost::Closed {
             return Err(self.bad_state());
         }
@@ -287,7 +289,7 @@ impl ChannelLife {
 
     /// The host has let go of the memory of this GPADL. If that was the ring of
     /// an open that it did not answer, it is not going to.
-    pub fn let_go(&mut self, gpadl: u32) {
+    pub fn let_go(&mut self, gpadl: GpadlHandle) {
         if self.at_host == (AtHost::Asked { ring: gpadl }) {
             self.at_host = AtHost::Closed;
         }

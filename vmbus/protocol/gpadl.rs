@@ -9,7 +9,7 @@ pub use life::{BadGpadlEvent, GpadlLife, GpadlState, MemoryFate};
 
 use crate::{
     message::{GpadlBodyHeader, GpadlHeader, MessageHeader, MessageType, MAX_MESSAGE},
-    HV_PAGE_SIZE,
+    GpadlHandle, Relid, HV_PAGE_SIZE,
 };
 use core::mem::size_of;
 use static_assertions::const_assert_eq;
@@ -59,8 +59,8 @@ pub enum GpadlError {
 /// The messages of one GPADL, one at a time.
 #[derive(Debug)]
 pub struct Splitter<I> {
-    gpadl: u32,
-    relid: u32,
+    gpadl: GpadlHandle,
+    relid: Relid,
     byte_count: u32,
     range_buflen: u16,
     pfns: I,
@@ -74,8 +74,8 @@ pub struct Splitter<I> {
 ///
 /// See [`GpadlError`].
 pub fn split<I: ExactSizeIterator<Item = u64>>(
-    gpadl: u32,
-    relid: u32,
+    gpadl: GpadlHandle,
+    relid: Relid,
     byte_count: u32,
     pfns: I,
 ) -> Result<Splitter<I>, GpadlError> {
@@ -83,7 +83,7 @@ pub fn split<I: ExactSizeIterator<Item = u64>>(
     if pages == 0 || byte_count == 0 {
         return Err(GpadlError::Empty);
     }
-    if gpadl == 0 {
+    if gpadl.raw() == 0 {
         return Err(GpadlError::NullHandle);
     }
     if pages > MAX_PAGES {
@@ -105,6 +105,20 @@ pub fn split<I: ExactSizeIterator<Item = u64>>(
         pfns,
         header_done: false,
     })
+}
+
+impl<I> Splitter<I> {
+    /// The handle.
+    #[must_use]
+    pub const fn gpadl(&self) -> GpadlHandle {
+        self.gpadl
+    }
+
+    /// The channel on which the memory is announced.
+    #[must_use]
+    pub const fn relid(&self) -> Relid {
+        self.relid
+    }
 }
 
 impl<I: ExactSizeIterator<Item = u64>> Splitter<I> {
@@ -131,15 +145,15 @@ impl<I: ExactSizeIterator<Item = u64>> Splitter<I> {
             let head = GpadlBodyHeader {
                 header: MessageHeader::new(MessageType::GpadlBody),
                 message_number: U32::new(0),
-                gpadl: U32::new(self.gpadl),
+                gpadl: U32::new(self.gpadl.raw()),
             };
             self.fill(buffer, head.as_bytes())
         } else {
             self.header_done = true;
             let head = GpadlHeader {
                 header: MessageHeader::new(MessageType::GpadlHeader),
-                relid: U32::new(self.relid),
-                gpadl: U32::new(self.gpadl),
+                relid: U32::new(self.relid.raw()),
+                gpadl: U32::new(self.gpadl.raw()),
                 range_buflen: U16::new(self.range_buflen),
                 range_count: U16::new(1),
                 byte_count: U32::new(self.byte_count),

@@ -19,6 +19,7 @@ pub mod channel;
 pub mod class;
 pub mod gpadl;
 pub mod guid;
+pub mod ids;
 pub mod link;
 pub mod message;
 pub mod offers;
@@ -26,11 +27,13 @@ pub mod packet;
 pub mod pending;
 pub mod placement;
 pub mod post;
+pub mod reply;
 pub mod requests;
 pub mod synic;
 pub mod version;
 
 pub use guid::Guid;
+pub use ids::{GpadlHandle, Relid, VpIndex};
 pub use version::Version;
 
 /// Page size of the hypervisor's interface, whatever the guest's own is.

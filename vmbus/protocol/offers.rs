@@ -11,6 +11,7 @@ use crate::{
     guid::Guid,
     message::{Offer, OfferFlags, MAX_CHANNEL_RELIDS},
     synic::MonitorBit,
+    Relid,
 };
 use core::fmt;
 
@@ -19,7 +20,7 @@ use core::fmt;
 pub struct LiveChannel {
     /// Its relid; [`INVALID_RELID`](crate::message::INVALID_RELID) between
     /// suspend and resume.
-    pub relid: u32,
+    pub relid: Relid,
     /// Device class.
     pub class: Guid,
     /// Device instance.
@@ -59,7 +60,7 @@ pub enum Admission {
     /// A further channel of a live device.
     SubChannel {
         /// Relid of the live primary.
-        primary_relid: u32,
+        primary_relid: Relid,
         /// What was found out about the offer.
         properties: Properties,
     },
@@ -93,17 +94,17 @@ pub enum OfferError {
     /// Relid 0, above the table, or the invalid one.
     RelidOutOfRange {
         /// The relid.
-        relid: u32,
+        relid: Relid,
     },
     /// A live channel has this relid.
     DuplicateRelid {
         /// The relid.
-        relid: u32,
+        relid: Relid,
     },
     /// A live primary channel has this instance.
     DuplicateInstance {
         /// Relid of the live one.
-        live_relid: u32,
+        live_relid: Relid,
     },
     /// A live sub-channel has this index.
     DuplicateSubChannel {
@@ -176,7 +177,7 @@ pub fn admit<I>(offer: &Offer, live: I, limits: &Limits) -> Admission
 where
     I: IntoIterator<Item = LiveChannel>,
 {
-    if offer.relid == 0 || offer.relid > limits.max_relid.min(MAX_CHANNEL_RELIDS - 1) {
+    if offer.relid.raw() == 0 || offer.relid.raw() > limits.max_relid.min(MAX_CHANNEL_RELIDS - 1) {
         return Admission::Refuse(OfferError::RelidOutOfRange { relid: offer.relid });
     }
     let relations = match Relations::gather(offer, live) {
@@ -208,7 +209,7 @@ where
 /// How an offer relates to the live channels.
 #[derive(Default)]
 struct Relations {
-    primary_relid: Option<u32>,
+    primary_relid: Option<Relid>,
     suspended_primary: bool,
 }
 

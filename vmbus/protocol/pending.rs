@@ -19,122 +19,12 @@
 //!   connection, and what a former connection left behind comes before the
 //!   host's answer to the first proposal of the next.
 
-use crate::message::Inbound;
+use crate::{
+    message::Inbound,
+    reply::{is_reply, Reply, ReplyKey},
+    Relid,
+};
 use core::{marker::PhantomData, ops::DerefMut};
-
-/// What a request waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReplyKey {
-    /// VERSION_RESPONSE.
-    Version,
-    /// OPENCHANNEL_RESULT.
-    Open {
-        /// The channel.
-        relid: u32,
-        /// From the request.
-        open_id: u32,
-    },
-    /// GPADL_CREATED.
-    GpadlCreated {
-        /// The channel.
-        relid: u32,
-        /// The handle.
-        gpadl: u32,
-    },
-    /// GPADL_TORNDOWN, which does not name the channel on the wire.
-    GpadlTorndown {
-        /// The channel, for [`Pending::rescind`] only.
-        relid: u32,
-        /// The handle.
-        gpadl: u32,
-    },
-    /// MODIFYCHANNEL_RESPONSE, which does not name the CPU on the wire.
-    Modify {
-        /// The channel.
-        relid: u32,
-        /// The CPU that the host was asked to interrupt.
-        vp: u32,
-    },
-}
-
-/// A reply's content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// The host's status, 0 for success.
-    Status(u32),
-    /// The version response.
-    Version(crate::message::VersionResponse),
-    /// There is nothing but the fact.
-    Done,
-    /// No reply will come: the channel was rescinded.
-    Rescinded,
-}
-
-impl ReplyKey {
-    /// The channel that the request is about.
-    #[must_use]
-    pub const fn relid(&self) -> Option<u32> {
-        match *self {
-            ReplyKey::Version => None,
-            ReplyKey::Open { relid, .. }
-            | ReplyKey::GpadlCreated { relid, .. }
-            | ReplyKey::GpadlTorndown { relid, .. }
-            | ReplyKey::Modify { relid, .. } => Some(relid),
-        }
-    }
-
-    /// Tells whether `message` is the reply this key waits for, and its
-    /// content.
-    #[must_use]
-    pub fn matches(&self, message: &Inbound) -> Option<Reply> {
-        match (*self, message) {
-            (ReplyKey::Version, Inbound::VersionResponse(r)) => Some(Reply::Version(*r)),
-            (ReplyKey::Open { relid, open_id }, Inbound::OpenResult(r)) => {
-                (r.relid == relid && r.open_id == open_id).then_some(Reply::Status(r.status))
-            }
-            (ReplyKey::GpadlCreated { relid, gpadl }, Inbound::GpadlCreated(r)) => {
-                (r.relid == relid && r.gpadl == gpadl).then_some(Reply::Status(r.status))
-            }
-            (ReplyKey::GpadlTorndown { gpadl, .. }, Inbound::GpadlTorndown(r)) => {
-                (r.gpadl == gpadl).then_some(Reply::Done)
-            }
-            (ReplyKey::Modify { relid, .. }, Inbound::ModifyChannelResponse(r)) => {
-                (r.relid == relid).then_some(Reply::Status(r.status))
-            }
-            _ => None,
-        }
-    }
-
-    /// Tells whether a reply to `other` would be one to this request, too.
-    fn collides(&self, other: &ReplyKey) -> bool {
-        match (*self, *other) {
-            (ReplyKey::Modify { relid: one, .. }, ReplyKey::Modify { relid: other, .. }) => {
-                one == other
-            }
-            (one, other) => one == other,
-        }
-    }
-
-    /// Tells whether the key is in the reply, so that a late one harms no
-    /// other request when it is forgotten.
-    const fn is_unique(&self) -> bool {
-        !matches!(self, ReplyKey::Version | ReplyKey::Modify { .. })
-    }
-}
-
-/// Tells whether a message is a reply at all (and not an offer or the like).
-/// UNLOAD_RESPONSE is none: there is one UNLOAD, which waits by itself.
-#[must_use]
-pub const fn is_reply(message: &Inbound) -> bool {
-    matches!(
-        message,
-        Inbound::VersionResponse(_)
-            | Inbound::OpenResult(_)
-            | Inbound::GpadlCreated(_)
-            | Inbound::GpadlTorndown(_)
-            | Inbound::ModifyChannelResponse(_)
-    )
-}
 
 /// Names one waiting request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -379,7 +269,7 @@ impl<W, S: DerefMut<Target = [Place<W>]>> Pending<W, S> {
     /// Takes out one request that waits on a rescinded channel, whose answers
     /// the host does not owe any more; call until `None`. Every waiter has to
     /// be woken with [`Reply::Rescinded`].
-    pub fn rescind(&mut self, relid: u32) -> Option<W> {
+    pub fn rescind(&mut self, relid: Relid) -> Option<W> {
         for place in self.places.iter_mut() {
             if place
                 .entry

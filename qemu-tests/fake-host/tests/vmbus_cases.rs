@@ -16,6 +16,7 @@ use vmbus_protocol::{
     message::{Inbound, MessageError},
     synic::{iter_set, read_slot, release_slot, EndOfMessage, SlotContent, HVMSG_CHANNEL},
     version::{Negotiation, NegotiationError, Step, Version},
+    GpadlHandle, Relid,
 };
 
 const V4: u32 = 4 << 16;
@@ -137,14 +138,14 @@ fn v02_the_next_message_still_arrives() {
     guest.handle_slot();
     assert_eq!(guest.slot.queued(), 0);
     assert_eq!(guest.counters.bad_messages, 3);
-    assert!(guest.channels.contains_key(&6));
+    assert!(guest.channels.contains_key(&Relid(6)));
 }
 
 #[test]
 fn v03_nothing_unwritten_reaches_the_host() {
     let mut guest = one_channel();
-    guest.open(5, 100).unwrap();
-    guest.close(5).unwrap();
+    guest.open(Relid(5), 100).unwrap();
+    guest.close(Relid(5)).unwrap();
     assert_eq!(guest.host.violations, Vec::<String>::new());
     let open = guest.host.posted.iter().find(|m| m[0] == 5).unwrap();
     assert!(open[28..].iter().all(|byte| *byte == 0));
@@ -156,8 +157,8 @@ fn v03_nothing_unwritten_reaches_the_host() {
 #[test]
 fn v06_rescind_after_unbind_removes_once() {
     let mut guest = one_channel();
-    guest.open(5, 4).unwrap();
-    guest.close(5).unwrap();
+    guest.open(Relid(5), 4).unwrap();
+    guest.close(Relid(5)).unwrap();
     guest.host.rescind(5);
     guest.pump();
     assert_eq!(guest.counters.removed, 1);
@@ -169,7 +170,7 @@ fn v06_rescind_after_unbind_removes_once() {
 #[test]
 fn v07_second_rescind_is_ignored() {
     let mut guest = one_channel();
-    guest.open(5, 4).unwrap();
+    guest.open(Relid(5), 4).unwrap();
     guest.host.rescind(5);
     guest.host.send(messages::rescind(5));
     guest.host.send(messages::rescind(6));
@@ -187,7 +188,7 @@ fn v07_every_interleaving_releases_exactly_once() {
     let driver: [fn(&mut ChannelLife); 6] = [
         |life| assert!(life.open_begin().is_ok() || life.is_rescinded()),
         |life| {
-            let posted = life.open_posting(1).is_ok();
+            let posted = life.open_posting(GpadlHandle(1)).is_ok();
             if !posted || life.open_end(0).is_err() {
                 assert!(life.is_rescinded());
                 let _ = life.open_abort();
@@ -227,7 +228,7 @@ fn v08_failed_open_leaves_nothing_behind() {
     for n in 1..=5 {
         let mut guest = one_channel();
         guest.fail_post = Some(n);
-        assert_eq!(guest.open(5, 100), Err(GuestError::Post), "post {n}");
+        assert_eq!(guest.open(Relid(5), 100), Err(GuestError::Post), "post {n}");
         assert!(guest.pending.is_empty());
         let posted_gpadl = (2..=4).contains(&n);
         assert_eq!(guest.counters.leaked, u32::from(posted_gpadl), "post {n}");
@@ -238,8 +239,8 @@ fn v08_failed_open_leaves_nothing_behind() {
         guest.host.send(messages::open_result(5, handle, 0));
         guest.pump();
         assert_eq!(guest.pending.stray(), 1);
-        assert_eq!(guest.channels[&5].life.state(), State::Closed);
-        assert_eq!(guest.open(5, 4), Ok(()));
+        assert_eq!(guest.channels[&Relid(5)].life.state(), State::Closed);
+        assert_eq!(guest.open(Relid(5), 4), Ok(()));
         assert_eq!(guest.host.violations, Vec::<String>::new());
     }
 }
@@ -249,7 +250,7 @@ fn v08_rescind_while_a_request_waits() {
     for (kind, freed) in [(8, 1), (5, 1)] {
         let mut guest = one_channel();
         guest.host.react(kind, Reaction::Rescind);
-        assert_eq!(guest.open(5, 30), Err(GuestError::Rescinded));
+        assert_eq!(guest.open(Relid(5), 30), Err(GuestError::Rescinded));
         assert!(guest.pending.is_empty());
         assert_eq!(guest.counters.freed, freed);
         assert_eq!(guest.counters.removed, 1);
@@ -258,9 +259,9 @@ fn v08_rescind_while_a_request_waits() {
     }
     // During the teardown of a close.
     let mut guest = one_channel();
-    guest.open(5, 4).unwrap();
+    guest.open(Relid(5), 4).unwrap();
     guest.host.react(11, Reaction::Rescind);
-    guest.close(5).unwrap();
+    guest.close(Relid(5)).unwrap();
     assert_eq!(guest.host.released, [5]);
     assert_eq!(guest.counters.removed, 1);
 }
@@ -271,19 +272,22 @@ fn v08_replies_are_matched_by_everything_they_carry() {
     for kind in [8, 5] {
         guest.host.react(kind, Reaction::WrongIdFirst);
     }
-    guest.open(5, 4).unwrap();
+    guest.open(Relid(5), 4).unwrap();
     assert_eq!(guest.pending.stray(), 2);
     guest.host.react(11, Reaction::Twice);
-    guest.close(5).unwrap();
+    guest.close(Relid(5)).unwrap();
     guest.pump();
     assert_eq!(guest.pending.stray(), 3);
     assert_eq!(guest.counters.freed, 1);
 
     guest.host.react(5, Reaction::Status(0xc000_0001));
-    assert_eq!(guest.open(5, 4), Err(GuestError::Status(0xc000_0001)));
+    assert_eq!(
+        guest.open(Relid(5), 4),
+        Err(GuestError::Status(0xc000_0001))
+    );
     guest.host.react(8, Reaction::Status(1));
-    assert_eq!(guest.open(5, 4), Err(GuestError::Status(1)));
-    assert_eq!(guest.open(5, 4), Ok(()));
+    assert_eq!(guest.open(Relid(5), 4), Err(GuestError::Status(1)));
+    assert_eq!(guest.open(Relid(5), 4), Ok(()));
     assert_eq!(guest.host.violations, Vec::<String>::new());
 }
 
@@ -292,14 +296,14 @@ fn v08_unanswered_requests_end_and_leak_only_what_the_host_has() {
     for (kind, leaked) in [(8, 1), (5, 0)] {
         let mut guest = one_channel();
         guest.host.react(kind, Reaction::Silent);
-        assert_eq!(guest.open(5, 4), Err(GuestError::Timeout));
+        assert_eq!(guest.open(Relid(5), 4), Err(GuestError::Timeout));
         assert!(guest.pending.is_empty());
         assert_eq!(guest.counters.leaked, leaked);
     }
     let mut guest = one_channel();
-    guest.open(5, 4).unwrap();
+    guest.open(Relid(5), 4).unwrap();
     guest.host.react(11, Reaction::Silent);
-    guest.close(5).unwrap();
+    guest.close(Relid(5)).unwrap();
     assert_eq!(guest.counters.leaked, 1);
 }
 
@@ -315,7 +319,7 @@ fn v10_event_flags_without_channels() {
         for bit in iter_set(word) {
             let relid = index * 64 + bit;
             seen.push(relid);
-            assert!(!guest.channels.contains_key(&relid));
+            assert!(!guest.channels.contains_key(&Relid(relid)));
         }
     }
     assert_eq!(seen, [1, 5, 2047]);
@@ -370,7 +374,7 @@ fn v32_a_channel_is_usable_only_between_open_and_close() {
     assert!(!life.is_usable());
     assert!(life.open_end(0).is_err());
     life.open_begin().unwrap();
-    life.open_posting(1).unwrap();
+    life.open_posting(GpadlHandle(1)).unwrap();
     assert!(!life.is_usable());
     life.open_end(0).unwrap();
     assert!(life.is_usable());
@@ -449,10 +453,10 @@ fn p13_monitor_id_out_of_range_falls_back_to_the_hypercall() {
     good.monitor_id = Some(127);
     let guest = connected(vec![bad, edge, good]);
     let properties = |relid| &guest.channels[&relid].properties;
-    assert_eq!(properties(5).monitor, None);
-    assert_eq!(properties(5).bad_monitor_id, Some(255));
-    assert_eq!(properties(6).monitor, None);
-    let bit = properties(7).monitor.unwrap();
+    assert_eq!(properties(Relid(5)).monitor, None);
+    assert_eq!(properties(Relid(5)).bad_monitor_id, Some(255));
+    assert_eq!(properties(Relid(6)).monitor, None);
+    let bit = properties(Relid(7)).monitor.unwrap();
     assert_eq!((bit.group(), bit.bit()), (3, 31));
     assert_eq!(bit.pending_offset(), 0x20);
     assert_eq!(bit.latency_offset(), 0x240 + 254);
@@ -482,7 +486,7 @@ fn offers_that_would_corrupt_the_channel_table() {
     // Limits themselves are fine.
     guest.host.send(OfferSpec::new(class::NIC, 2047).bytes());
     guest.pump();
-    assert!(guest.channels.contains_key(&2047));
+    assert!(guest.channels.contains_key(&Relid(2047)));
 }
 
 #[test]
@@ -501,7 +505,7 @@ fn the_relid_of_a_refused_offer_is_handed_back() {
     assert_eq!(guest.counters.ignored_rescinds, 0);
     guest.host.send(OfferSpec::new(class::KVP, 10).bytes());
     guest.pump();
-    assert!(guest.channels.contains_key(&10));
+    assert!(guest.channels.contains_key(&Relid(10)));
     assert!(guest.host.violations.is_empty());
 }
 
@@ -511,8 +515,8 @@ fn a_class_without_a_driver_is_a_device() {
         OfferSpec::new(class::IMC, 11),
         OfferSpec::new(class::AVMA1, 12),
     ]);
-    assert!(guest.channels.contains_key(&11) && guest.channels.contains_key(&12));
-    assert_eq!(guest.channels[&11].properties.class, None);
+    assert!(guest.channels.contains_key(&Relid(11)) && guest.channels.contains_key(&Relid(12)));
+    assert_eq!(guest.channels[&Relid(11)].properties.class, None);
 }
 
 #[test]
@@ -521,9 +525,9 @@ fn a_relid_can_be_offered_again_after_its_release() {
     guest.host.rescind(5);
     guest.host.send(OfferSpec::new(class::BALLOON, 5).bytes());
     guest.pump();
-    assert!(guest.channels.contains_key(&5));
-    assert!(!guest.channels[&5].life.is_rescinded());
-    assert_eq!(guest.open(5, 4), Ok(()));
+    assert!(guest.channels.contains_key(&Relid(5)));
+    assert!(!guest.channels[&Relid(5)].life.is_rescinded());
+    assert_eq!(guest.open(Relid(5), 4), Ok(()));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Messages the host delivers.
 
 use super::{MessageType, USER_DEFINED_BYTES};
-use crate::guid::Guid;
+use crate::{guid::Guid, GpadlHandle, Relid};
 use bitflags::bitflags;
 use core::{
     fmt,
@@ -132,7 +132,7 @@ pub struct Offer {
     /// 0 for a primary channel.
     pub sub_channel_index: u16,
     /// The channel's number in all other messages. Not yet checked.
-    pub relid: u32,
+    pub relid: Relid,
     /// Monitor id, if the host allocated one. Not yet checked: see
     /// [`crate::synic::MonitorBit::new`].
     pub monitor_id: Option<u8>,
@@ -173,7 +173,7 @@ impl From<&WireOffer> for Offer {
             mmio_megabytes: wire.mmio_megabytes.get(),
             user_defined: wire.user_defined,
             sub_channel_index: wire.sub_channel_index.get(),
-            relid: wire.relid.get(),
+            relid: Relid(wire.relid.get()),
             monitor_id: (wire.monitor_flags & 1 != 0).then_some(wire.monitor_id),
             dedicated_interrupt: wire.interrupt_flags.get() & 1 != 0,
             connection_id: wire.connection_id.get(),
@@ -185,7 +185,7 @@ impl From<&WireOffer> for Offer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenResult {
     /// The channel.
-    pub relid: u32,
+    pub relid: Relid,
     /// From the request.
     pub open_id: u32,
     /// 0 for success, else a host status.
@@ -196,9 +196,9 @@ pub struct OpenResult {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GpadlCreated {
     /// The channel.
-    pub relid: u32,
+    pub relid: Relid,
     /// The guest's handle.
-    pub gpadl: u32,
+    pub gpadl: GpadlHandle,
     /// 0 for success, else a host status.
     pub status: u32,
 }
@@ -207,7 +207,7 @@ pub struct GpadlCreated {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GpadlTorndown {
     /// The guest's handle.
-    pub gpadl: u32,
+    pub gpadl: GpadlHandle,
 }
 
 /// VERSION_RESPONSE.
@@ -225,7 +225,7 @@ pub struct VersionResponse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModifyChannelResponse {
     /// The channel.
-    pub relid: u32,
+    pub relid: Relid,
     /// 0 for success.
     pub status: u32,
 }
@@ -250,7 +250,7 @@ pub enum Inbound {
     /// A channel is taken back.
     Rescind {
         /// The channel.
-        relid: u32,
+        relid: Relid,
     },
     /// All boot-time offers were sent.
     AllOffersDelivered,
@@ -351,13 +351,13 @@ impl Inbound {
         Some(match kind {
             MessageType::Offer => Inbound::Offer(Offer::from(wire::<WireOffer>(payload)?)),
             MessageType::Rescind => Inbound::Rescind {
-                relid: wire::<OneWord>(payload)?.a.get(),
+                relid: Relid(wire::<OneWord>(payload)?.a.get()),
             },
             MessageType::AllOffersDelivered => Inbound::AllOffersDelivered,
             MessageType::OpenResult => {
                 let w = wire::<ThreeWords>(payload)?;
                 Inbound::OpenResult(OpenResult {
-                    relid: w.a.get(),
+                    relid: Relid(w.a.get()),
                     open_id: w.b.get(),
                     status: w.c.get(),
                 })
@@ -365,13 +365,13 @@ impl Inbound {
             MessageType::GpadlCreated => {
                 let w = wire::<ThreeWords>(payload)?;
                 Inbound::GpadlCreated(GpadlCreated {
-                    relid: w.a.get(),
-                    gpadl: w.b.get(),
+                    relid: Relid(w.a.get()),
+                    gpadl: GpadlHandle(w.b.get()),
                     status: w.c.get(),
                 })
             }
             MessageType::GpadlTorndown => Inbound::GpadlTorndown(GpadlTorndown {
-                gpadl: wire::<OneWord>(payload)?.a.get(),
+                gpadl: GpadlHandle(wire::<OneWord>(payload)?.a.get()),
             }),
             MessageType::VersionResponse => {
                 let w = wire::<WireVersionResponse>(payload)?;
@@ -385,7 +385,7 @@ impl Inbound {
             MessageType::ModifyChannelResponse => {
                 let w = wire::<TwoWords>(payload)?;
                 Inbound::ModifyChannelResponse(ModifyChannelResponse {
-                    relid: w.a.get(),
+                    relid: Relid(w.a.get()),
                     status: w.b.get(),
                 })
             }

@@ -3,7 +3,7 @@
 //! Messages the guest posts.
 
 use super::{MessageHeader, MessageType, MAX_MESSAGE, USER_DEFINED_BYTES};
-use crate::{guid::Guid, synic::MESSAGE_SINT, version::Version};
+use crate::{guid::Guid, synic::MESSAGE_SINT, version::Version, GpadlHandle, Relid, VpIndex};
 use core::mem::{offset_of, size_of};
 use static_assertions::{const_assert, const_assert_eq};
 use zerocopy::little_endian::{U16, U32, U64};
@@ -17,7 +17,7 @@ pub const FEATURE_CONFIDENTIAL_CHANNELS: u32 = 0x10;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ContactParams {
     /// VP number (not the CPU number) that receives channel messages.
-    pub target_vp: u32,
+    pub target_vp: VpIndex,
     /// Guest-physical address of the interrupt page; used below version 5.0.
     pub interrupt_page: u64,
     /// The guest's virtual trust level; used from version 5.0.
@@ -69,7 +69,7 @@ impl InitiateContact {
         InitiateContact {
             header: MessageHeader::new(MessageType::InitiateContact),
             version: U32::new(version.0),
-            target_vp: U32::new(params.target_vp),
+            target_vp: U32::new(params.target_vp.raw()),
             target_info,
             monitor_page1: U64::new(params.monitor_page1),
             monitor_page2: U64::new(params.monitor_page2),
@@ -133,13 +133,13 @@ impl Default for Unload {
 #[derive(Clone, Copy, Debug)]
 pub struct OpenParams<'a> {
     /// The channel.
-    pub relid: u32,
+    pub relid: Relid,
     /// Tells this open from earlier ones; the result carries it back.
     pub open_id: u32,
     /// GPADL of the memory that holds both rings.
-    pub ring_gpadl: u32,
+    pub ring_gpadl: GpadlHandle,
     /// VP number that receives the channel's interrupts.
-    pub target_vp: u32,
+    pub target_vp: VpIndex,
     /// Where the host-to-guest ring starts in that memory, in 4 KiB pages.
     pub downstream_page_offset: u32,
     /// Up to 120 bytes for the host's end; the rest is sent as zeros.
@@ -178,10 +178,10 @@ impl OpenChannel {
             .copy_from_slice(params.user_data);
         Some(OpenChannel {
             header: MessageHeader::new(MessageType::OpenChannel),
-            relid: U32::new(params.relid),
+            relid: U32::new(params.relid.raw()),
             open_id: U32::new(params.open_id),
-            ring_gpadl: U32::new(params.ring_gpadl),
-            target_vp: U32::new(params.target_vp),
+            ring_gpadl: U32::new(params.ring_gpadl.raw()),
+            target_vp: U32::new(params.target_vp.raw()),
             downstream_page_offset: U32::new(params.downstream_page_offset),
             user_data,
         })
@@ -203,10 +203,10 @@ pub struct CloseChannel {
 impl CloseChannel {
     /// Builds the message.
     #[must_use]
-    pub fn new(relid: u32) -> Self {
+    pub fn new(relid: Relid) -> Self {
         CloseChannel {
             header: MessageHeader::new(MessageType::CloseChannel),
-            relid: U32::new(relid),
+            relid: U32::new(relid.raw()),
         }
     }
 }
@@ -226,10 +226,10 @@ pub struct RelidReleased {
 impl RelidReleased {
     /// Builds the message.
     #[must_use]
-    pub fn new(relid: u32) -> Self {
+    pub fn new(relid: Relid) -> Self {
         RelidReleased {
             header: MessageHeader::new(MessageType::RelidReleased),
-            relid: U32::new(relid),
+            relid: U32::new(relid.raw()),
         }
     }
 }
@@ -251,11 +251,11 @@ pub struct ModifyChannel {
 impl ModifyChannel {
     /// Builds the message.
     #[must_use]
-    pub fn new(relid: u32, target_vp: u32) -> Self {
+    pub fn new(relid: Relid, target_vp: VpIndex) -> Self {
         ModifyChannel {
             header: MessageHeader::new(MessageType::ModifyChannel),
-            relid: U32::new(relid),
-            target_vp: U32::new(target_vp),
+            relid: U32::new(relid.raw()),
+            target_vp: U32::new(target_vp.raw()),
         }
     }
 }
@@ -340,11 +340,11 @@ pub struct GpadlTeardown {
 impl GpadlTeardown {
     /// Builds the message.
     #[must_use]
-    pub fn new(relid: u32, gpadl: u32) -> Self {
+    pub fn new(relid: Relid, gpadl: GpadlHandle) -> Self {
         GpadlTeardown {
             header: MessageHeader::new(MessageType::GpadlTeardown),
-            relid: U32::new(relid),
-            gpadl: U32::new(gpadl),
+            relid: U32::new(relid.raw()),
+            gpadl: U32::new(gpadl.raw()),
         }
     }
 }

@@ -8,7 +8,9 @@ use vmbus_protocol::{
     channel::{ChannelLife, CloseAction, LateOpen, LifeError},
     gpadl::GpadlLife,
     message::{GpadlCreated, Inbound, ModifyChannelResponse, OpenResult},
-    pending::{Answer, Pending, Place, RegisterError, Reply, ReplyKey, MAX_OWED_MODIFIES},
+    pending::{Answer, Pending, Place, RegisterError, MAX_OWED_MODIFIES},
+    reply::{Reply, ReplyKey},
+    GpadlHandle, Relid, VpIndex,
 };
 
 type Table = Pending<u32, Vec<Place<u32>>>;
@@ -18,11 +20,17 @@ fn table(places: usize) -> Table {
 }
 
 fn moved(status: u32) -> Inbound {
-    Inbound::ModifyChannelResponse(ModifyChannelResponse { relid: 1, status })
+    Inbound::ModifyChannelResponse(ModifyChannelResponse {
+        relid: Relid(1),
+        status,
+    })
 }
 
 const fn to(vp: u32) -> ReplyKey {
-    ReplyKey::Modify { relid: 1, vp }
+    ReplyKey::Modify {
+        relid: Relid(1),
+        vp: VpIndex(vp),
+    }
 }
 
 #[test]
@@ -100,22 +108,25 @@ fn a_host_that_owes_too_much_is_not_asked() {
     }
     assert!(pending.register(to(2), 9).is_ok());
     // Neither does it owe anything about a channel that is gone.
-    assert_eq!(pending.rescind(1), Some(9));
-    assert_eq!(pending.rescind(1), None);
+    assert_eq!(pending.rescind(Relid(1)), Some(9));
+    assert_eq!(pending.rescind(Relid(1)), None);
     assert_eq!((pending.len(), pending.owed()), (0, 0));
 }
 
 #[test]
 fn answers_owed_take_no_place_from_who_waits() {
     let mut pending = table(2);
-    let open = |open_id| ReplyKey::Open { relid: 1, open_id };
+    let open = |open_id| ReplyKey::Open {
+        relid: Relid(1),
+        open_id,
+    };
     for open_id in 0..9 {
         let token = pending.register(open(open_id), open_id).unwrap();
         assert_eq!(pending.give_up(token), Some(open_id));
     }
     let result = |open_id| {
         Inbound::OpenResult(OpenResult {
-            relid: 1,
+            relid: Relid(1),
             open_id,
             status: 0,
         })
@@ -136,13 +147,16 @@ fn answers_owed_take_no_place_from_who_waits() {
 #[test]
 fn a_late_gpadl_is_known_by_its_handle() {
     let mut pending = table(4);
-    let key = |gpadl| ReplyKey::GpadlCreated { relid: 1, gpadl };
+    let key = |gpadl| ReplyKey::GpadlCreated {
+        relid: Relid(1),
+        gpadl: GpadlHandle(gpadl),
+    };
     let token = pending.register(key(7), 1).unwrap();
     pending.give_up(token);
     pending.register(key(8), 2).unwrap();
     let created = Inbound::GpadlCreated(GpadlCreated {
-        relid: 1,
-        gpadl: 7,
+        relid: Relid(1),
+        gpadl: GpadlHandle(7),
         status: 0,
     });
     assert_eq!(
@@ -166,26 +180,31 @@ fn a_late_gpadl_is_known_by_its_handle() {
 fn an_open_without_an_answer_is_closed() {
     let mut life = ChannelLife::new();
     life.open_begin().unwrap();
-    life.open_posting(9).unwrap();
+    life.open_posting(GpadlHandle(9)).unwrap();
     assert_eq!(life.close_begin(), Ok(CloseAction::Post));
     life.close_end().unwrap();
     assert_eq!(life.open_begin(), Err(LifeError::Unanswered));
-    assert_eq!(life.open_late(0), LateOpen::Close { ring: 9 });
+    assert_eq!(
+        life.open_late(0),
+        LateOpen::Close {
+            ring: GpadlHandle(9)
+        }
+    );
     // Not before the host is told, or it would close the next one.
     assert_eq!(life.open_begin(), Err(LifeError::Unanswered));
     assert!(life.must_close());
     life.closed_late();
     life.open_begin().unwrap();
     // An answer right before the close is seen by it.
-    life.open_posting(10).unwrap();
+    life.open_posting(GpadlHandle(10)).unwrap();
     assert_eq!(life.open_late(0), LateOpen::Nothing);
     assert_eq!(life.close_begin(), Ok(CloseAction::Post));
     life.close_end().unwrap();
     // A ring that the host has let go of is not opened with.
     life.open_begin().unwrap();
-    life.open_posting(11).unwrap();
+    life.open_posting(GpadlHandle(11)).unwrap();
     life.close_begin().unwrap();
-    life.let_go(11);
+    life.let_go(GpadlHandle(11));
     life.close_end().unwrap();
     assert_eq!(life.open_late(0), LateOpen::Nothing);
     life.open_begin().unwrap();

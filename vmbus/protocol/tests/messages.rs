@@ -14,7 +14,7 @@ use vmbus_protocol::{
     },
     packet::{GpaRange, PacketDescriptor, PacketFlags, PacketType, PageBuffer},
     synic::PostMessageInput,
-    Version,
+    GpadlHandle, Relid, Version, VpIndex,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -26,7 +26,7 @@ fn words(bytes: &[u8]) -> Vec<u32> {
 }
 
 const PARAMS: ContactParams = ContactParams {
-    target_vp: 3,
+    target_vp: VpIndex(3),
     interrupt_page: 0x1_2345_6000,
     vtl: 2,
     confidential: true,
@@ -60,11 +60,14 @@ fn initiate_contact_in_both_forms() {
 fn small_messages() {
     assert_eq!(words(RequestOffers::new().as_bytes()), [3, 0]);
     assert_eq!(words(Unload::new().as_bytes()), [16, 0]);
-    assert_eq!(words(CloseChannel::new(9).as_bytes()), [7, 0, 9]);
-    assert_eq!(words(RelidReleased::new(9).as_bytes()), [13, 0, 9]);
-    assert_eq!(words(ModifyChannel::new(9, 2).as_bytes()), [22, 0, 9, 2]);
+    assert_eq!(words(CloseChannel::new(Relid(9)).as_bytes()), [7, 0, 9]);
+    assert_eq!(words(RelidReleased::new(Relid(9)).as_bytes()), [13, 0, 9]);
     assert_eq!(
-        words(GpadlTeardown::new(9, 0xe1e10).as_bytes()),
+        words(ModifyChannel::new(Relid(9), VpIndex(2)).as_bytes()),
+        [22, 0, 9, 2]
+    );
+    assert_eq!(
+        words(GpadlTeardown::new(Relid(9), GpadlHandle(0xe1e10)).as_bytes()),
         [11, 0, 9, 0xe1e10]
     );
     let connect = TlConnectRequest::new(class::NIC, class::SCSI);
@@ -76,10 +79,10 @@ fn small_messages() {
 #[test]
 fn open_channel_bounds_its_user_data() {
     let mut params = OpenParams {
-        relid: 1,
+        relid: Relid(1),
         open_id: 2,
-        ring_gpadl: 3,
-        target_vp: 4,
+        ring_gpadl: GpadlHandle(3),
+        target_vp: VpIndex(4),
         downstream_page_offset: 5,
         user_data: &[0xff; 120],
     };
@@ -116,7 +119,13 @@ fn message_types_round_trip() {
 /// Splits, and returns the messages and the page numbers in them.
 fn split(pages: usize) -> (Vec<Vec<u8>>, Vec<u64>) {
     let pfns: Vec<u64> = (0..pages as u64).map(|i| (i << 20) | 7).collect();
-    let mut splitter = gpadl::split(9, 5, (pages * 4096) as u32, pfns.into_iter()).unwrap();
+    let mut splitter = gpadl::split(
+        GpadlHandle(9),
+        Relid(5),
+        (pages * 4096) as u32,
+        pfns.into_iter(),
+    )
+    .unwrap();
     let mut messages = Vec::new();
     let mut found = Vec::new();
     let mut buffer = [0xa5; MAX_MESSAGE];
@@ -163,7 +172,13 @@ fn gpadl_messages_at_the_edges() {
 #[test]
 fn gpadl_refuses_what_does_not_fit() {
     let try_split = |pages: usize, bytes: u32, handle: u32| {
-        gpadl::split(handle, 1, bytes, vec![0u64; pages].into_iter()).map(|_| ())
+        gpadl::split(
+            GpadlHandle(handle),
+            Relid(1),
+            bytes,
+            vec![0u64; pages].into_iter(),
+        )
+        .map(|_| ())
     };
     assert_eq!(try_split(0, 4096, 1), Err(GpadlError::Empty));
     assert_eq!(try_split(1, 0, 1), Err(GpadlError::Empty));

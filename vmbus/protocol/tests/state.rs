@@ -11,13 +11,15 @@ use vmbus_protocol::{
     gpadl::{GpadlLife, GpadlState, MemoryFate},
     message::{GpadlCreated, Inbound, Offer, OfferFlags, OpenResult, INVALID_RELID},
     offers::{admit, Admission, Limits, LiveChannel, OfferError},
-    pending::{Answer, Pending, Place, RegisterError, Reply, ReplyKey},
+    pending::{Answer, Pending, Place, RegisterError},
+    reply::{Reply, ReplyKey},
     requests::{RequestTable, Slot},
     synic::{iter_set, MonitorBit},
-    Guid,
+    GpadlHandle, Guid, Relid, VpIndex,
 };
 
 fn offer(class: Guid, instance: u8, relid: u32, index: u16) -> Offer {
+    let relid = Relid(relid);
     Offer {
         class,
         instance: Guid([instance; 16]),
@@ -52,13 +54,13 @@ fn sub_channels_need_their_primary() {
     assert!(matches!(
         admit_with(&sub, &[primary]),
         Admission::SubChannel {
-            primary_relid: 1,
+            primary_relid: Relid(1),
             ..
         }
     ));
     assert_eq!(
         admit_with(&sub, &[primary, live(&sub)]),
-        Admission::Refuse(OfferError::DuplicateRelid { relid: 2 })
+        Admission::Refuse(OfferError::DuplicateRelid { relid: Relid(2) })
     );
     let twin = offer(class::NIC, 1, 3, 1);
     assert_eq!(
@@ -158,21 +160,30 @@ fn pending_requests_are_told_apart() {
     let mut pending: Pending<&str, _> =
         Pending::new((0..3).map(|_| Place::new()).collect::<Vec<_>>());
     let key = ReplyKey::Open {
-        relid: 1,
+        relid: Relid(1),
         open_id: 1,
     };
     let token = pending.register(key, "open").unwrap();
     assert_eq!(pending.register(key, "x"), Err(RegisterError::Duplicate));
-    let other = ReplyKey::GpadlCreated { relid: 1, gpadl: 1 };
+    let other = ReplyKey::GpadlCreated {
+        relid: Relid(1),
+        gpadl: GpadlHandle(1),
+    };
     pending.register(other, "gpadl").unwrap();
     pending.register(ReplyKey::Version, "version").unwrap();
     assert_eq!(
-        pending.register(ReplyKey::Modify { relid: 9, vp: 0 }, "x"),
+        pending.register(
+            ReplyKey::Modify {
+                relid: Relid(9),
+                vp: VpIndex(0)
+            },
+            "x"
+        ),
         Err(RegisterError::Full)
     );
     let result = |relid, open_id| {
         Inbound::OpenResult(OpenResult {
-            relid,
+            relid: Relid(relid),
             open_id,
             status: 3,
         })
@@ -187,15 +198,25 @@ fn pending_requests_are_told_apart() {
     );
     // The token of a resolved request is dead, even when its place is reused.
     pending
-        .register(ReplyKey::Modify { relid: 1, vp: 0 }, "modify")
+        .register(
+            ReplyKey::Modify {
+                relid: Relid(1),
+                vp: VpIndex(0),
+            },
+            "modify",
+        )
         .unwrap();
     assert_eq!(pending.cancel(token), None);
-    let mut woken = [pending.rescind(1), pending.rescind(1), pending.rescind(1)];
+    let mut woken = [
+        pending.rescind(Relid(1)),
+        pending.rescind(Relid(1)),
+        pending.rescind(Relid(1)),
+    ];
     woken.sort_unstable();
     assert_eq!(woken, [None, Some("gpadl"), Some("modify")]);
     let created = Inbound::GpadlCreated(GpadlCreated {
-        relid: 1,
-        gpadl: 1,
+        relid: Relid(1),
+        gpadl: GpadlHandle(1),
         status: 0,
     });
     assert_eq!(pending.resolve(&created), Some(Answer::Stray));
@@ -273,9 +294,9 @@ proptest! {
                     let refused = life.open_begin().is_err();
                     prop_assert!(refused || !(life.is_rescinded() || removed));
                 }
-                Step::OpenPosting => drop(life.open_posting(1).is_ok()),
+                Step::OpenPosting => drop(life.open_posting(GpadlHandle(1)).is_ok()),
                 Step::OpenLate(status) => drop(life.open_late(status)),
-                Step::LetGo => life.let_go(1),
+                Step::LetGo => life.let_go(GpadlHandle(1)),
                 Step::ClosedLate => life.closed_late(),
                 Step::OpenEnd(status) => drop(life.open_end(status).is_ok()),
                 Step::OpenAbort => drop(life.open_abort().is_ok()),
@@ -383,7 +404,7 @@ proptest! {
                 Admission::Refuse(_) => {}
                 other => prop_assert!(false, "{:?}", other),
             }
-            let relids: BTreeSet<u32> = table.iter().map(|c| c.relid).collect();
+            let relids: BTreeSet<u32> = table.iter().map(|c| c.relid.raw()).collect();
             prop_assert_eq!(relids.len(), table.len());
             prop_assert!(relids.iter().all(|r| (1..=4).contains(r)));
             let places: BTreeSet<_> = table.iter().map(|c| (c.instance, c.class, c.sub_channel_index)).collect();

@@ -1,23 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What happens on each CPU: its SynIC is programmed when it comes online and taken out of service
-//! when it goes, and its interrupts are spread to channels and to the reading of messages.
+//! CPUs that come online and go: the SynIC of each is programmed and taken out of service, and the host
+//! is asked to interrupt others before one goes.
 
 use crate::{
     abstractions::{CpuHotplugOps, CpuHotplugState},
     channel,
     connection::{Connection, CONNECTION, CONNECT_CPU},
-    hv::{
-        self,
-        synic::{Synic, EVENT_WORDS},
-    },
+    hv::synic::{Synic, EVENT_WORDS},
 };
 use kernel::{
     cpu::CpuId,
     prelude::*,
     time::{delay, Delta},
 };
-use vmbus_protocol::synic::iter_set;
 
 /// SynIC state that follows CPU hotplug.
 pub(crate) struct SynicHotplug;
@@ -94,33 +90,4 @@ fn leave(connection: &Connection, cpu: CpuId) -> Result {
         cpu.as_u32()
     );
     Err(EBUSY)
-}
-
-/// The callback interrupt: runs on the CPU that the host chose, with interrupts off.
-pub(crate) extern "C" fn interrupt() {
-    hv::interrupt::allow_locks_in_interrupt();
-    CONNECTION.with(|connection| {
-        let connection: &Connection = &connection;
-        let cpu = CpuId::current();
-
-        for word in 0..connection.channels.event_words().min(EVENT_WORDS) {
-            let events = connection.synic.take_events(cpu, word);
-
-            for bit in iter_set(events) {
-                let relid = (word as u32).wrapping_mul(64).wrapping_add(bit);
-
-                // Flags of unknown relids, say of an earlier kernel, are cleared and forgotten.
-                connection
-                    .channels
-                    .with(relid, |channel| channel.on_event(connection));
-            }
-        }
-        if connection
-            .synic
-            .slot(cpu)
-            .is_some_and(|slot| slot.is_occupied())
-        {
-            connection.schedule_messages(cpu);
-        }
-    });
 }
