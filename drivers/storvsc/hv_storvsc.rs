@@ -13,7 +13,8 @@
 //!  * [`scsi`]: the SCSI midlayer; the only part with `unsafe` code;
 //!  * [`shared`]: what all parts share, and the end of a device;
 //!  * [`probe`]: the initialisation, and what the midlayer is told;
-//!  * [`channels`]: channels, their packets, and which queue uses which;
+//!  * [`channels`]: the primary channel and its sub-channels; [`inbox`]: their packets; [`routes`]: which
+//!    queue sends on which of them;
 //!  * [`queue`]: commands on their way out;
 //!  * [`luns`]: logical units that come, go, change or are replaced;
 //!  * [`internal`]: commands of the driver itself;
@@ -38,12 +39,14 @@ use kernel::{debugfs, device::Core, prelude::*, sync::Arc};
 use vmbus::{Device, DeviceId, Driver, IdTable};
 
 mod channels;
+mod inbox;
 mod internal;
 mod luns;
 mod probe;
 mod queue;
 mod reset;
 mod revive;
+mod routes;
 mod scsi;
 mod shared;
 mod status;

@@ -3,8 +3,9 @@
 //! The initialisation, and what the midlayer is told.
 
 use crate::{
-    channels::{self, Inbox, PRIMARY},
-    luns,
+    channels::{self, PRIMARY},
+    inbox::Inbox,
+    luns, routes,
     scsi::{cpus_online, Limits},
     shared::Shared,
     Kind,
@@ -130,7 +131,7 @@ pub(crate) fn register(shared: &Arc<Shared>, dev: &Device<Core<'_>>) -> Result {
         Kind::Ide => (64, 1, 1),
     };
 
-    channels::reroute(shared)?;
+    routes::reroute(shared)?;
     let device: &Device<Bound> = dev;
 
     shared.internal.prepare(device.as_ref())?;

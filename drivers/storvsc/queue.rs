@@ -3,8 +3,8 @@
 //! Commands on their way out. Nothing here allocates, and nothing waits.
 
 use crate::{
-    channels::{Route, Routes},
     luns, reset,
+    routes::{Route, Routes},
     scsi::{Command, MapError, Mapped, Operations, Parameters, QueueStatus, TimeoutAction, Unit},
     shared::Shared,
 };

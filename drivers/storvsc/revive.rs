@@ -7,8 +7,8 @@
 //! use again, with those of its units that say they are the same.
 
 use crate::{
-    channels::{self, Channels},
-    luns, probe,
+    channels::Channels,
+    luns, probe, routes,
     shared::{Shared, REVIVE},
 };
 use kernel::{
@@ -68,7 +68,7 @@ fn revive(shared: &Arc<Shared>) {
     luns::on_notice(shared);
     if probe::start(shared, channel).is_err()
         || !takes_as_much(shared, before)
-        || channels::reroute(shared).is_err()
+        || routes::reroute(shared).is_err()
     {
         return shared.give_up();
     }
