@@ -17,7 +17,7 @@ use kernel::{
 use netvsc_protocol::{
     inbound::{sent_status, Notice},
     nvsp::STATUS_SUCCESS,
-    rx::{self, Assembler, Range, Received, RxError, Whole, MAX_CONTROL},
+    rx::{self, Assembler, Range, Received, RxError, Scratch, Whole, MAX_CONTROL},
     transfer::{Transfer, MAX_RANGES},
 };
 use vmbus::{abstractions::Shown, ratelimited, Packet, Sender};
@@ -26,11 +26,15 @@ use vmbus_protocol::{packet::PacketType, requests::RESERVED_IDS};
 /// What the poll of a channel works with, besides the ring.
 pub(crate) struct Receive {
     assembler: Assembler<KVec<Range>>,
+    scratch: Scratch,
     control: KBox<[u8; MAX_CONTROL]>,
     pub(crate) owed: Owed,
     /// Sent frames that are done since the last account: frames of the stack, and their bytes.
     done: u32,
     done_bytes: u32,
+    /// Received frames and their bytes since the last account.
+    received: u32,
+    received_bytes: u64,
 }
 
 impl Receive {
@@ -42,10 +46,13 @@ impl Receive {
                 MAX_RANGES as usize,
                 GFP_KERNEL,
             )?),
+            scratch: Scratch::default(),
             control: KBox::new([0; MAX_CONTROL], GFP_KERNEL)?,
             owed: Owed::new()?,
             done: 0,
             done_bytes: 0,
+            received: 0,
+            received_bytes: 0,
         })
     }
 
@@ -168,7 +175,7 @@ impl Receive {
     ) -> bool {
         let received = range
             .ok_or(RxError::Range)
-            .and_then(|range| Ok((range, rx::parse(&io.receive, range)?)));
+            .and_then(|range| Ok((range, rx::parse(&io.receive, range, &mut self.scratch)?)));
         let whole = match received {
             Ok((_, Received::Frame(frame))) => self.assembler.push(&frame),
             Ok((range, Received::Control)) => {
@@ -181,7 +188,15 @@ impl Receive {
         };
 
         match whole {
-            Ok(Some(whole)) => deliver(connection, queue, io, context, &whole),
+            Ok(Some(whole)) => match deliver(connection, queue, io, context, &whole) {
+                Kept::Counted => {
+                    self.received = self.received.wrapping_add(1);
+                    self.received_bytes = self.received_bytes.wrapping_add(whole.total.into());
+                    true
+                }
+                Kept::Uncounted => true,
+                Kept::Not => false,
+            },
             Ok(None) => true,
             Err(error) => {
                 refuse_message(connection, &error);
@@ -209,6 +224,12 @@ impl Receive {
             self.done = 0;
             self.done_bytes = 0;
         }
+        if self.received != 0 {
+            queue.counters.rx_packets.add(self.received.into());
+            queue.counters.rx_bytes.add(self.received_bytes);
+            self.received = 0;
+            self.received_bytes = 0;
+        }
         // The lock of `queue.take` orders this behind the frames that were taken.
         if queue.stopped.load(Relaxed) {
             tx::wake(connection, queue, sender);
@@ -216,7 +237,17 @@ impl Receive {
     }
 }
 
-/// Gives a frame to the stack; false when there is no memory for it.
+/// What became of a frame.
+enum Kept {
+    /// It is one that was received.
+    Counted,
+    /// It is not, and the host did nothing wrong.
+    Uncounted,
+    /// There is no memory for it, or it is none.
+    Not,
+}
+
+/// Gives a frame to the stack.
 #[inline]
 fn deliver(
     connection: &Connection,
@@ -224,10 +255,10 @@ fn deliver(
     io: &Io,
     context: &mut PollContext<'_>,
     whole: &Whole<'_>,
-) -> bool {
+) -> Kept {
     // Frames that were on their way when the interface was closed.
     if !connection.adapter.is_up() {
-        return true;
+        return Kept::Uncounted;
     }
     let delivered = match context.begin(whole.total) {
         Some(mut frame) => {
@@ -247,25 +278,23 @@ fn deliver(
     match delivered {
         Delivered::Unicast => {}
         Delivered::Multicast => queue.counters.multicast.add(1),
-        Delivered::NoMemory => {
-            connection.adapter.counters.rx_no_memory.count();
-            return false;
-        }
-        Delivered::Refused => {
-            refuse_message(connection, &"a frame without its IP header");
-            return false;
-        }
         // As the C driver counts: not among those that were received.
         Delivered::XdpDropped => {
             queue.counters.xdp_drop.add(1);
-            return true;
+            return Kept::Uncounted;
         }
         Delivered::XdpSent => queue.counters.xdp_tx.add(1),
         Delivered::XdpRedirected => queue.counters.xdp_redirect.add(1),
+        Delivered::NoMemory => {
+            connection.adapter.counters.rx_no_memory.count();
+            return Kept::Not;
+        }
+        Delivered::Refused => {
+            refuse_message(connection, &"a frame without its IP header");
+            return Kept::Not;
+        }
     }
-    queue.counters.rx_packets.add(1);
-    queue.counters.rx_bytes.add(whole.total.into());
-    true
+    Kept::Counted
 }
 
 #[cold]

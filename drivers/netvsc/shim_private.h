@@ -8,8 +8,12 @@
 
 #include "shim.h"
 
-/* Bytes, unless the administrator sets another limit. */
-#define HV_NETVSC_SHIM_COPYBREAK 256
+/*
+ * Longest received frame that does not go to pages of the pool, in bytes. By
+ * default all do: an sk_buff that is built around a page costs less than one
+ * with memory of its own, whatever its length.
+ */
+#define HV_NETVSC_SHIM_COPYBREAK 0
 #define HV_NETVSC_SHIM_COPYBREAK_MOST 2048
 
 struct private {

@@ -181,13 +181,14 @@ pub fn netvsc_receive(data: &[u8]) {
     let memory = Shared::new(buffer);
     let mut parts = [Range::default(); transfer::MAX_RANGES as usize];
     let mut assembler = Assembler::new(&mut parts[..]);
+    let mut scratch = rx::Scratch::default();
     let Ok(found) = transfer::Transfer::parse(layout, header, &[107, 0, 0, 0]) else {
         return;
     };
     for range in found.ranges().flatten() {
         let end = range.start + range.len;
         assert!(range.len <= layout.section && end <= layout.section * layout.count);
-        match rx::parse(&memory, range) {
+        match rx::parse(&memory, range, &mut scratch) {
             Ok(Received::Frame(frame)) => {
                 assert!(frame.data.start >= range.start);
                 assert!(frame.data.start + frame.data.len <= end);

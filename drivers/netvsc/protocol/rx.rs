@@ -2,9 +2,9 @@
 
 //! RNDIS messages in the receive buffer.
 //!
-//! The host can change the buffer at any time. Each byte that a decision
-//! depends on is copied out once ([`Memory`]) and looked at in the copy (case
-//! N02); the frame itself is copied where it is going.
+//! The host can change the buffer at any time. What a decision depends on is
+//! copied out ([`Memory`]) and looked at in one copy only (case N02); the frame
+//! itself is copied where it is going.
 
 use crate::{
     bytes::u32_at,
@@ -124,21 +124,43 @@ impl fmt::Display for RxError {
     }
 }
 
+/// Bytes of a message that are copied out at once: the header of a frame, and the records of most.
+const HEAD: u32 = 128;
+
+/// What is looked at of a message. One for each queue: nothing of one message is used for another.
+#[derive(Debug)]
+pub struct Scratch([u8; HEAD as usize]);
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Scratch([0; HEAD as usize])
+    }
+}
+
 /// Looks at the message in `range`.
 ///
 /// # Errors
 ///
 /// See [`RxError`].
 #[inline]
-pub fn parse(memory: &impl Memory, range: Range) -> Result<Received, RxError> {
+pub fn parse(
+    memory: &impl Memory,
+    range: Range,
+    scratch: &mut Scratch,
+) -> Result<Received, RxError> {
     if range.len < FIXED_LEN {
         return short(memory, range);
     }
-    let mut head = [0; FIXED_LEN as usize];
-    if !memory.read(range.start, &mut head) {
+    let copied = range.len.min(HEAD);
+    let copy = scratch.0.get_mut(..copied as usize);
+    let copy = copy.ok_or(RxError::Range)?;
+    if !memory.read(range.start, copy) {
         return Err(RxError::Range);
     }
-    let word = |at| u32_at(&head, at).unwrap_or(0);
+    let copy = &*copy;
+    let head = copy.first_chunk::<{ FIXED_LEN as usize }>();
+    let head = head.ok_or(RxError::Range)?;
+    let word = |at| u32_at(head, at).unwrap_or(0);
     if word(0) != PACKET {
         return Ok(Received::Control);
     }
@@ -151,7 +173,7 @@ pub fn parse(memory: &impl Memory, range: Range) -> Result<Received, RxError> {
     }
     let body = range.part(BODY, len.wrapping_sub(BODY));
     let body = body.ok_or(RxError::Range)?;
-    let infos = infos(memory, body, word(28), word(32))?;
+    let infos = infos(memory, body, copy, word(28), word(32))?;
     let (offset, len) = (word(8), word(12));
     let bad = RxError::Data { offset, len };
     let data = body.part(offset, len).ok_or(bad)?;
@@ -182,9 +204,16 @@ fn short(memory: &impl Memory, range: Range) -> Result<Received, RxError> {
     }
 }
 
-/// The records of a frame, in one copy.
+/// The records of a frame: all of them are looked at in one copy, the one of the message's beginning or
+/// another one.
 #[inline]
-fn infos(memory: &impl Memory, body: Range, offset: u32, len: u32) -> Result<Incoming, RxError> {
+fn infos(
+    memory: &impl Memory,
+    body: Range,
+    copy: &[u8],
+    offset: u32,
+    len: u32,
+) -> Result<Incoming, RxError> {
     if len == 0 {
         return Ok(Incoming::default());
     }
@@ -193,15 +222,23 @@ fn infos(memory: &impl Memory, body: Range, offset: u32, len: u32) -> Result<Inc
     if len > MAX_INFO || offset < FIXED_LEN - BODY {
         return Err(bad);
     }
-    let mut copy = [0; MAX_INFO as usize];
-    let copy = usize::try_from(len)
-        .ok()
-        .and_then(|len| copy.get_mut(..len))
-        .ok_or(bad)?;
-    if !memory.read(area.start, copy) {
-        return Err(bad);
+    // Inside of the message, so no overflow.
+    let start = offset.wrapping_add(BODY) as usize;
+    let end = start.wrapping_add(len as usize);
+    match copy.get(start..end) {
+        Some(records) => Incoming::parse(records).map_err(RxError::Record),
+        None => far_infos(memory, area).ok_or(bad)?,
     }
-    Incoming::parse(copy).map_err(RxError::Record)
+}
+
+/// The records of a frame that are further away, or many.
+#[cold]
+fn far_infos(memory: &impl Memory, area: Range) -> Option<Result<Incoming, RxError>> {
+    let mut copy = [0; MAX_INFO as usize];
+    let copy = copy.get_mut(..area.len as usize)?;
+    memory
+        .read(area.start, copy)
+        .then(|| Incoming::parse(copy).map_err(RxError::Record))
 }
 
 /// Copies a control message out, or as much of it as counts. `None` when it is

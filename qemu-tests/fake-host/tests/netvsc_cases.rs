@@ -12,7 +12,7 @@ use netvsc_protocol::{
     ppi::{Fragment, RecordError, Tci},
     rndis::Kind,
     rss,
-    rx::{control, parse, Assembler, Range, Received, RxError, MAX_CONTROL},
+    rx::{control, parse, Assembler, Range, Received, RxError, Scratch, MAX_CONTROL},
     transfer::{Transfer, TransferError},
 };
 
@@ -30,7 +30,11 @@ fn all(len: usize) -> Range {
 }
 
 fn parse_all(bytes: &[u8]) -> Result<Received, RxError> {
-    parse(&Shared::new(bytes), all(bytes.len()))
+    parse(
+        &Shared::new(bytes),
+        all(bytes.len()),
+        &mut Scratch::default(),
+    )
 }
 
 #[test]
@@ -89,7 +93,7 @@ fn n01_lengths() {
     assert_eq!(found.infos.vlan, Some(Tci(5)));
     // Ranges that end too soon.
     for len in 0..good.len() {
-        let cut = parse(&Shared::new(&good), all(len));
+        let cut = parse(&Shared::new(&good), all(len), &mut Scratch::default());
         assert!(cut.is_err(), "{len}");
     }
     let with = |at: usize, value: u32| {
@@ -133,10 +137,10 @@ fn n01_lengths() {
     assert!(parse_all(&frame(&[], &[7; 14])).is_ok());
     // A reader that finds less than the range says.
     assert_eq!(
-        parse(&Shared::new(&good[..40]), all(120)),
+        parse(&Shared::new(&good[..40]), all(120), &mut Scratch::default()),
         Err(RxError::Range)
     );
-    assert!(parse(&Shared::new(&good[..50]), all(120)).is_err());
+    assert!(parse(&Shared::new(&good[..50]), all(120), &mut Scratch::default()).is_err());
 }
 
 #[test]
@@ -166,6 +170,59 @@ fn n01_records() {
     assert_eq!(bad(&words(&[12, 8, 12])), 0);
 }
 
+/// A frame whose records are behind its bytes, or further away.
+fn records_behind(infos: &[u8], data: &[u8], gap: usize) -> Vec<u8> {
+    let (i, d) = (infos.len() as u32, data.len() as u32);
+    let at = 36 + d + gap as u32;
+    let mut bytes = words(&[1, 8 + at + i, 36, d, 0, 0, 0, at, i, 0, 0]);
+    bytes.extend_from_slice(data);
+    bytes.extend(vec![0; gap]);
+    bytes.extend_from_slice(infos);
+    bytes
+}
+
+#[test]
+fn records_are_found_wherever_they_are() {
+    let infos = [record(0, 8), record(6, 0x50), record(8, 77)].concat();
+    for len in (14..300).chain([1514]) {
+        for gap in [0, 1, 5] {
+            let bytes = records_behind(&infos, &vec![7; len], gap);
+            let Ok(Received::Frame(found)) = parse_all(&bytes) else {
+                panic!("{len} bytes and {gap}");
+            };
+            assert_eq!(
+                (found.infos.hash, found.infos.vlan),
+                (Some(77), Some(Tci(5)))
+            );
+            assert_eq!(found.data.len as usize, len);
+            // Each byte of them changes once it was read: there is one look. Where they lie across the
+            // end of what is copied first, those that are there are not looked at, and copied again.
+            let memory = Shared::new(&bytes);
+            let start = bytes.len() - infos.len();
+            for at in start..bytes.len() {
+                memory.flip_after_read(at, 0xff);
+            }
+            match parse(&memory, all(bytes.len()), &mut Scratch::default()) {
+                Err(RxError::Record(_)) if start < 128 && bytes.len() > 128 => {}
+                got => assert_eq!(got, Ok(Received::Frame(found))),
+            }
+        }
+    }
+    // Not all of them are in the message.
+    let bytes = records_behind(&infos, &[7; 200], 0);
+    assert_eq!(
+        parse(
+            &Shared::new(&bytes),
+            all(bytes.len() - 1),
+            &mut Scratch::default()
+        ),
+        Err(RxError::Length {
+            message: 292,
+            range: 291
+        })
+    );
+}
+
 #[test]
 fn n02_memory_that_changes() {
     let good = frame(&record(6, 0x50), &[7; 60]);
@@ -173,7 +230,7 @@ fn n02_memory_that_changes() {
     for at in 0..60 {
         let memory = Shared::new(&good);
         memory.flip_after_read(at, 0xff);
-        let got = parse(&memory, all(good.len()));
+        let got = parse(&memory, all(good.len()), &mut Scratch::default());
         assert_eq!(got, parse_all(&good), "{at}");
         let Ok(Received::Frame(found)) = got else {
             panic!();
@@ -184,7 +241,10 @@ fn n02_memory_that_changes() {
     let answer = set_done(1, 0);
     let memory = Shared::new(&answer);
     memory.flip_after_read(0, 1);
-    assert_eq!(parse(&memory, all(16)), Ok(Received::Control));
+    assert_eq!(
+        parse(&memory, all(16), &mut Scratch::default()),
+        Ok(Received::Control)
+    );
     memory.flip_after_read(3, 0);
     let mut buffer = [0; MAX_CONTROL];
     let copy = control(&memory, all(16), &mut buffer).unwrap();
@@ -387,11 +447,13 @@ fn assembled(buffer: &[u8], header: &[u8], most: usize) -> Result<(Vec<u8>, Opti
     };
     let memory = Shared::new(buffer);
     let mut assembler = Assembler::new(vec![Range::default(); most]);
+    let mut scratch = Scratch::default();
     let carries = words(&[107, 0, u32::MAX, 0]);
     let transfer = Transfer::parse(layout, header, &carries).expect("a packet that can be taken");
     let mut found = Err(RxError::Fragments);
     for range in transfer.ranges() {
-        let Received::Frame(frame) = parse(&memory, range.ok_or(RxError::Range)?)? else {
+        let Received::Frame(frame) = parse(&memory, range.ok_or(RxError::Range)?, &mut scratch)?
+        else {
             panic!("not a frame");
         };
         if let Some(whole) = assembler.push(&frame)? {
