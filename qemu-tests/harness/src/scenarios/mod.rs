@@ -466,6 +466,16 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        machine: &storage::broken_ring::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-broken-ring",
+            "a ring whose indices make no sense, under I/O",
+            240,
+            storage::broken_ring::run,
+        )
+    },
+    Scenario {
         machine: &storage::silent_move::MACHINE,
         only: Some(Core::Rust),
         ..shared(

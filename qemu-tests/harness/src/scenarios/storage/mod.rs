@@ -2,6 +2,7 @@
 
 //! Scenarios with disks, on the patched QEMU.
 
+pub(super) mod broken_ring;
 pub(super) mod busy;
 pub(super) mod comes_back;
 pub(super) mod cpus;
