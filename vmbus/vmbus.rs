@@ -26,6 +26,7 @@ mod hv;
 mod interrupt;
 mod memory;
 mod messages;
+mod state;
 
 pub use bus::{Adapter, Device, DeviceId, Driver, IdTable, RawDevice, RawDriver};
 pub use channel::{

@@ -18,32 +18,20 @@ use kernel::{
 };
 use vmbus_protocol::{
     affinity::Affinity, channel::CloseAction, link::HostMemory, message::CloseChannel,
+    session::SessionEvent,
 };
 use zerocopy::IntoBytes;
 
 /// How often whoever waits for an end that somebody else began looks at it.
 const LOOK_EVERY_MS: u32 = 1_000;
 
-/// How far the end of a session is.
-pub(super) enum End {
-    No,
-    Begun,
-    /// With what was left to the host.
-    Over(Option<Lingering>),
-}
-
 impl Session {
     /// Begins the end of the session: afterwards nothing of the driver is called any more, nothing is
     /// sent, and the host is asked for the memory. Sub-channels that the driver left open are closed
     /// before. May sleep; allocates nothing. Does no harm when it was begun before.
     pub(super) fn begin_close(self: &Arc<Self>) {
-        {
-            let mut end = self.end.lock();
-
-            if !matches!(*end, End::No) {
-                return;
-            }
-            *end = End::Begun;
+        if self.life.happen(SessionEvent::BeginClose).is_none() {
+            return;
         }
         let teardown = self.tear_down();
 
@@ -66,22 +54,15 @@ impl Session {
                 break;
             }
         }
-        match &*self.end.lock() {
-            End::Over(lingering) => lingering.clone(),
-            End::No | End::Begun => None,
-        }
+        self.lingering.lock().clone()
     }
 
     fn tear_down(self: &Arc<Self>) -> Teardown {
         let channel = &self.channel;
         let connection = CONNECTION.get();
 
-        self.stop_sending();
-        {
-            let _current = channel.session.lock();
-
-            self.closing.store(true, Relaxed);
-        }
+        // A sub-channel whose open has not seen that this ends is in its list after this.
+        drop(channel.session.lock());
         // Whoever opens it waits for a bounded time.
         while !self.opened.wait_timeout(LOOK_EVERY_MS) {}
         if let Some(connection) = &connection {
@@ -159,7 +140,8 @@ impl Session {
         if let Some(connection) = &connection {
             offer::release(connection, channel);
         }
-        *self.end.lock() = End::Over(lingering);
+        *self.lingering.lock() = lingering;
+        let _ = self.life.happen(SessionEvent::Closed);
         self.over.complete_all();
         drop(session);
     }

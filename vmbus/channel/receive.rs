@@ -208,6 +208,6 @@ pub(super) fn report(sender: &Sender, error: &ReadError) {
         Shown(error)
     ));
     if error.is_fatal() {
-        sender.0.stop_sending();
+        sender.0.on_broken();
     }
 }

@@ -166,7 +166,7 @@ impl TxGuard<'_> {
                     Shown(&channel.offer.instance),
                     Shown(&error)
                 );
-                session.stop_sending();
+                session.on_broken();
                 EIO
             }
         }

@@ -9,9 +9,8 @@
 
 use super::{
     affinity,
-    close::End,
     drain::{self, Drain, Observer},
-    gpadl::{Gpadl, Teardown},
+    gpadl::{Gpadl, Lingering, Teardown},
     offer,
     receive::CallbackContext,
     Channel, ChannelConfig, OpenChannel, Sender,
@@ -21,13 +20,14 @@ use crate::{
     connection::{Connection, CONNECTION},
     hv,
     memory::{RingMap, RingPages},
+    state::StateCell,
 };
 use kernel::{
     cpu::CpuId,
     impl_has_work, new_mutex, new_spinlock, new_spinlock_irq, new_work,
     prelude::*,
     sync::{
-        atomic::{Atomic, Full, Relaxed, Release},
+        atomic::{Atomic, Relaxed},
         Arc, Mutex, SpinLock, SpinLockIrq,
     },
     workqueue::{Work, WorkItem},
@@ -35,6 +35,7 @@ use kernel::{
 use vmbus_protocol::{
     channel::{LifeError, OpenOutcome},
     message::{OpenChannel as OpenMessage, OpenParams},
+    session::{SessionEvent, SessionLife},
     VpIndex,
 };
 use vmbus_ring::{init_control, Reader, RingStats, Writer};
@@ -58,11 +59,7 @@ pub(crate) struct Session {
     pub(super) channel: Arc<Channel>,
     /// Where its packets are handled.
     pub(super) context: CallbackContext,
-    /// Nothing is sent any more: it is closed, rescinded, or a ring is broken.
-    ended: Atomic<bool>,
-    /// It is about to be closed: no sub-channel is opened any more. Written under the lock of
-    /// `channel.session`.
-    pub(super) closing: Atomic<bool>,
+    pub(super) life: StateCell<SessionLife>,
     /// Packets were sent whose doorbell was deferred.
     pub(super) doorbell_owed: Atomic<bool>,
     /// The outgoing ring, until the end.
@@ -73,14 +70,12 @@ pub(crate) struct Session {
     /// Who wants to know what becomes of the channel, until the end.
     #[pin]
     pub(super) observer: Mutex<Option<Arc<dyn Observer>>>,
-    /// What that one is still to be told.
-    rescinded: Atomic<bool>,
-    moved: Atomic<bool>,
     /// The attempt to open it is over, well or not.
     #[pin]
     pub(super) opened: Completion,
+    /// What is left to the host, when the end is over.
     #[pin]
-    pub(super) end: SpinLock<End>,
+    pub(super) lingering: SpinLock<Option<Lingering>>,
     /// Between the beginning of the end and its end.
     #[pin]
     pub(super) teardown: Mutex<Option<Teardown>>,
@@ -182,16 +177,13 @@ impl Session {
             pin_init!(Self {
                 channel: channel.clone(),
                 context: context.possible(),
-                ended: Atomic::new(false),
-                closing: Atomic::new(false),
+                life: StateCell::new(SessionLife::new()),
                 doorbell_owed: Atomic::new(false),
                 writer <- new_spinlock_irq!(Some(writer)),
                 rings <- new_mutex!(None),
                 observer <- new_mutex!(None),
-                rescinded: Atomic::new(false),
-                moved: Atomic::new(false),
                 opened <- Completion::new(),
-                end <- new_spinlock!(End::No),
+                lingering <- new_spinlock!(None),
                 teardown <- new_mutex!(None),
                 over <- Completion::new(),
                 event <- new_work!("vmbus_event"),
@@ -236,7 +228,7 @@ impl Session {
             // The very session that the token is of, and not one that was opened later.
             (Some(open), Some(primary)) => {
                 open.as_ref().is_some_and(|open| Arc::ptr_eq(open, primary))
-                    && !primary.closing.load(Relaxed)
+                    && !primary.is_closing()
             }
             _ => channel.bound.load(Relaxed),
         };
@@ -294,18 +286,18 @@ impl Session {
     /// Whether packets can be sent.
     #[inline]
     pub(super) fn is_alive(&self) -> bool {
-        !self.ended.load(Relaxed)
+        self.life.peek().sends()
     }
 
     /// Whether it is being closed, or was.
     #[inline]
     pub(super) fn is_closing(&self) -> bool {
-        self.closing.load(Relaxed)
+        self.life.peek().is_closing()
     }
 
-    /// Stops all sending; the receiving side stops by itself. Any context.
-    pub(super) fn stop_sending(&self) {
-        self.ended.store(true, Relaxed);
+    /// A ring is broken: nothing is sent any more, and the receiving side stops by itself. Any context.
+    pub(super) fn on_broken(&self) {
+        let _ = self.life.happen(SessionEvent::Broken);
     }
 
     /// Statistics of both rings, outgoing and incoming; `EINVAL` once it is closed.
@@ -342,19 +334,20 @@ impl Session {
 
     /// The channel is rescinded. Does not wait.
     pub(super) fn on_rescind(self: &Arc<Self>, connection: &Connection) {
-        self.stop_sending();
-        self.notify(connection, &self.rescinded);
+        self.notify(connection, SessionEvent::Rescinded);
     }
 
     /// The host interrupts another CPU. Does not wait.
     pub(super) fn on_moved(self: &Arc<Self>, connection: &Connection) {
-        self.notify(connection, &self.moved);
+        self.notify(connection, SessionEvent::Moved);
     }
 
     /// Has the driver told, by a work item: neither the reading of the host's messages nor CPU
     /// hotplug waits for a driver, and a close can wait for the driver to be done.
-    fn notify(self: &Arc<Self>, connection: &Connection, what: &Atomic<bool>) {
-        what.store(true, Release);
+    fn notify(self: &Arc<Self>, connection: &Connection, event: SessionEvent) {
+        if self.life.happen(event).is_none() {
+            return;
+        }
         let _ = connection
             .queues
             .channels
@@ -381,10 +374,14 @@ impl WorkItem<NOTICE> for Session {
             return;
         };
 
-        if this.rescinded.xchg(false, Full) {
+        let Some(news) = this.life.happen(SessionEvent::Tell) else {
+            return;
+        };
+
+        if news.tells_rescind() {
             observer.rescinded();
         }
-        if this.moved.xchg(false, Full) {
+        if news.tells_move() {
             observer.moved();
         }
     }

@@ -14,6 +14,7 @@ use crate::{
     hv::{self, interrupt::InterruptHandler, synic::Synic},
     memory::{FlagPage, MonitorPage},
     messages::MessageWork,
+    state::StateCell,
 };
 use kernel::{
     cpu::CpuId,
@@ -103,8 +104,7 @@ pub(crate) struct Connection {
     /// The interrupt handler, from before the first message until after the last.
     #[pin]
     pub(crate) interrupts: Mutex<Option<InterruptHandler>>,
-    /// A [`Link`].
-    link: Atomic<u32>,
+    link: StateCell<Link>,
     /// Whether the host had no room for the last message, in all the time.
     full: Atomic<bool>,
     /// Whether CPUs go without a word to the host.
@@ -179,7 +179,7 @@ impl Connection {
                 offers_done <- Completion::new(),
                 hotplug <- new_mutex!(None),
                 interrupts <- new_mutex!(None),
-                link: Atomic::new(Link::Down.raw()),
+                link: StateCell::new(Link::Down),
                 full: Atomic::new(false),
                 cpus_released: Atomic::new(false),
                 leaving: Atomic::new(NO_CPU),
@@ -210,21 +210,12 @@ impl Connection {
 
     /// Where the connection is.
     fn link(&self) -> Link {
-        Link::from_raw(self.link.load(Acquire))
+        self.link.get()
     }
 
     /// Lets an event happen; whether it fits. Of several that are first at the same time, one is.
     fn happens(&self, event: LinkEvent) -> bool {
-        loop {
-            let link = self.link();
-            let Some(next) = link.after(event) else {
-                return false;
-            };
-
-            if self.link.cmpxchg(link.raw(), next.raw(), Full).is_ok() {
-                return true;
-            }
-        }
+        self.link.happen(event).is_some()
     }
 
     /// A CPU is about to go offline, or `None`: it comes, or stays. Seen by [`Self::leaving_cpu`] of

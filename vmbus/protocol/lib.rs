@@ -29,6 +29,8 @@ pub mod placement;
 pub mod post;
 pub mod reply;
 pub mod requests;
+pub mod session;
+pub mod shared;
 pub mod synic;
 pub mod version;
 

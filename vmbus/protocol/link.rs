@@ -3,6 +3,8 @@
 //! The connection with the host as a whole: what may be sent, and above all
 //! whether the host may still touch the memory that it was told about.
 
+use crate::shared::SharedState;
+
 /// Where the connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -55,25 +57,6 @@ pub enum HostMemory {
 }
 
 impl Link {
-    /// From its number.
-    #[must_use]
-    pub const fn from_raw(raw: u32) -> Self {
-        match raw {
-            0 => Link::Down,
-            1 => Link::Negotiating,
-            2 => Link::Up,
-            3 => Link::Closing,
-            4 => Link::Unloading,
-            _ => Link::Lost,
-        }
-    }
-
-    /// Its number, for a variable that several CPUs change.
-    #[must_use]
-    pub const fn raw(self) -> u32 {
-        self as u32
-    }
-
     /// What an event makes of it; `None` when the event does not fit: somebody
     /// else was first, or the host says what it was not asked.
     #[must_use]
@@ -112,6 +95,29 @@ impl Link {
             Link::Up | Link::Closing => HostMemory::Ask,
             Link::Unloading => HostMemory::Wait,
             Link::Negotiating | Link::Lost => HostMemory::Keep,
+        }
+    }
+}
+
+impl SharedState for Link {
+    type Event = LinkEvent;
+
+    fn after(self, event: LinkEvent) -> Option<Self> {
+        Link::after(self, event)
+    }
+
+    fn raw(self) -> u32 {
+        self as u32
+    }
+
+    fn from_raw(raw: u32) -> Self {
+        match raw {
+            0 => Link::Down,
+            1 => Link::Negotiating,
+            2 => Link::Up,
+            3 => Link::Closing,
+            4 => Link::Unloading,
+            _ => Link::Lost,
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use proptest::prelude::*;
 use vmbus_protocol::link::{HostMemory, Link, LinkEvent};
+use vmbus_protocol::shared::SharedState;
 
 const EVENTS: [LinkEvent; 7] = [
     LinkEvent::Propose,
