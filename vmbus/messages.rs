@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reception of channel messages: from a CPU's SynIC slot to whoever a message is for.
+//! Reception of channel messages: taken from a CPU's SynIC slot, parsed, and handed to offers, rescinds
+//! or the requests that wait for replies.
 
 use crate::{
     abstractions::{NoIo, Shown},
@@ -115,7 +116,7 @@ fn take_message(connection: &Connection, cpu: CpuId) -> Taken {
     taken
 }
 
-/// Gives a message to whoever it is for. Never waits for the host.
+/// Parses a message and hands it on. Never waits for the host.
 fn dispatch(connection: &Arc<Connection>, message: &Message) {
     if message.message_type() != HVMSG_CHANNEL {
         counters::BAD_MESSAGES.count();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Completions with the operations that `kernel::sync::Completion` lacks.
+//! Completions with the operations that `kernel::sync::Completion` lacks: in 7.3 that has
+//! `complete_all` and a wait without a bound, and nothing here may wait for the host without one.
 //!
 //! Reference: <https://docs.kernel.org/scheduler/completion.html>
 //!

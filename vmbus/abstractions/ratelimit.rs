@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Keeps messages that the host can cause from flooding the log.
+//!
+//! `rust/kernel` of 7.3 has nothing of the kind, and a `struct ratelimit_state` cannot be made in a Rust
+//! `static`: what the C macro puts into its lock depends on the debugging options.
 
 use kernel::{
     bindings,

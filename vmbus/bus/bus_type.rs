@@ -119,7 +119,7 @@ extern "C" fn notifier_callback(
 
 /// How a driver fits a device.
 pub(super) enum Match {
-    /// It does not.
+    /// The driver is not for this device.
     No,
     /// By an entry of the driver's table.
     Id(*const RawDeviceId),

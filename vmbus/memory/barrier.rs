@@ -4,7 +4,8 @@
 //!
 //! The other side is another machine, so these barriers must stay real on a kernel built for one
 //! CPU: the counterparts of the C core's `virt_*` macros, not of `smp_*`. They are inline; a
-//! call into a C helper for every ring access would cost more than the access.
+//! call into a C helper for every ring access would cost more than the access. Those of
+//! `kernel::sync::barrier` in 7.3 are such calls, and its `smp_*` forms vanish on one CPU.
 
 use core::sync::atomic::{compiler_fence, Ordering};
 

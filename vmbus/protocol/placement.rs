@@ -5,9 +5,9 @@
 /// A CPU that may be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cpu {
-    /// Its number.
+    /// Linux's number of the CPU.
     pub number: u32,
-    /// Its NUMA node.
+    /// NUMA node of the CPU; -1 where there are none.
     pub node: i32,
 }
 

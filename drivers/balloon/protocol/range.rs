@@ -164,7 +164,7 @@ impl TryFrom<WireRange> for PageRange {
 pub enum SetError {
     /// One range is nonsense.
     Range {
-        /// Its number.
+        /// Place of the range in the message, from 0.
         index: usize,
         /// What is wrong.
         error: RangeError,
@@ -178,21 +178,21 @@ pub enum SetError {
     },
     /// A range reaches beyond the guest's last frame.
     BeyondEnd {
-        /// Its number.
+        /// Place of the range in the message, from 0.
         index: usize,
-        /// Its end.
+        /// The frame behind the range.
         end: u64,
     },
     /// A range is not made of whole guest pages.
     Unaligned {
-        /// Its number.
+        /// Place of the range in the message, from 0.
         index: usize,
     },
     /// A range has frames that the guest never gave to the host.
     NotGiven {
-        /// Its number.
+        /// Place of the range in the message, from 0.
         index: usize,
-        /// Its first frame.
+        /// First frame of the range.
         start: u64,
     },
 }

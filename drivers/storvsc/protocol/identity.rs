@@ -56,7 +56,7 @@ pub struct Identity {
 #[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// None.
+    /// There is no unit at the address.
     Nothing,
     /// This one.
     Unit {

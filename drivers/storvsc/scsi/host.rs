@@ -82,7 +82,7 @@ impl<T: Operations> Host<T> {
         unsafe { &*ffi::hv_storvsc_shim_host_private(self.ptr.as_ptr()).cast() }
     }
 
-    /// Its number.
+    /// The number of the SCSI host, as in `host3`.
     pub(crate) fn number(&self) -> u32 {
         // SAFETY: The host is valid by the type invariant.
         unsafe { ffi::hv_storvsc_shim_host_number(self.ptr.as_ptr()) }

@@ -168,7 +168,7 @@ pub enum Info {
     MaxPageCount(u64),
     /// Something else.
     Unknown {
-        /// Its number.
+        /// The type of information, as the host numbers it.
         info_type: u32,
     },
 }
