@@ -38,10 +38,19 @@ const GUEST_MODULES: [&str; 13] = [
 ];
 
 /// Modules that not every kernel has as modules.
-const OPTIONAL_MODULES: [&str; 1] = ["msr"];
+const OPTIONAL_MODULES: [&str; 2] = ["msr", "qemu_fw_cfg"];
 
 /// Modules in guests with tools besides, for networks.
-const NET_MODULES: [&str; 4] = ["hv_netvsc_rust", "hv_netvsc", "8021q", "e1000e"];
+const NET_MODULES: [&str; 8] = [
+    "hv_netvsc_rust",
+    "hv_netvsc",
+    "8021q",
+    "e1000e",
+    "bridge",
+    "macvlan",
+    "nf_tables",
+    "veth",
+];
 
 /// What a guest needs of them to mount a root, besides the driver under test.
 const ROOT_MODULES: [&str; 2] = ["sd_mod", "ext4"];
@@ -83,7 +92,18 @@ const DISK_TOOLS: [&str; 5] = [
 ];
 
 /// Programs for guests with networks.
-const NET_TOOLS: [&str; 3] = [IP, "/usr/sbin/ethtool", "/usr/bin/iperf3"];
+const NET_TOOLS: [&str; 10] = [
+    "/usr/bin/curl",
+    "/usr/bin/dbclient",
+    "/usr/bin/dropbearkey",
+    "/usr/bin/iperf3",
+    "/usr/bin/ping",
+    "/usr/bin/tcpdump",
+    "/usr/sbin/dropbear",
+    "/usr/sbin/ethtool",
+    IP,
+    "/usr/sbin/nft",
+];
 
 /// Where XDP programs are in guests with networks.
 pub(crate) const XDP: &str = "/usr/lib/xdp";

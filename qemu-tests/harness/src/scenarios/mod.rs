@@ -571,6 +571,12 @@ pub(crate) const ALL: &[Scenario] = &[
         net::vlan::run,
     ),
     with_networks(
+        "net-stack",
+        "bridge, macvlan, nft, a capture, a flood of pings, HTTP and ssh",
+        300,
+        net::stack::run,
+    ),
+    with_networks(
         "net-queues",
         "four channels, receive-side scaling, and channels that change under load",
         480,

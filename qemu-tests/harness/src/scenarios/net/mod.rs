@@ -11,6 +11,7 @@ pub(super) mod mtu;
 pub(super) mod ping;
 pub(super) mod queues;
 pub(super) mod reload;
+pub(super) mod stack;
 pub(super) mod tcp;
 pub(super) mod unplug;
 pub(super) mod versions;
