@@ -14,6 +14,7 @@ use kernel::{
 };
 use vmbus_protocol::packet::PacketFlags;
 use vmbus_ring::{GpaDirectPacket, OutgoingPacket, SendError, WaitState, Writer};
+use zerocopy::little_endian::U64;
 
 /// When the host is told about packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,18 @@ impl Batch<'_> {
         runs: impl Iterator<Item = Range<u64>>,
     ) -> Result<(), SendError> {
         self.packets.push_pages(packet, runs)
+    }
+
+    /// Adds an in-band packet of whole units of 8 bytes. After an error the batch is as before.
+    // Always, as what it calls.
+    #[inline(always)]
+    pub fn push_units<const N: usize>(
+        &mut self,
+        flags: PacketFlags,
+        transaction_id: u64,
+        payload: &[U64; N],
+    ) -> Result<(), SendError> {
+        self.packets.push_units(flags, transaction_id, payload)
     }
 
     /// Makes the packets visible to the host, all at once. It is told by [`TxGuard::release`].

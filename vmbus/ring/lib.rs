@@ -18,6 +18,7 @@ mod memory;
 mod pages;
 mod reader;
 mod signal;
+mod units;
 mod writer;
 
 pub use memory::{init_control, stats, Copies, Field, RingMemory, RingSpan, RingStats, SizeError};

@@ -168,6 +168,34 @@ fn page_numbers_go_straight_into_the_ring() {
     }
 }
 
+/// What is known when the driver is compiled goes the same way as parts do.
+#[test]
+fn units_are_as_good_as_parts() {
+    let ring = SharedRing::new(128);
+    let mut writer = Writer::new(&ring).unwrap();
+    let mut host = Consumer::new(&ring);
+    // goes round the end of the data several times
+    for id in 1..20 {
+        let mut batch = writer.batch();
+        batch
+            .push_units(PacketFlags::COMPLETION_REQUESTED, id, &PAYLOAD)
+            .unwrap();
+        let more = batch.push_units(PacketFlags::empty(), id, &PAYLOAD);
+        assert!(matches!(more, Err(SendError::Full { .. })));
+        assert_eq!(batch.commit().bytes, 16 + 64 + 8);
+        let got = host.pop().unwrap();
+        assert_eq!((got.kind, got.flags, got.id), (6, 1, id));
+        assert_eq!(
+            (&got.header[..], &got.payload[..]),
+            (&[][..], &[0xab; 64][..])
+        );
+        assert!(host.pop().is_none());
+    }
+    let huge = [U64::ZERO; 16];
+    let refused = writer.batch().push_units(PacketFlags::empty(), 1, &huge);
+    assert_eq!(refused, Err(SendError::TooLarge));
+}
+
 /// A scatter list that does not describe the range is not sent (case S06).
 #[test]
 fn wrong_numbers_of_pages_leave_no_trace() {
