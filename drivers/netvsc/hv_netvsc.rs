@@ -52,6 +52,7 @@ use vmbus::{Device, DeviceId, Driver, IdTable};
 mod adapter;
 mod buffers;
 mod channels;
+mod completions;
 mod connect;
 mod connection;
 mod control;

@@ -39,6 +39,51 @@ struct Pending {
     sections: Sections<KVec<u32>>,
 }
 
+impl Pending {
+    /// Ends a request; its section is free.
+    #[inline]
+    fn take(&mut self, id: u64) -> Result<Sent, BadId> {
+        let mut sent = self.table.complete(id)?;
+
+        if let Some(section) = sent.section.take() {
+            self.sections.give(section);
+        }
+        Ok(sent)
+    }
+}
+
+/// A section that is put aside, or none.
+struct Spare(Atomic<u32>);
+
+impl Spare {
+    const NONE: u32 = u32::MAX;
+
+    const fn new() -> Self {
+        Self(Atomic::new(Self::NONE))
+    }
+
+    #[inline]
+    fn take(&self) -> Option<Section> {
+        match self.0.xchg(Self::NONE, Relaxed) {
+            Self::NONE => None,
+            number => Some(Section::take_up(number)),
+        }
+    }
+
+    /// Puts one aside; returns another that was, and has to go back.
+    #[inline]
+    fn put(&self, section: Section) -> Option<Section> {
+        match self.0.xchg(section.put_aside(), Relaxed) {
+            Self::NONE => None,
+            number => Some(Section::take_up(number)),
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        self.0.load(Relaxed) != Self::NONE
+    }
+}
+
 /// A queue.
 #[pin_data]
 pub(crate) struct Queue {
@@ -49,6 +94,7 @@ pub(crate) struct Queue {
     pub(crate) stopped: Atomic<bool>,
     #[pin]
     pending: SpinLockIrq<Option<Pending>>,
+    spare: Spare,
     pub(crate) counters: Arc<QueueCounters>,
 }
 
@@ -61,6 +107,7 @@ impl Queue {
                 sender: SetOnce::new(),
                 stopped: Atomic::new(false),
                 pending <- new_spinlock_irq!(None),
+                spare: Spare::new(),
                 counters,
             }),
             GFP_KERNEL,
@@ -81,17 +128,23 @@ impl Queue {
         };
         let old = self.pending.lock().replace(new);
 
+        // Of the old ones.
+        let _ = self.spare.take().map(Section::put_aside);
         drop(old);
         Ok(())
     }
 
-    /// Takes a section of the send buffer.
+    /// Takes a section of the send buffer, which [`Self::keep`] has put aside or is free. For who
+    /// transmits on this queue.
     #[inline]
     pub(crate) fn take_section(&self) -> Option<Section> {
-        (*self.pending.lock()).as_mut()?.sections.take()
+        match self.spare.take() {
+            None => (*self.pending.lock()).as_mut()?.sections.take(),
+            section => section,
+        }
     }
 
-    /// Gives one back.
+    /// Gives it back unused.
     #[inline]
     pub(crate) fn give_section(&self, section: Section) {
         if let Some(pending) = &mut *self.pending.lock() {
@@ -100,26 +153,53 @@ impl Queue {
     }
 
     /// Keeps a frame that is about to be sent, and returns its transaction id. Gives it back when too
-    /// many are with the host.
+    /// many are with the host. Puts a section aside for the next frame: the lock is taken once for
+    /// each. For who transmits on this queue.
     #[inline]
     pub(crate) fn keep(&self, sent: Sent) -> Result<u64, Sent> {
-        match &mut *self.pending.lock() {
-            Some(pending) => pending.table.alloc(sent),
-            None => Err(sent),
+        let mut pending = self.pending.lock();
+        let Some(pending) = &mut *pending else {
+            return Err(sent);
+        };
+        let copied = sent.section.is_some();
+        let id = pending.table.alloc(sent)?;
+
+        if copied {
+            if let Some(next) = pending.sections.take() {
+                if let Some(other) = self.spare.put(next) {
+                    pending.sections.give(other);
+                }
+            }
         }
+        Ok(id)
     }
 
-    /// Takes a frame back: the host is done with it, or was not told of it. Its section is free.
-    #[inline]
+    /// Takes a frame back: the host was not told of it. Its section is free.
     pub(crate) fn take(&self, id: u64) -> Result<Sent, BadId> {
-        let mut pending = self.pending.lock();
-        let pending = (*pending).as_mut().ok_or(BadId::NotPending)?;
-        let mut sent = pending.table.complete(id)?;
+        (*self.pending.lock())
+            .as_mut()
+            .ok_or(BadId::NotPending)?
+            .take(id)
+    }
 
-        if let Some(section) = sent.section.take() {
-            pending.sections.give(section);
+    /// Takes frames back: the host is done with them. Their sections are free. `each` gets what was said
+    /// of each id, and is called with interrupts off.
+    #[inline]
+    pub(crate) fn take_all<T: Copy>(
+        &self,
+        ids: &[(u64, T)],
+        mut each: impl FnMut(u64, T, Result<Sent, BadId>),
+    ) {
+        let mut pending = self.pending.lock();
+
+        for (id, said) in ids {
+            let sent = match &mut *pending {
+                Some(pending) => pending.take(*id),
+                None => Err(BadId::NotPending),
+            };
+
+            each(*id, *said, sent);
         }
-        Ok(sent)
     }
 
     /// Whether another frame can be kept.
@@ -141,10 +221,12 @@ impl Queue {
 
     /// Sections that are free.
     pub(crate) fn free_sections(&self) -> usize {
-        self.pending
-            .lock()
-            .as_ref()
-            .map_or(0, |pending| pending.sections.free())
+        self.pending.lock().as_ref().map_or(0, |pending| {
+            pending
+                .sections
+                .free()
+                .saturating_add(self.spare.is_there().into())
+        })
     }
 
     /// Ends all: the channel is closed, and nothing is being sent. What the host may still read is

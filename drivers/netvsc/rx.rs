@@ -4,19 +4,15 @@
 
 use crate::{
     buffers::Io,
+    completions::Completions,
     connection::Connection,
     net::{Delivered, PollContext},
     owed::Owed,
     queue::Queue,
-    tx,
 };
-use kernel::{
-    prelude::*,
-    sync::{atomic::Relaxed, Arc},
-};
+use kernel::{prelude::*, sync::Arc};
 use netvsc_protocol::{
-    inbound::{sent_status, Notice},
-    nvsp::STATUS_SUCCESS,
+    inbound::Notice,
     rx::{self, Assembler, Range, Received, RxError, Scratch, Whole, MAX_CONTROL},
     transfer::{Transfer, MAX_RANGES},
 };
@@ -29,9 +25,7 @@ pub(crate) struct Receive {
     scratch: Scratch,
     control: KBox<[u8; MAX_CONTROL]>,
     pub(crate) owed: Owed,
-    /// Sent frames that are done since the last account: frames of the stack, and their bytes.
-    done: u32,
-    done_bytes: u32,
+    completions: Completions,
     /// Received frames and their bytes since the last account.
     received: u32,
     received_bytes: u64,
@@ -49,8 +43,7 @@ impl Receive {
             scratch: Scratch::default(),
             control: KBox::new([0; MAX_CONTROL], GFP_KERNEL)?,
             owed: Owed::new()?,
-            done: 0,
-            done_bytes: 0,
+            completions: Completions::new()?,
             received: 0,
             received_bytes: 0,
         })
@@ -91,33 +84,7 @@ impl Receive {
                 .control
                 .on_completion(connection, id, packet.payload());
         }
-        let sent = match queue.take(id) {
-            Ok(sent) => sent,
-            Err(error) => return refuse(connection, &format_args!("completion {id:#x}: {error}")),
-        };
-
-        // Done with, whatever else it says.
-        match sent_status(packet.payload()) {
-            Ok(STATUS_SUCCESS) => {
-                queue.counters.tx_packets.add(1);
-                queue.counters.tx_bytes.add(sent.len.into());
-            }
-            Ok(status) => {
-                connection.adapter.counters.tx_failed.count();
-                ratelimited!(dev_warn!(
-                    connection.adapter.dev,
-                    "the host did not send a frame: status {}\n",
-                    status
-                ));
-            }
-            Err(error) => {
-                connection.adapter.counters.tx_failed.count();
-                refuse(connection, &error);
-            }
-        }
-        self.done = self.done.wrapping_add(1);
-        self.done_bytes = self.done_bytes.wrapping_add(sent.len);
-        context.consume(sent.skb);
+        self.completions.take(connection, queue, context, packet);
     }
 
     #[inline]
@@ -214,25 +181,12 @@ impl Receive {
         sender: &Sender,
         context: &PollContext<'_>,
     ) {
-        if self.done != 0 {
-            context.completed(
-                &connection.adapter.netdev,
-                queue.index,
-                self.done,
-                self.done_bytes,
-            );
-            self.done = 0;
-            self.done_bytes = 0;
-        }
+        self.completions.account(connection, queue, sender, context);
         if self.received != 0 {
             queue.counters.rx_packets.add(self.received.into());
             queue.counters.rx_bytes.add(self.received_bytes);
             self.received = 0;
             self.received_bytes = 0;
-        }
-        // The lock of `queue.take` orders this behind the frames that were taken.
-        if queue.stopped.load(Relaxed) {
-            tx::wake(connection, queue, sender);
         }
     }
 }

@@ -10,28 +10,18 @@ use crate::{
 };
 use kernel::{prelude::*, sync::atomic::Relaxed};
 use netvsc_protocol::{
-    frame::Header,
+    frame,
     gpa::Pieces,
     nvsp::{Channel, Message},
     ppi,
     sections::Section,
 };
-use vmbus::{ratelimited, Doorbell, OutgoingPacket, SendError, Sender};
+use vmbus::{ratelimited, Batch, Doorbell, OutgoingPacket, SendError, Sender};
 use vmbus_protocol::packet::{PacketFlags, PacketType};
 
 /// Percent of the ring below which the queue is stopped, and above which it goes on.
 const LOW_PERCENT: u32 = 10;
 const HIGH_PERCENT: u32 = 20;
-
-/// Where a message is.
-// One of them at a time, on the stack.
-#[allow(clippy::large_enum_variant)]
-enum Place {
-    /// In a section, so many bytes.
-    Section(Section, u32),
-    /// In these pages.
-    Pages(Pieces),
-}
 
 /// Takes a frame of the stack.
 #[inline]
@@ -51,67 +41,68 @@ pub(crate) fn transmit(connection: &Connection, mut frame: TxFrame<'_>) -> Trans
         counters.tx_scattered.count();
     }
     let infos = frame.infos();
-    let place = match in_section(connection, queue, io, &frame, &infos) {
-        Some(place) => place,
-        None => match frame.pages(&infos) {
-            Ok(pieces) => Place::Pages(pieces),
-            Err(_) => {
-                counters.tx_too_big.count();
-                sender.ring_doorbell();
-                return Transmit::Taken;
-            }
-        },
-    };
-    let more = frame.more();
-    let len = frame.len();
-    let (skb, account) = frame.into_parts();
-    let (section, place) = match place {
-        Place::Section(section, bytes) => {
+
+    match in_section(connection, queue, io, &mut frame, &infos) {
+        Some((section, bytes)) => {
             let message = Message::rndis(Channel::Data, Some((section.number(), bytes)));
 
-            (Some(section), (message, None))
+            send(
+                connection,
+                queue,
+                sender,
+                frame,
+                Some(section),
+                |batch, id| {
+                    batch.push_units(PacketFlags::COMPLETION_REQUESTED, id, &message.units())
+                },
+            )
         }
-        Place::Pages(pieces) => (None, (Message::rndis(Channel::Data, None), Some(pieces))),
-    };
-    let sent = Sent { skb, section, len };
-    let kept = queue.keep(sent).map_err(|sent| {
-        if let Some(section) = sent.section {
-            queue.give_section(section);
-        }
-        sent.skb
-    });
-    let id = match kept {
-        Ok(id) => id,
-        Err(skb) => return busy(connection, queue, sender, skb),
-    };
-    let (message, pieces) = place;
-
-    match send(
-        &connection.adapter.netdev,
-        sender,
-        id,
-        &message,
-        pieces,
-        account,
-        more,
-    ) {
-        Ok(true) => {}
-        Ok(false) => stop(connection, queue, sender),
-        Err(error) => return not_sent(connection, queue, sender, id, error),
+        None => transmit_pages(connection, queue, sender, frame, &infos),
     }
-    Transmit::Taken
 }
 
-/// Copies a short frame, behind its header, to a section of the send buffer.
+/// Sends a frame from where it is in memory.
+// Never: the list of its pages is large, and short frames go without.
+#[inline(never)]
+fn transmit_pages(
+    connection: &Connection,
+    queue: &Queue,
+    sender: &Sender,
+    mut frame: TxFrame<'_>,
+    infos: &ppi::Outgoing,
+) -> Transmit {
+    let mut pieces = Pieces::new();
+
+    if frame.pages(infos, &mut pieces).is_err() {
+        connection.adapter.counters.tx_too_big.count();
+        sender.ring_doorbell();
+        return Transmit::Taken;
+    }
+    let message = Message::rndis(Channel::Data, None);
+    let pieces = &mut pieces;
+
+    send(connection, queue, sender, frame, None, |batch, id| {
+        batch.push(&OutgoingPacket {
+            packet_type: PacketType::DATA_USING_GPA_DIRECT,
+            flags: PacketFlags::COMPLETION_REQUESTED,
+            transaction_id: id,
+            header: &[pieces.header()],
+            payload: &[message.bytes()],
+        })
+    })
+}
+
+/// Copies a short frame, behind its header, to a section of the send buffer. Returns that, and how many
+/// bytes are in it.
 #[inline]
 fn in_section(
     connection: &Connection,
     queue: &Queue,
     io: &Io,
-    frame: &TxFrame<'_>,
+    frame: &mut TxFrame<'_>,
     infos: &ppi::Outgoing,
-) -> Option<Place> {
-    let total = Header::len_of(infos).checked_add(frame.len())?;
+) -> Option<(Section, u32)> {
+    let total = frame::len_of(infos).checked_add(frame.len())?;
 
     if total > io.send_layout.section {
         return None;
@@ -120,55 +111,68 @@ fn in_section(
         connection.adapter.counters.tx_send_full.count();
         return None;
     };
-    let at = io.section(section.number());
-    let copied = Header::new(infos, frame.len(), 0).is_some_and(|header| {
-        let behind = at.saturating_add(header.bytes().len());
 
-        io.send.copy_in(at, header.bytes()).is_ok() && frame.copy_to(&io.send, behind).is_ok()
-    });
-
-    if copied {
-        Some(Place::Section(section, total))
+    if frame
+        .copy_to(infos, &io.send, io.section(section.number()))
+        .is_ok()
+    {
+        Some((section, total))
     } else {
         queue.give_section(section);
         None
     }
 }
 
-/// Puts a message into the ring. False when the ring is nearly full afterwards.
-#[inline]
+/// Sends a frame by the packet that `push` makes for its transaction id.
+#[inline(always)]
 fn send(
+    connection: &Connection,
+    queue: &Queue,
+    sender: &Sender,
+    frame: TxFrame<'_>,
+    section: Option<Section>,
+    push: impl FnOnce(&mut Batch<'_>, u64) -> Result<(), SendError>,
+) -> Transmit {
+    let len = frame.len();
+    let (skb, account) = frame.into_parts();
+    let id = match queue.keep(Sent { skb, section, len }) {
+        Ok(id) => id,
+        Err(sent) => {
+            if let Some(section) = sent.section {
+                queue.give_section(section);
+            }
+            return busy(connection, queue, sender, sent.skb);
+        }
+    };
+
+    match publish(&connection.adapter.netdev, sender, id, account, push) {
+        Ok(true) => {}
+        Ok(false) => stop(connection, queue, sender),
+        Err(error) => return not_sent(connection, queue, sender, id, error),
+    }
+    Transmit::Taken
+}
+
+/// Puts a packet into the ring. False when the ring is nearly full afterwards.
+#[inline(always)]
+fn publish(
     netdev: &NetDevice,
     sender: &Sender,
     id: u64,
-    message: &Message,
-    pieces: Option<Pieces>,
     account: Account<'_>,
-    more: bool,
+    push: impl FnOnce(&mut Batch<'_>, u64) -> Result<(), SendError>,
 ) -> Result<bool> {
-    let mut pieces = pieces;
     let mut outbox = sender.lock()?;
-    let header: &[&[u8]] = &[pieces.as_mut().map_or(&[][..], |pieces| pieces.header())];
-    let packet = OutgoingPacket {
-        packet_type: match header {
-            [[]] => PacketType::DATA_INBAND,
-            _ => PacketType::DATA_USING_GPA_DIRECT,
-        },
-        flags: PacketFlags::COMPLETION_REQUESTED,
-        transaction_id: id,
-        header,
-        payload: &[message.bytes()],
-    };
     let mut batch = outbox.batch()?;
 
-    if let Err(error) = batch.push(&packet) {
+    if let Err(error) = push(&mut batch, id) {
         return Err(match error {
             SendError::Full { .. } => EAGAIN,
             other => outbox.refuse(other),
         });
     }
     // Before the host can complete it.
-    let now = account.count(netdev) || !more;
+    let now = account.count(netdev);
 
     batch.commit();
     let free = outbox.bytes_free();

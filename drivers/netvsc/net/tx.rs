@@ -6,14 +6,10 @@ use super::{
     device::NetDevice,
     ffi::{self, task, Tx},
 };
-use core::{
-    marker::PhantomData,
-    mem::ManuallyDrop,
-    ptr::{self, NonNull},
-};
-use kernel::prelude::*;
+use core::{marker::PhantomData, mem::ManuallyDrop, ptr::NonNull, slice};
+use kernel::{bindings, prelude::*};
 use netvsc_protocol::{
-    frame::{Header, ALIGN, MAX_LEN},
+    frame::{self, ALIGN, MAX_LEN},
     gpa::{Pieces, TooMany},
     ppi::{Outgoing, Task, Tci},
 };
@@ -89,12 +85,6 @@ impl<'a> TxFrame<'a> {
         self.tx.len
     }
 
-    /// Others follow soon.
-    #[inline]
-    pub(crate) fn more(&self) -> bool {
-        self.tx.more
-    }
-
     /// It was in too many pieces, and was put together.
     #[inline]
     pub(crate) fn was_scattered(&self) -> bool {
@@ -125,31 +115,36 @@ impl<'a> TxFrame<'a> {
         }
     }
 
-    /// Writes the header right before the frame, and returns where header and frame are in memory.
-    /// `None` for a frame that no message holds.
+    /// Writes the header in front of the frame, with a gap behind it, and returns how many bytes that
+    /// is in all. `None` for a frame that no message holds.
     #[inline]
-    pub(crate) fn pages(&mut self, infos: &Outgoing) -> Result<Pieces, TooMany> {
+    fn put_header(&mut self, infos: &Outgoing, gap: u32) -> Option<u32> {
         let tx = self.tx;
-        let len = Header::len_of(infos);
-        // The header starts at a multiple of `ALIGN`, with a gap behind it.
-        let gap = (tx.data.addr().wrapping_sub(len as usize) % ALIGN as usize) as u32;
-        let header = Header::new(infos, tx.len, gap).ok_or(TooMany)?;
-        let bytes = header.bytes();
-        let before = bytes.len().checked_add(gap as usize).ok_or(TooMany)?;
+        let len = frame::len_of(infos);
+        let before = len.checked_add(gap)?;
 
-        if before > ffi::HEADROOM {
-            return Err(TooMany);
+        if before as usize > ffi::HEADROOM {
+            return None;
         }
         // SAFETY: By the type invariant there are as many bytes before the data, and they are ours.
-        unsafe {
-            let start = tx.data.sub(before);
+        let room =
+            unsafe { slice::from_raw_parts_mut(tx.data.sub(before as usize), before as usize) };
+        let (header, behind) = room.split_at_mut_checked(len as usize)?;
 
-            ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len());
-            // Nothing of the guest's memory shows in the gap.
-            start.add(bytes.len()).write_bytes(0, gap as usize);
-        }
-        let mut pieces = Pieces::new();
-        let before = before as u32;
+        // Nothing of the guest's memory shows in the gap.
+        behind.fill(0);
+        frame::put(infos, tx.len, gap, header)?;
+        Some(before)
+    }
+
+    /// Writes the header right before the frame, and adds where header and frame are in memory.
+    #[inline]
+    pub(crate) fn pages(&mut self, infos: &Outgoing, pieces: &mut Pieces) -> Result<(), TooMany> {
+        let tx = self.tx;
+        let len = frame::len_of(infos);
+        // The header starts at a multiple of `ALIGN`, with a gap behind it.
+        let gap = (tx.data.addr().wrapping_sub(len as usize) % ALIGN as usize) as u32;
+        let before = self.put_header(infos, gap).ok_or(TooMany)?;
 
         // The linear part is contiguous, and what is before it too.
         pieces.push(
@@ -159,30 +154,39 @@ impl<'a> TxFrame<'a> {
         for piece in tx.piece.iter().take(tx.pieces as usize) {
             pieces.push(piece.phys, piece.len)?;
         }
-        Ok(pieces)
+        Ok(())
     }
 
-    /// Copies the frame to memory that the host can read.
-    ///
-    /// # Safety
-    ///
-    /// `to` is valid for writes of as many bytes as the frame has. Others may write there, as the
-    /// host may, but nobody has a reference to it.
+    /// Copies header and frame to `offset` of a buffer that the host can read.
     #[inline]
-    unsafe fn copy_to_raw(&self, to: NonNull<u8>) -> Result {
-        // SAFETY: By the requirements of this function; the frame is ours and has as many bytes.
-        kernel::error::to_result(unsafe {
-            ffi::hv_netvsc_shim_copy(self.skb.as_ptr(), to.as_ptr().cast(), self.tx.len)
-        })
-    }
+    pub(crate) fn copy_to(
+        &mut self,
+        infos: &Outgoing,
+        buffer: &vmbus::HostBuffer,
+        offset: usize,
+    ) -> Result {
+        let before = self.put_header(infos, 0).ok_or(EINVAL)?;
+        let tx = self.tx;
+        let len = before.checked_add(tx.len).ok_or(EINVAL)? as usize;
+        let area = buffer.area(offset, len).ok_or(EINVAL)?;
 
-    /// Copies the frame to `offset` of a buffer that the host can read.
-    #[inline]
-    pub(crate) fn copy_to(&self, buffer: &vmbus::HostBuffer, offset: usize) -> Result {
-        let area = buffer.area(offset, self.tx.len as usize).ok_or(EINVAL)?;
+        // SAFETY: `area` is as many bytes of the buffer, to which nobody has a reference. By the type
+        // invariant the frame has a linear part of `linear` bytes with `before` bytes in front of it,
+        // and the shim copies all that there is.
+        unsafe {
+            let header = tx.data.sub(before as usize);
 
-        // SAFETY: `area` is as many bytes of the buffer, to which nobody has a reference.
-        unsafe { self.copy_to_raw(area) }
+            if tx.linear == tx.len {
+                bindings::memcpy(area.as_ptr().cast(), header.cast(), len);
+                return Ok(());
+            }
+            bindings::memcpy(area.as_ptr().cast(), header.cast(), before as usize);
+            kernel::error::to_result(ffi::hv_netvsc_shim_copy(
+                self.skb.as_ptr(),
+                area.as_ptr().add(before as usize).cast(),
+                tx.len,
+            ))
+        }
     }
 
     /// The frame alone, and what is to be counted when it is sent.

@@ -247,6 +247,13 @@ impl Message {
         self.as_bytes()
     }
 
+    /// The same in units of 8 bytes.
+    #[inline]
+    #[must_use]
+    pub fn units(self) -> [U64; MESSAGE_LEN / 8] {
+        transmute!(self)
+    }
+
     /// Its type.
     #[must_use]
     pub fn kind(&self) -> Kind {

@@ -89,6 +89,15 @@ impl Outgoing {
         task: Task::None,
     };
 
+    /// How many records there are.
+    #[inline]
+    #[must_use]
+    pub const fn count(&self) -> u32 {
+        self.hash.is_some() as u32
+            + self.vlan.is_some() as u32
+            + !matches!(self.task, Task::None) as u32
+    }
+
     /// Calls `put` with each record's words, in the order of the C driver.
     #[inline]
     pub fn records(&self, mut put: impl FnMut([u32; RECORD_WORDS])) {

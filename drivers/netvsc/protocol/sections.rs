@@ -33,6 +33,19 @@ impl Section {
     pub const fn number(&self) -> u32 {
         self.0
     }
+
+    /// Puts it aside as a number, of which one becomes a section again.
+    #[inline]
+    #[must_use]
+    pub const fn put_aside(self) -> u32 {
+        self.0
+    }
+
+    /// Of what [`Self::put_aside`] gave, which it was not called with before.
+    #[inline]
+    pub const fn take_up(number: u32) -> Self {
+        Section(number)
+    }
 }
 
 /// The free sections of a queue. What was freed last is used first.
