@@ -37,6 +37,8 @@ pub(crate) const LINK: u64 = 1;
 pub(crate) const SPREAD: u64 = 2;
 /// Identifies the work item that ends a connection.
 pub(crate) const END: u64 = 3;
+/// Identifies the work item that makes a connection anew whose host does not send frames.
+pub(crate) const RECOVER: u64 = 4;
 
 /// Which queue frames with which hash go out on.
 pub(crate) struct Table([Atomic<u32>; TABLE_LEN]);
@@ -134,6 +136,8 @@ pub(crate) struct Adapter {
     use_channels: Work<Adapter, SPREAD>,
     #[pin]
     end: Work<Adapter, END>,
+    #[pin]
+    recover: Work<Adapter, RECOVER>,
 }
 
 impl_has_work! {
@@ -141,6 +145,7 @@ impl_has_work! {
     impl HasWork<Self, 1> for Adapter { self.other_link }
     impl HasWork<Self, 2> for Adapter { self.use_channels }
     impl HasWork<Self, 3> for Adapter { self.end }
+    impl HasWork<Self, 4> for Adapter { self.recover }
 }
 
 impl Adapter {
@@ -187,6 +192,7 @@ impl Adapter {
                 other_link <- new_work!("hv_netvsc::link"),
                 use_channels <- new_work!("hv_netvsc::use_channels"),
                 end <- new_work!("hv_netvsc::end"),
+                recover <- new_work!("hv_netvsc::recover"),
             }),
             GFP_KERNEL,
         )
@@ -313,6 +319,14 @@ impl WorkItem<END> for Adapter {
     }
 }
 
+impl WorkItem<RECOVER> for Adapter {
+    type Pointer = Arc<Adapter>;
+
+    fn run(this: Arc<Adapter>) {
+        this.netdev.recover();
+    }
+}
+
 /// A device that is bound, or on its way to be. Dropping it ends the binding.
 pub(crate) struct Bound<'bound> {
     adapter: Arc<Adapter>,
@@ -352,6 +366,7 @@ impl Drop for Bound<'_> {
         workqueue::disable_sync::<Adapter, LINK>(adapter);
         workqueue::disable_sync::<Adapter, SPREAD>(adapter);
         workqueue::disable_sync::<Adapter, END>(adapter);
+        workqueue::disable_sync::<Adapter, RECOVER>(adapter);
         if let Some(connection) = adapter.connection.unpublish() {
             connection.leave();
         }

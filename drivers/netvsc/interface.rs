@@ -3,10 +3,10 @@
 //! What the stack wants of an interface.
 
 use crate::{
-    adapter::{Adapter, Settings, MODE},
+    adapter::{Adapter, Settings, MODE, RECOVER},
     channels,
     net::{Dropped, Limits, Operations, Parent, Rtnl, Sections, Stats, Transmit, TxFrame},
-    reconfigure::reconfigure,
+    reconfigure::{reconfigure, recover},
     status, tx,
 };
 use kernel::{
@@ -19,7 +19,7 @@ use netvsc_protocol::{
     query::{self, Filter},
     rss::KEY_LEN,
 };
-use vmbus::abstractions::workqueue;
+use vmbus::{abstractions::workqueue, ratelimited};
 
 /// Fewest sections that a buffer is made of.
 const MIN_SECTIONS: u32 = 10;
@@ -105,6 +105,23 @@ impl Operations for Adapter {
         self.connection
             .with(|connection| self.table.queue(hash, connection.used()))
             .unwrap_or(0)
+    }
+
+    fn timed_out(this: ArcBorrow<'_, Self>, queue: u32) {
+        this.counters.tx_timeout.count();
+        ratelimited!(dev_warn!(
+            this.dev,
+            "the host does nothing with what queue {} has sent\n",
+            queue
+        ));
+        let this: Arc<Self> = this.into();
+
+        // An error means that it is about to run anyway, or that the device is unbound.
+        let _ = workqueue::system_dfl_long().enqueue::<_, RECOVER>(this);
+    }
+
+    fn recover(this: ArcBorrow<'_, Self>, rtnl: &Rtnl<'_>) -> Result {
+        recover(&this.into(), rtnl)
     }
 
     fn mode_changed(this: ArcBorrow<'_, Self>) {

@@ -14,12 +14,36 @@ use netvsc_protocol::query::Filter;
 ///
 /// A host that does not take part at all is noticed before anything changes.
 pub(crate) fn reconfigure(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>, new: Settings) -> Result {
+    if new == *adapter.settings.lock() {
+        return Ok(());
+    }
+    reconnect(adapter, rtnl, new)
+}
+
+/// Connects anew with the same settings, after frames were sent that the host does nothing with, unless
+/// it has got to them meanwhile. Process context, under RTNL.
+///
+/// A host that does not answer either is given up.
+pub(crate) fn recover(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>) -> Result {
+    let connection = adapter.connection()?;
+    let settings = *adapter.settings.lock();
+
+    if connection.queues.iter().all(|queue| queue.in_flight() == 0) {
+        return Ok(());
+    }
+    drop(connection);
+    let result = reconnect(adapter, rtnl, settings);
+
+    if let Err(error) = result {
+        dev_err!(adapter.dev, "the host does not send frames: {:?}\n", error);
+    }
+    result
+}
+
+fn reconnect(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>, new: Settings) -> Result {
     let old = *adapter.settings.lock();
     let connection = adapter.connection()?;
 
-    if new == old {
-        return Ok(());
-    }
     adapter.netdev.disable_transmit();
     if let Err(error) = connection.control.set_filter(&connection, Filter::NONE) {
         adapter.netdev.wake_all();

@@ -24,6 +24,9 @@ enum hv_netvsc_shim_task {
 	HV_NETVSC_SHIM_SEGMENT,
 };
 
+/* Seconds for which a host may do nothing with what a stopped queue has sent. */
+#define HV_NETVSC_SHIM_TIMEOUT 10
+
 /* Bytes of the key that received frames are spread by. */
 #define HV_NETVSC_SHIM_KEY 40
 
@@ -140,6 +143,7 @@ struct net_device *hv_netvsc_shim_alloc(struct device *parent, u32 queues);
 int hv_netvsc_shim_register(struct net_device *dev, void *data,
 			    const struct hv_netvsc_shim_config *config);
 void hv_netvsc_shim_set_queues(struct net_device *dev, u32 queues);
+void hv_netvsc_shim_recover(struct net_device *dev);
 void hv_netvsc_shim_carrier(struct net_device *dev, bool on);
 u32 hv_netvsc_shim_flags(struct net_device *dev);
 
@@ -180,6 +184,8 @@ bool hv_netvsc_rust_xmit(void *data, struct sk_buff *skb, const struct hv_netvsc
 void hv_netvsc_rust_dropped(void *data, u32 queue, u32 why);
 u32 hv_netvsc_rust_select(void *data, u32 hash);
 void hv_netvsc_rust_xdp_sent(void *data, u32 queue, u32 sent);
+void hv_netvsc_rust_timed_out(void *data, u32 queue);
+int hv_netvsc_rust_recover(void *data);
 void hv_netvsc_rust_rx_mode(void *data);
 int hv_netvsc_rust_set_coalesce(void *data, bool on);
 int hv_netvsc_rust_set_address(void *data, const u8 *address);

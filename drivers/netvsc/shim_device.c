@@ -84,11 +84,26 @@ static int change_mtu(struct net_device *dev, int mtu)
 	return err;
 }
 
+static void tx_timeout(struct net_device *dev, unsigned int queue)
+{
+	hv_netvsc_rust_timed_out(data_of(dev), queue);
+}
+
+/* Whoever waits for RTNL with a work item of the device may find it gone. */
+void hv_netvsc_shim_recover(struct net_device *dev)
+{
+	rtnl_lock();
+	if (dev->reg_state == NETREG_REGISTERED && netif_running(dev))
+		hv_netvsc_rust_recover(data_of(dev));
+	rtnl_unlock();
+}
+
 static const struct net_device_ops device_ops = {
 	.ndo_open = open,
 	.ndo_stop = stop,
 	.ndo_start_xmit = hv_netvsc_shim_start_xmit,
 	.ndo_select_queue = hv_netvsc_shim_select_queue,
+	.ndo_tx_timeout = tx_timeout,
 	.ndo_set_rx_mode = set_rx_mode,
 	.ndo_features_check = hv_netvsc_shim_features_check,
 	.ndo_fix_features = fix_features,
@@ -113,6 +128,7 @@ struct net_device *hv_netvsc_shim_alloc(struct device *parent, u32 queues)
 	/* A frame is written to, and owned, until it is sent: it is nobody else's. */
 	dev->priv_flags &= ~IFF_TX_SKB_SHARING;
 	dev->needed_headroom = HV_NETVSC_SHIM_HEADROOM;
+	dev->watchdog_timeo = HV_NETVSC_SHIM_TIMEOUT * HZ;
 	dev->min_mtu = ETH_MIN_MTU;
 	dev->xdp_features = NETDEV_XDP_ACT_BASIC | NETDEV_XDP_ACT_REDIRECT |
 			    NETDEV_XDP_ACT_NDO_XMIT | NETDEV_XDP_ACT_RX_SG |

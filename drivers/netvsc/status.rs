@@ -91,6 +91,8 @@ pub(crate) struct Counters {
     pub(crate) vlan_error: Counter,
     /// Frames that the host could not send.
     pub(crate) tx_failed: Counter,
+    /// Times that the host did nothing with what a stopped queue had sent.
+    pub(crate) tx_timeout: Counter,
     /// Messages in the receive buffer that had no effect because of what is in them.
     pub(crate) rx_refused: Counter,
     /// Other packets of the host that had no effect because of what is in them.
@@ -114,6 +116,7 @@ impl Counters {
             wake_queue: Counter::new(),
             vlan_error: Counter::new(),
             tx_failed: Counter::new(),
+            tx_timeout: Counter::new(),
             rx_refused: Counter::new(),
             refused: Counter::new(),
             left_to_host: Counter::new(),
@@ -274,6 +277,7 @@ fn show(adapter: &Arc<Adapter>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         None => writeln!(f, "state: not connected")?,
     }
     line(f, "frames_failed", &counters.tx_failed)?;
+    line(f, "transmit_timeouts", &counters.tx_timeout)?;
     line(f, "frames_left_to_host", &counters.left_to_host)?;
     line(f, "messages_refused", &counters.rx_refused)?;
     line(f, "packets_refused", &counters.refused)

@@ -114,6 +114,12 @@ impl NetDevice {
         }
     }
 
+    /// Calls [`super::Operations::recover`] under RTNL, if the interface is up. May sleep.
+    pub(crate) fn recover(&self) {
+        // SAFETY: The device is valid by the type invariant.
+        unsafe { ffi::hv_netvsc_shim_recover(self.as_ptr()) };
+    }
+
     /// Forgets what was sent on all queues and not completed. To be called while nothing is sent or
     /// completed.
     pub(crate) fn reset_queues(&self, _rtnl: &Rtnl<'_>) {

@@ -155,6 +155,7 @@ extern "C" {
         data: *mut c_void,
         config: *const RawConfig,
     ) -> c_int;
+    pub(super) fn hv_netvsc_shim_recover(dev: *mut net_device);
     pub(super) fn hv_netvsc_shim_set_queues(dev: *mut net_device, queues: u32);
     pub(super) fn hv_netvsc_shim_carrier(dev: *mut net_device, on: bool);
     pub(super) fn hv_netvsc_shim_flags(dev: *mut net_device) -> u32;

@@ -61,6 +61,13 @@ pub(crate) trait Operations: Send + Sync + Sized + 'static {
     /// The queue for frames with this hash; any number. Softirq context.
     fn select(&self, hash: u32) -> u32;
 
+    /// A queue has been stopped for `HV_NETVSC_SHIM_TIMEOUT` seconds in which nothing was sent. Softirq
+    /// context.
+    fn timed_out(this: ArcBorrow<'_, Self>, queue: u32);
+
+    /// Does what helps after [`Self::timed_out`]. Process context.
+    fn recover(this: ArcBorrow<'_, Self>, rtnl: &Rtnl<'_>) -> Result;
+
     /// Other frames are wanted; see [`super::NetDevice::mode`]. Atomic context.
     fn mode_changed(this: ArcBorrow<'_, Self>);
 
@@ -190,6 +197,15 @@ unsafe extern "C" fn hv_netvsc_rust_xmit(
             false
         }
     }
+}
+
+/// # Safety
+///
+/// The shim calls this with the data of a registered device.
+#[no_mangle]
+unsafe extern "C" fn hv_netvsc_rust_timed_out(data: *mut c_void, queue: u32) {
+    // SAFETY: By the requirements of this function.
+    Driver::timed_out(unsafe { driver(data) }, queue);
 }
 
 /// # Safety

@@ -36,6 +36,15 @@ unsafe fn under_rtnl(
 ///
 /// The shim calls this with the data of a registered device, under RTNL.
 #[no_mangle]
+unsafe extern "C" fn hv_netvsc_rust_recover(data: *mut c_void) -> c_int {
+    // SAFETY: By the requirements of this function.
+    unsafe { under_rtnl(data, |driver, rtnl| Driver::recover(driver, rtnl)) }
+}
+
+/// # Safety
+///
+/// The shim calls this with the data of a registered device, under RTNL.
+#[no_mangle]
 unsafe extern "C" fn hv_netvsc_rust_change_mtu(data: *mut c_void, mtu: u32) -> c_int {
     // SAFETY: By the requirements of this function.
     unsafe { under_rtnl(data, |driver, rtnl| Driver::change_mtu(driver, rtnl, mtu)) }

@@ -598,6 +598,17 @@ pub(crate) const ALL: &[Scenario] = &[
             net::copybreak::run,
         )
     },
+    Scenario {
+        // C stops no queue for what the host has, and notices nothing
+        only: Some(Core::Rust),
+        machine: &net::timeout::MACHINE,
+        ..shared(
+            "net-timeout",
+            "a host that does not say that it is done with frames",
+            480,
+            net::timeout::run,
+        )
+    },
     with_networks("net-link", "the link goes and comes", 240, net::link::run),
     with_networks(
         "net-reload",

@@ -13,6 +13,7 @@ pub(super) mod queues;
 pub(super) mod reload;
 pub(super) mod stack;
 pub(super) mod tcp;
+pub(super) mod timeout;
 pub(super) mod unplug;
 pub(super) mod versions;
 pub(super) mod vlan;
