@@ -20,7 +20,7 @@ use crate::{programs, root_disk, slim_fio, vmlinux};
 
 /// Modules in the guest: ours, and the C drivers for the same devices, so that they
 /// are the reference and autoloading has something to choose from.
-const GUEST_MODULES: [&str; 13] = [
+const GUEST_MODULES: [&str; 12] = [
     "hv_vmbus_rust",
     "hv_balloon_rust",
     "hv_storvsc_rust",
@@ -33,12 +33,10 @@ const GUEST_MODULES: [&str; 13] = [
     "sr_mod",
     "sg",
     "ext4",
-    // the scripts of races
-    "qemu_fw_cfg",
 ];
 
-/// Modules that not every kernel has as modules.
-const OPTIONAL_MODULES: [&str; 2] = ["msr", "qemu_fw_cfg"];
+/// Modules that not every kernel has as modules; the scripts of races come by `qemu_fw_cfg`.
+const OPTIONAL_MODULES: [&str; 3] = ["msr", "netconsole", "qemu_fw_cfg"];
 
 /// Modules in guests with tools besides, for networks.
 const NET_MODULES: [&str; 8] = [

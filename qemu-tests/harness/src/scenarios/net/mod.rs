@@ -2,6 +2,7 @@
 
 //! Scenarios with networks, on the patched QEMU.
 
+pub(super) mod console;
 pub(super) mod copybreak;
 pub(super) mod faults;
 pub(super) mod fragmented;
@@ -14,6 +15,7 @@ pub(super) mod reload;
 pub(super) mod stack;
 pub(super) mod tcp;
 pub(super) mod timeout;
+pub(super) mod two;
 pub(super) mod unplug;
 pub(super) mod versions;
 pub(super) mod vlan;
