@@ -2,7 +2,7 @@
 
 //! `make budget`: what the Rust drivers cost must not grow.
 //!
-//! One guest measures the floor, the disk and the balloon by itself. With the same binaries the
+//! One guest measures the floors, the disk, the network and the balloon by itself. With the same binaries the
 //! figures are the same to the instruction, so that they are compared with those of
 //! `qemu-tests/budget.txt` without statistics.
 
@@ -18,6 +18,8 @@ use clap::Args;
 
 use self::file::Budget;
 use super::measure::{self, Known};
+use super::net::network::{self, Way};
+use super::net::variant as net;
 use super::script::{Results, Script};
 use super::symbols::Symbols;
 use super::variant::{Backend, BACKENDS, FLOOR, VMBUS};
@@ -26,7 +28,7 @@ use crate::drivers::Core;
 use crate::failure::expect;
 use crate::guest_files::field_kib;
 use crate::lane::Lane;
-use crate::machine::Machine;
+use crate::machine::{Initramfs, Machine};
 use crate::vm::Vm;
 
 /// What to do with the figures.
@@ -39,14 +41,19 @@ pub(crate) struct Options {
 
 /// How much a figure may grow, as a share of it.
 const GROWTH: f64 = 0.01;
-/// A function is told of from this difference on, in instructions for each read or page.
+/// A function is told of from this difference on, in instructions for each read, frame or page.
 const TOLD: f64 = 0.5;
 /// At most so many.
 const MOST_TOLD: usize = 12;
 
 /// Most of what a driver makes the kernel do is not in its hands: so what is in its own functions, and
 /// those of the bus, is a figure of its own.
-const DRIVERS: [&str; 3] = ["hv_vmbus_rust", "hv_storvsc_rust", "hv_balloon_rust"];
+const DRIVERS: [&str; 4] = [
+    "hv_vmbus_rust",
+    "hv_storvsc_rust",
+    "hv_netvsc_rust",
+    "hv_balloon_rust",
+];
 
 /// How the kernel puts free pages together depends on where they happen to be.
 const NOISY: &str = "balloon-deflate";
@@ -54,15 +61,25 @@ const NOISY: &str = "balloon-deflate";
 /// Reads by depth.
 const READS: [(usize, usize); 2] = [(1, 1000), (32, 6000)];
 
+/// Frames of 64 bytes, their check sequence included: sent, less those that an interface without a
+/// device drops, and received, less the same that nobody receives.
+const FRAMES: usize = 1000;
+const FRAME: usize = 60;
+const WAYS: [(&str, Way, Way); 2] = [
+    ("net-tx-64", Way::Send, Way::Drop),
+    ("net-rx-64", Way::Receive, Way::Feed),
+];
+
 /// Pages that the balloon takes and gives.
 const PAGES: u64 = 32_768;
 /// For how long each is watched. The host begins with a request within that time.
 const WATCH_MS: u64 = 5000;
 
-/// A bench's disks, and a balloon. It is ready 2 s after the driver has said what it can; 6 s later it
+/// A bench's disks and adapters, and a balloon. It is ready 2 s after the driver has said what it can; 6 s later it
 /// is to take [`PAGES`] of 1 GiB, and 5 s later to give them back.
 const MACHINE: Machine = Machine {
     name: "budget",
+    initramfs: Initramfs::MeasureNet,
     devices: &[
         "-blockdev null-co,node-name=null,size=1073741824,read-zeroes=on",
         "-blockdev raw,node-name=raw,file.driver=file,file.filename=@/raw",
@@ -70,13 +87,15 @@ const MACHINE: Machine = Machine {
         "-device hv-scsi,id=s,num-queues=1,instanceid=839cae23-237d-4d10-82a4-d701961dcf7e",
         "-device scsi-hd,bus=s.0,drive=null,scsi-id=0,lun=0",
         "-device scsi-hd,bus=s.0,drive=raw,scsi-id=0,lun=1",
+        net::PLACES,
+        net::ADAPTERS,
         "-device hv-balloon,id=balloon,status-report=on,instanceid=6b1d4b58-8d2e-4bd5-9b6e-0d5e8a0c1f11,\
          post-init-wait-ms=2000,targets=6000:896M/5000:1024M",
     ],
     ..VMBUS
 };
 
-/// What something costs, and in which functions; instructions for each read or page.
+/// What something costs, and in which functions; instructions for each read, frame or page.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Cost {
     /// In all.
@@ -122,6 +141,11 @@ fn script() -> Script {
         script.load(backend.mib, depth, reads / 4);
         script.load(backend.mib, depth, reads);
     }
+    network::set_up(&mut script, "hv_netvsc_rust");
+    for way in WAYS.into_iter().flat_map(|(_, way, floor)| [way, floor]) {
+        script.packets(network::frames(way, FRAME, FRAMES / 4));
+        script.packets(network::frames(way, FRAME, FRAMES));
+    }
     script.exec(&["modprobe", "hv_balloon_rust"]);
     script.shell("sleep 2");
     // nothing, up, down
@@ -150,6 +174,17 @@ fn measured(vm: &Vm, script: &Script) -> Result<Budget> {
             Ok(results.load()?.1)
         })
         .collect::<Result<Vec<_>>>()?;
+    for _ in 0..network::STEPS {
+        results.text()?;
+    }
+    let frames = WAYS
+        .iter()
+        .flat_map(|(_, way, floor)| [way, floor])
+        .map(|_| {
+            results.window()?;
+            results.window()
+        })
+        .collect::<Result<Vec<_>>>()?;
     results.text()?;
     results.text()?;
     let [idle, up, down] = watches(&mut results)?;
@@ -167,6 +202,11 @@ fn measured(vm: &Vm, script: &Script) -> Result<Budget> {
     for ((depth, reads), pair) in READS.into_iter().zip(loads.chunks(2)) {
         if let [floor, disk] = pair {
             add(&format!("storage-depth-{depth}"), disk, floor, reads as f64);
+        }
+    }
+    for ((name, ..), pair) in WAYS.iter().zip(frames.chunks(2)) {
+        if let [window, floor] = pair {
+            add(name, window, floor, FRAMES as f64);
         }
     }
     for (name, window) in [("balloon-inflate", up), ("balloon-deflate", down)] {

@@ -10,13 +10,14 @@ use anyhow::{bail, Context, Result};
 
 use super::Cost;
 
-/// Functions with less, for each read or page, are left out.
+/// Functions with less, for each read, frame or page, are left out.
 const LEAST: f64 = 0.5;
 
 const HEAD: &str = "\
 # SPDX-License-Identifier: GPL-2.0
 # What the Rust drivers cost: instructions for each read of 4 KiB, above a driver that completes
-# commands at once, and for each page that the balloon takes and gives; below each figure, by function.
+# commands at once, for each frame of 64 bytes, above what sending without a device takes or feeding a
+# receiver, and for each page that the balloon takes and gives; below each figure, by function.
 # 'make test' fails when a figure grows by more than 1 %. 'make budget WRITE=1' makes this file; the
 # commit says why.
 ";
