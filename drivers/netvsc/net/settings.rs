@@ -38,7 +38,7 @@ unsafe fn under_rtnl(
 #[no_mangle]
 unsafe extern "C" fn hv_netvsc_rust_recover(data: *mut c_void) -> c_int {
     // SAFETY: By the requirements of this function.
-    unsafe { under_rtnl(data, |driver, rtnl| Driver::recover(driver, rtnl)) }
+    unsafe { under_rtnl(data, Driver::recover) }
 }
 
 /// # Safety

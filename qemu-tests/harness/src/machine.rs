@@ -2,6 +2,8 @@
 
 //! The kinds of guest: what hardware a scenario's guest has.
 
+use std::fmt::Write as _;
+
 use vmbus_guest::protocol::NewFile;
 
 use crate::image::Images;
@@ -135,11 +137,12 @@ impl Machine {
 
     /// What `modprobe` is told of the parameters.
     pub(crate) fn modprobe_settings(&self) -> String {
-        self.module_parameters
-            .split_whitespace()
-            .filter_map(|word| word.split_once('.'))
-            .map(|(module, setting)| format!("options {module} {setting}\n"))
-            .collect()
+        let mut settings = String::new();
+        let words = self.module_parameters.split_whitespace();
+        for (module, setting) in words.filter_map(|word| word.split_once('.')) {
+            let _ = writeln!(settings, "options {module} {setting}");
+        }
+        settings
     }
 
     /// Its files, for the agent.

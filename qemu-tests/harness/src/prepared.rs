@@ -136,9 +136,13 @@ mod tests {
     use super::{kind, split, Start, States};
     use crate::drivers::Core;
     use crate::machine::Machine;
-    use crate::scenarios::late_answers;
     use crate::storage::{BOUNCING, CRASH, FEW_QUEUES, MACHINE, ROOT};
     use crate::{net, races};
+
+    const SCRIPTED: Machine = Machine {
+        devices: &["-device vmbus-bridge,fault-script=@/bus"],
+        ..MACHINE
+    };
 
     #[test]
     fn kinds_are_what_a_guest_cannot_tell_from_its_own_boot() {
@@ -154,7 +158,7 @@ mod tests {
             &net::MACHINE,
             &Machine::PACKAGED,
             &races::MACHINE,
-            &late_answers::MACHINE,
+            &SCRIPTED,
         ] {
             assert_eq!(kind(machine, Core::Rust), None, "{}", machine.name);
         }

@@ -86,10 +86,10 @@ fn texts(wanted: &BTreeMap<&str, &str>, there: &BTreeMap<&str, &str>) -> (String
     }
     assembly += "ud2\n.section .note.GNU-stack,\"\",@progbits\n";
     versions.remove("");
-    let script = versions
-        .iter()
-        .map(|(version, names)| format!("{version} {{ global:{names} }};\n"))
-        .collect();
+    let mut script = String::new();
+    for (version, names) in versions {
+        let _ = writeln!(script, "{version} {{ global:{names} }};");
+    }
     (assembly, script)
 }
 

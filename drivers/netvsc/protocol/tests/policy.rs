@@ -15,7 +15,7 @@ use netvsc_protocol::{
     query::{self, Filter},
     rndis::{self, Initialized},
     rss,
-    rx::{parse, Memory, Range, Received},
+    rx::{parse, Memory, Range, Received, Scratch},
     sections::{share, Sections},
     transfer::Transfer,
 };
@@ -275,7 +275,7 @@ proptest! {
         bytes.resize(start as usize, 0);
         bytes.extend_from_slice(&data);
         let range = Range { start: 0, len: bytes.len() as u32 };
-        let Ok(Received::Frame(frame)) = parse(&Bytes(&bytes), range) else {
+        let Ok(Received::Frame(frame)) = parse(&Bytes(&bytes), range, &mut Scratch::default()) else {
             panic!("{bytes:?}");
         };
         prop_assert_eq!(frame.data, Range { start, len: data.len() as u32 });
@@ -368,13 +368,13 @@ proptest! {
         let _ = query::Name::parse(&bytes);
         let _ = query::address(&bytes);
         let _ = Incoming::parse(&bytes);
-        let _ = parse(&Bytes(&bytes), Range { start, len });
+        let _ = parse(&Bytes(&bytes), Range { start, len }, &mut Scratch::default());
         let whole = Range { start: 0, len: bytes.len() as u32 };
         let mut frame = bytes.clone();
         if let Some(kind) = frame.first_chunk_mut() {
             *kind = [1, 0, 0, 0];
         }
-        if let Ok(Received::Frame(frame)) = parse(&Bytes(&frame), whole) {
+        if let Ok(Received::Frame(frame)) = parse(&Bytes(&frame), whole, &mut Scratch::default()) {
             prop_assert!(frame.data.start + frame.data.len <= whole.len);
         }
         let layout = netvsc_protocol::buffers::Layout { section: 1728, count: 9 };
