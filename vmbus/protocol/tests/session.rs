@@ -47,7 +47,7 @@ proptest! {
             let before = SessionLife::from_raw(word.load());
             let happened = happen::<SessionLife>(&word, event);
             let after = SessionLife::from_raw(word.load());
-            prop_assert!(happened.map_or(true, |state| state == before));
+            prop_assert!(happened.is_none_or(|state| state == before));
             prop_assert_eq!(happened.is_some(), before != after);
             // What has ended stays so.
             prop_assert!(before.sends() || !after.sends());
