@@ -41,11 +41,13 @@ pub(crate) enum Start {
 }
 
 /// The kind of a machine's guests; none if they must boot for themselves. A bus with a fault script is
-/// neither saved nor gone on with by its QEMU.
+/// neither saved nor gone on with by its QEMU, and the state of a user network is for one that has it.
 pub(crate) fn kind(machine: &Machine, core: Core) -> Option<Kind> {
     let devices = machine.device_arguments("");
+    let has_network = devices.iter().any(|word| word == "-netdev");
     let devices = || devices_of(&devices);
-    let alike = machine.initramfs == Initramfs::Tools
+    let alike = !has_network
+        && machine.initramfs == Initramfs::Tools
         && machine.kernel_arguments.is_empty()
         && machine.qemu == Qemu::Patched
         && devices().all(|d| is_plugged(d) || d.starts_with(BRIDGE))
@@ -144,6 +146,11 @@ mod tests {
         ..MACHINE
     };
 
+    const NETWORKED: Machine = Machine {
+        devices: &["-device vmbus-bridge -netdev user,id=n -device hv-net,netdev=n"],
+        ..MACHINE
+    };
+
     #[test]
     fn kinds_are_what_a_guest_cannot_tell_from_its_own_boot() {
         let storage = kind(&MACHINE, Core::Rust);
@@ -159,6 +166,7 @@ mod tests {
             &Machine::PACKAGED,
             &races::MACHINE,
             &SCRIPTED,
+            &NETWORKED,
         ] {
             assert_eq!(kind(machine, Core::Rust), None, "{}", machine.name);
         }
