@@ -36,7 +36,7 @@ const GUEST_MODULES: [&str; 12] = [
 ];
 
 /// Modules that not every kernel has as modules; the scripts of races come by `qemu_fw_cfg`.
-const OPTIONAL_MODULES: [&str; 3] = ["msr", "netconsole", "qemu_fw_cfg"];
+const OPTIONAL_MODULES: [&str; 2] = ["msr", "qemu_fw_cfg"];
 
 /// Modules in guests with tools besides, for networks.
 const NET_MODULES: [&str; 8] = [

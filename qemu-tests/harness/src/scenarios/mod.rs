@@ -610,15 +610,6 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     with_networks("net-two", "two adapters at a time", 240, net::two::run),
-    Scenario {
-        kernel_has: Some("CONFIG_NETCONSOLE=m"),
-        ..with_networks(
-            "net-console",
-            "what the kernel says goes out over the adapter",
-            240,
-            net::console::run,
-        )
-    },
     with_networks("net-link", "the link goes and comes", 240, net::link::run),
     with_networks(
         "net-reload",

@@ -2,7 +2,6 @@
 
 //! Scenarios with networks, on the patched QEMU.
 
-pub(super) mod console;
 pub(super) mod copybreak;
 pub(super) mod faults;
 pub(super) mod fragmented;
