@@ -262,8 +262,20 @@ fn above(
 fn compare(budget: &Budget, found: &Budget) -> (bool, String) {
     let mut kept = true;
     let mut report = String::new();
+    for name in found
+        .costs
+        .keys()
+        .filter(|name| !budget.costs.contains_key(*name))
+    {
+        kept = false;
+        let _ = writeln!(report, "  {name:24} has no budget");
+    }
     for (name, old) in &budget.costs {
-        let new = found.costs.get(name).cloned().unwrap_or_default();
+        let Some(new) = found.costs.get(name).filter(|new| new.own > 0.0) else {
+            kept = false;
+            let _ = writeln!(report, "  {name:24} was not measured");
+            continue;
+        };
         let percent = (new.own / old.own - 1.0) * 100.0;
         let grew = new.own > old.own * (1.0 + GROWTH);
         kept &= !grew;
@@ -276,7 +288,7 @@ fn compare(budget: &Budget, found: &Budget) -> (bool, String) {
             if grew { "  TOO MANY" } else { "" }
         );
         if grew {
-            for (function, before, now) in grown(old, &new) {
+            for (function, before, now) in grown(old, new) {
                 let _ = writeln!(
                     report,
                     "    {:+9.2}  {function}: {before:.2}, now {now:.2}",
@@ -287,8 +299,8 @@ fn compare(budget: &Budget, found: &Budget) -> (bool, String) {
     }
     if !kept {
         report += &format!(
-            "expected at most {} % more than the budget; found what is marked above, with the functions \
-             that grew. Make them cheaper, or, if it must be, 'make budget WRITE=1' and say why in the \
+            "expected each figure, at most {} % above its budget; found what is marked above, with the \
+             functions that grew. Make them cheaper, or, if it must be, 'make budget WRITE=1' and say why in the \
              commit.\n",
             GROWTH * 100.0
         );
@@ -339,5 +351,18 @@ mod tests {
         assert!(!kept);
         assert!(report.contains("done: 100.00, now 151.00"));
         assert!(!report.contains("queue:"));
+    }
+
+    #[test]
+    fn a_figure_is_measured_and_has_a_budget() {
+        let old = budget(&[("queue", 900.0)]);
+        let none = Budget {
+            costs: BTreeMap::new(),
+            ..budget(&[])
+        };
+        assert!(!compare(&none, &old).0);
+        let (kept, report) = compare(&old, &none);
+        assert!(!kept && report.contains("was not measured"));
+        assert!(!compare(&old, &budget(&[("queue", 0.0)])).0);
     }
 }
