@@ -21,7 +21,7 @@ use crate::paths::Paths;
 use crate::prepared;
 use crate::races;
 use crate::races::Seeds;
-use crate::scenarios::{Notes, Run, Scenario, ALL};
+use crate::scenarios::{all, Notes, Run, Scenario};
 use crate::schedule::Schedule;
 
 /// More guests than this at a time are not tried.
@@ -118,13 +118,12 @@ fn means(word: &str, scenario: &str) -> bool {
 /// those of the level.
 fn named(words: &[String], level: Level) -> Result<Vec<&'static Scenario>> {
     for word in words {
-        if !ALL.iter().any(|s| means(word, s.name)) {
-            let names: Vec<_> = ALL.iter().map(|s| s.name).collect();
+        if !all().any(|s| means(word, s.name)) {
+            let names: Vec<_> = all().map(|s| s.name).collect();
             bail!("no scenario '{word}'; there are: {}", names.join(", "));
         }
     }
-    Ok(ALL
-        .iter()
+    Ok(all()
         .filter(|s| match words {
             [] => s.level.is_none_or(|l| l == level),
             words => words.iter().any(|w| means(w, s.name)),
@@ -167,7 +166,7 @@ fn groups(outcomes: &[Outcome]) -> String {
     let mut groups: BTreeMap<(Core, &str), (usize, f64)> = BTreeMap::new();
     for outcome in outcomes {
         let word = outcome.scenario.split('-').next().unwrap_or_default();
-        let word = if ALL.iter().filter(|s| means(word, s.name)).count() > 1 {
+        let word = if all().filter(|s| means(word, s.name)).count() > 1 {
             word
         } else {
             "core"

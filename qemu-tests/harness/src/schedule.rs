@@ -152,10 +152,10 @@ fn units(core: Core, scenarios: &[&'static Scenario]) -> Vec<Unit> {
 mod tests {
     use super::{units, Schedule};
     use crate::drivers::Core;
-    use crate::scenarios::{Scenario, ALL};
+    use crate::scenarios::{self, Scenario};
 
     fn all() -> Vec<&'static Scenario> {
-        ALL.iter().collect()
+        scenarios::all().collect()
     }
 
     #[test]
@@ -165,8 +165,8 @@ mod tests {
                 .iter()
                 .flat_map(|u| u.scenarios.iter().map(|s| s.name))
                 .collect();
-            let mut wanted: Vec<_> = ALL
-                .iter()
+            let mut wanted: Vec<_> = all()
+                .into_iter()
                 .filter(|s| s.only.is_none_or(|only| only == core))
                 .map(|s| s.name)
                 .collect();
@@ -188,7 +188,9 @@ mod tests {
 
     #[test]
     fn rust_waits_for_the_same_scenarios_of_c() {
-        let chosen: Vec<_> = ALL.iter().filter(|s| s.name == "device-list").collect();
+        let chosen: Vec<_> = scenarios::all()
+            .filter(|s| s.name == "device-list")
+            .collect();
         let schedule = Schedule::new(&[Core::C, Core::Rust], &chosen);
         let c = schedule.next().unwrap();
         assert_eq!(c.core, Core::C);
@@ -207,7 +209,9 @@ mod tests {
     #[test]
     fn what_needs_all_of_the_machine_is_alone_and_last() {
         let names = ["balloon", "storage-crash", "levels-agree"];
-        let chosen: Vec<_> = ALL.iter().filter(|s| names.contains(&s.name)).collect();
+        let chosen: Vec<_> = scenarios::all()
+            .filter(|s| names.contains(&s.name))
+            .collect();
         let schedule = Schedule::new(&[Core::C], &chosen);
         let (one, two) = (schedule.next().unwrap(), schedule.next().unwrap());
         assert!(!one.is_alone() && !two.is_alone());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The guest scenarios. One file each; this table is the only list of them.
+//! The guest scenarios. One file each; [`TABLES`] is the only list of them.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -153,30 +153,6 @@ const fn race(name: &'static str, about: &'static str, kind: races::Kind) -> Sce
     }
 }
 
-const fn with_disks(
-    name: &'static str,
-    about: &'static str,
-    seconds: u64,
-    run: fn(&mut Context<'_>) -> Result<()>,
-) -> Scenario {
-    Scenario {
-        machine: &crate::storage::MACHINE,
-        ..shared(name, about, seconds, run)
-    }
-}
-
-const fn with_networks(
-    name: &'static str,
-    about: &'static str,
-    seconds: u64,
-    run: fn(&mut Context<'_>) -> Result<()>,
-) -> Scenario {
-    Scenario {
-        machine: &crate::net::MACHINE,
-        ..shared(name, about, seconds, run)
-    }
-}
-
 const fn alone(
     name: &'static str,
     about: &'static str,
@@ -199,7 +175,15 @@ const fn alone(
 }
 
 /// All scenarios, in the order in which they share a guest.
-pub(crate) const ALL: &[Scenario] = &[
+const TABLES: [&[Scenario]; 4] = [CORE, storage::ALL, net::ALL, OWN];
+
+/// All scenarios.
+pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
+    TABLES.into_iter().flatten()
+}
+
+/// Those of the core and the balloon.
+const CORE: &[Scenario] = &[
     packaged(
         "boot-and-negotiate",
         "version 4.0, drivers loaded by device events",
@@ -271,120 +255,10 @@ pub(crate) const ALL: &[Scenario] = &[
             panic::run,
         )
     },
-    with_disks(
-        "storage-probe",
-        "disks, a CD-ROM, an IDE-class disk and four channels are found",
-        90,
-        storage::probe::run,
-    ),
-    with_disks(
-        "storage-filesystem",
-        "partitions, ext4 and discard, sectors of 512 and 4096 bytes",
-        480,
-        storage::filesystem::run,
-    ),
-    with_disks(
-        "storage-verify",
-        "fio compares: 512 B to 1 MiB, depth 1 to 256, 1 to 4 jobs",
-        900,
-        storage::verify::run,
-    ),
-    with_disks(
-        "storage-hotplug",
-        "disks come, go and grow",
-        120,
-        storage::hotplug::run,
-    ),
-    with_disks(
-        "storage-cpus",
-        "channels and CPUs move under I/O",
-        480,
-        storage::cpus::run,
-    ),
-    with_disks(
-        "storage-reset",
-        "the controller is reset under I/O",
-        480,
-        storage::reset::run,
-    ),
-    with_disks(
-        "storage-reload",
-        "the driver goes and comes",
-        480,
-        storage::reload::run,
-    ),
-    with_disks(
-        "storage-migrate",
-        "the guest is saved and goes on under I/O",
-        480,
-        storage::migrate::run,
-    ),
-    with_disks(
-        "storage-idle",
-        "the guest suspends to idle and goes on",
-        120,
-        storage::idle::run,
-    ),
-    Scenario {
-        only: Some(Core::Rust),
-        ..with_disks(
-            "example",
-            "the example driver binds and lets go; what a driver leaves open is closed",
-            120,
-            example::run,
-        )
-    },
-    with_disks(
-        "storage-unplug",
-        "a controller goes and comes (Rust: under I/O)",
-        480,
-        storage::unplug::run,
-    ),
-    Scenario {
-        guest: Guest::Ends,
-        ..with_disks(
-            "storage-soak",
-            "fio compares while a disk and CPUs go and come",
-            480,
-            storage::soak::run,
-        )
-    },
-    Scenario {
-        machine: &crate::storage::BOUNCING,
-        ..shared(
-            "storage-swiotlb",
-            "fio compares, every request bounced",
-            480,
-            storage::verify::small,
-        )
-    },
-    Scenario {
-        machine: &crate::storage::BOUNCING,
-        ..shared(
-            "storage-isolated-cpu",
-            "a CPU without device interrupts gets no channel",
-            240,
-            storage::isolated::run,
-        )
-    },
-    Scenario {
-        machine: &crate::storage::SMALL_RINGS,
-        ..shared(
-            "storage-small-rings",
-            "fio compares, rings of 8 KiB",
-            480,
-            storage::verify::small,
-        )
-    },
-    Scenario {
-        machine: &crate::storage::FEW_QUEUES,
-        ..shared(
-            "storage-few-queues",
-            "one hardware queue, and I/O on the channel of its CPU",
-            240,
-            storage::few_queues::run,
-        )
-    },
+];
+
+/// Those that have machines of their own, or none.
+const OWN: &[Scenario] = &[
     Scenario {
         machine: &crate::demo::MACHINE,
         guest: Guest::Ends,
@@ -393,269 +267,6 @@ pub(crate) const ALL: &[Scenario] = &[
             "root on a disk, memory there and back, a file fetched, a login by ssh",
             300,
             demo::run,
-        )
-    },
-    Scenario {
-        machine: &crate::storage::ROOT,
-        guest: Guest::Ends,
-        ..shared(
-            "storage-root",
-            "a Debian root on a disk, from an initramfs to the reboot",
-            480,
-            storage::root::run,
-        )
-    },
-    Scenario {
-        machine: &crate::storage::CRASH,
-        guest: Guest::Ends,
-        expected_trouble: &["Kernel panic", "sysrq triggered crash"],
-        ..shared(
-            "storage-crash",
-            "a crash kernel saves memory to a disk",
-            480,
-            storage::crash::run,
-        )
-    },
-    Scenario {
-        machine: &storage::busy::MACHINE,
-        ..shared(
-            "storage-busy",
-            "a host that is busy, and one whose queue is full",
-            240,
-            storage::busy::run,
-        )
-    },
-    Scenario {
-        machine: &storage::swap::MACHINE,
-        only: Some(Core::Rust),
-        ..shared(
-            "storage-swap",
-            "other disks take the place of those in use",
-            480,
-            storage::swap::run,
-        )
-    },
-    Scenario {
-        machine: &storage::unlisted::MACHINE,
-        only: Some(Core::Rust),
-        ..shared(
-            "storage-unlisted",
-            "a host that does not list its logical units",
-            240,
-            storage::unlisted::run,
-        )
-    },
-    Scenario {
-        machine: &storage::log::MACHINE,
-        only: Some(Core::Rust),
-        ..shared(
-            "storage-log",
-            "a controller that fails often, and one that fails once",
-            240,
-            storage::log::run,
-        )
-    },
-    Scenario {
-        machine: &storage::comes_back::MACHINE,
-        only: Some(Core::Rust),
-        ..shared(
-            "storage-comes-back",
-            "hosts that do not get done with a reset",
-            240,
-            storage::comes_back::run,
-        )
-    },
-    Scenario {
-        machine: &storage::broken_ring::MACHINE,
-        only: Some(Core::Rust),
-        ..shared(
-            "storage-broken-ring",
-            "a ring whose indices make no sense, under I/O",
-            240,
-            storage::broken_ring::run,
-        )
-    },
-    Scenario {
-        machine: &storage::silent_move::MACHINE,
-        only: Some(Core::Rust),
-        ..shared(
-            "storage-silent-move",
-            "a host that moves a channel and does not say so",
-            480,
-            storage::silent_move::run,
-        )
-    },
-    Scenario {
-        machine: &storage::withheld::MACHINE,
-        only: Some(Core::Rust),
-        ..shared(
-            "storage-withheld",
-            "a host that gives memory back late",
-            480,
-            storage::withheld::run,
-        )
-    },
-    Scenario {
-        machine: &storage::late_answers::MACHINE,
-        only: Some(Core::Rust),
-        ..shared(
-            "storage-late-answers",
-            "a host that does what it was asked for when nobody waits any more",
-            480,
-            storage::late_answers::run,
-        )
-    },
-    Scenario {
-        machine: &storage::plug_and_cpu::MACHINE,
-        only: Some(Core::Rust),
-        ..shared(
-            "storage-plug-and-cpu",
-            "a controller comes while the host is asked for another CPU",
-            480,
-            storage::plug_and_cpu::run,
-        )
-    },
-    Scenario {
-        machine: &storage::fragmented::MACHINE,
-        only: Some(Core::Rust),
-        guest: Guest::Ends,
-        ..shared(
-            "storage-fragmented",
-            "a controller comes when memory has no large block",
-            240,
-            storage::fragmented::run,
-        )
-    },
-    Scenario {
-        machine: &storage::hostile::MACHINE,
-        only: Some(Core::Rust),
-        ..shared(
-            "storage-hostile",
-            "18 controllers that break the rules",
-            480,
-            storage::hostile::run,
-        )
-    },
-    Scenario {
-        machine: &storage::hostile_bus::MACHINE,
-        only: Some(Core::Rust),
-        ..shared(
-            "storage-hostile-bus",
-            "a bus whose messages break the rules",
-            480,
-            storage::hostile_bus::run,
-        )
-    },
-    with_networks(
-        "net-ping",
-        "an address by DHCP, and the host answers",
-        120,
-        net::ping::run,
-    ),
-    with_networks(
-        "net-tcp",
-        "bytes arrive as they were sent, with offloads and without",
-        480,
-        net::tcp::run,
-    ),
-    with_networks(
-        "net-mtu",
-        "frames of 576 to 9000 bytes, and sizes that change under load",
-        480,
-        net::mtu::run,
-    ),
-    with_networks(
-        "net-vlan",
-        "tagged frames, with offloads",
-        240,
-        net::vlan::run,
-    ),
-    with_networks(
-        "net-stack",
-        "bridge, macvlan, nft, a capture, a flood of pings, HTTP and ssh",
-        300,
-        net::stack::run,
-    ),
-    with_networks(
-        "net-queues",
-        "four channels, receive-side scaling, and channels that change under load",
-        480,
-        net::queues::run,
-    ),
-    with_networks(
-        "net-xdp",
-        "programs that pass, drop, send back and redirect frames, in one piece or more, and move their ends",
-        480,
-        net::xdp::run,
-    ),
-    Scenario {
-        // C has no such setting
-        only: Some(Core::Rust),
-        ..with_networks(
-            "net-copybreak",
-            "which received frames are copied to pages of a pool",
-            240,
-            net::copybreak::run,
-        )
-    },
-    Scenario {
-        // C stops no queue for what the host has, and notices nothing
-        only: Some(Core::Rust),
-        machine: &net::timeout::MACHINE,
-        ..shared(
-            "net-timeout",
-            "a host that does not say that it is done with frames",
-            480,
-            net::timeout::run,
-        )
-    },
-    with_networks("net-two", "two adapters at a time", 240, net::two::run),
-    with_networks("net-link", "the link goes and comes", 240, net::link::run),
-    with_networks(
-        "net-reload",
-        "the driver goes and comes",
-        240,
-        net::reload::run,
-    ),
-    with_networks(
-        "net-migrate",
-        "the guest is saved and goes on under load",
-        480,
-        net::migrate::run,
-    ),
-    with_networks(
-        "net-unplug",
-        "an adapter goes and comes (Rust: under load)",
-        480,
-        net::unplug::run,
-    ),
-    Scenario {
-        machine: &net::versions::MACHINE,
-        ..shared(
-            "net-versions",
-            "hosts that know NVSP up to 1, 2, 4, 5 and 6",
-            240,
-            net::versions::run,
-        )
-    },
-    Scenario {
-        machine: &net::fragmented::MACHINE,
-        // C has no memory for its rings
-        only: Some(Core::Rust),
-        ..shared(
-            "net-fragmented",
-            "an adapter comes when memory has no large blocks",
-            240,
-            net::fragmented::run,
-        )
-    },
-    Scenario {
-        machine: &net::faults::MACHINE,
-        ..shared(
-            "net-faults",
-            "a host that loses frames, lies about lengths and is late",
-            480,
-            net::faults::run,
         )
     },
     Scenario {

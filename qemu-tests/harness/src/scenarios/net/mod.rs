@@ -2,20 +2,153 @@
 
 //! Scenarios with networks, on the patched QEMU.
 
-pub(super) mod copybreak;
-pub(super) mod faults;
-pub(super) mod fragmented;
-pub(super) mod link;
-pub(super) mod migrate;
-pub(super) mod mtu;
-pub(super) mod ping;
-pub(super) mod queues;
-pub(super) mod reload;
-pub(super) mod stack;
-pub(super) mod tcp;
-pub(super) mod timeout;
-pub(super) mod two;
-pub(super) mod unplug;
-pub(super) mod versions;
-pub(super) mod vlan;
-pub(super) mod xdp;
+mod copybreak;
+mod faults;
+mod fragmented;
+mod link;
+mod migrate;
+mod mtu;
+mod ping;
+mod queues;
+mod reload;
+mod stack;
+mod tcp;
+mod timeout;
+mod two;
+mod unplug;
+mod versions;
+mod vlan;
+mod xdp;
+
+use anyhow::Result;
+
+use super::{shared, Context, Scenario};
+use crate::drivers::Core;
+
+const fn with_networks(
+    name: &'static str,
+    about: &'static str,
+    seconds: u64,
+    run: fn(&mut Context<'_>) -> Result<()>,
+) -> Scenario {
+    Scenario {
+        machine: &crate::net::MACHINE,
+        ..shared(name, about, seconds, run)
+    }
+}
+
+/// All of them, in the order in which they share a guest.
+pub(super) const ALL: &[Scenario] = &[
+    with_networks(
+        "net-ping",
+        "an address by DHCP, and the host answers",
+        120,
+        ping::run,
+    ),
+    with_networks(
+        "net-tcp",
+        "bytes arrive as they were sent, with offloads and without",
+        480,
+        tcp::run,
+    ),
+    with_networks(
+        "net-mtu",
+        "frames of 576 to 9000 bytes, and sizes that change under load",
+        480,
+        mtu::run,
+    ),
+    with_networks(
+        "net-vlan",
+        "tagged frames, with offloads",
+        240,
+        vlan::run,
+    ),
+    with_networks(
+        "net-stack",
+        "bridge, macvlan, nft, a capture, a flood of pings, HTTP and ssh",
+        300,
+        stack::run,
+    ),
+    with_networks(
+        "net-queues",
+        "four channels, receive-side scaling, and channels that change under load",
+        480,
+        queues::run,
+    ),
+    with_networks(
+        "net-xdp",
+        "programs that pass, drop, send back and redirect frames, in one piece or more, and move their ends",
+        480,
+        xdp::run,
+    ),
+    Scenario {
+        // C has no such setting
+        only: Some(Core::Rust),
+        ..with_networks(
+            "net-copybreak",
+            "which received frames are copied to pages of a pool",
+            240,
+            copybreak::run,
+        )
+    },
+    with_networks("net-two", "two adapters at a time", 240, two::run),
+    with_networks("net-link", "the link goes and comes", 240, link::run),
+    with_networks(
+        "net-reload",
+        "the driver goes and comes",
+        240,
+        reload::run,
+    ),
+    with_networks(
+        "net-migrate",
+        "the guest is saved and goes on under load",
+        480,
+        migrate::run,
+    ),
+    with_networks(
+        "net-unplug",
+        "an adapter goes and comes (Rust: under load)",
+        480,
+        unplug::run,
+    ),
+    Scenario {
+        // C stops no queue for what the host has, and notices nothing
+        only: Some(Core::Rust),
+        machine: &timeout::MACHINE,
+        ..shared(
+            "net-timeout",
+            "a host that does not say that it is done with frames",
+            480,
+            timeout::run,
+        )
+    },
+    Scenario {
+        machine: &versions::MACHINE,
+        ..shared(
+            "net-versions",
+            "hosts that know NVSP up to 1, 2, 4, 5 and 6",
+            240,
+            versions::run,
+        )
+    },
+    Scenario {
+        machine: &fragmented::MACHINE,
+        // C has no memory for its rings
+        only: Some(Core::Rust),
+        ..shared(
+            "net-fragmented",
+            "an adapter comes when memory has no large blocks",
+            240,
+            fragmented::run,
+        )
+    },
+    Scenario {
+        machine: &faults::MACHINE,
+        ..shared(
+            "net-faults",
+            "a host that loses frames, lies about lengths and is late",
+            480,
+            faults::run,
+        )
+    },
+];

@@ -2,31 +2,317 @@
 
 //! Scenarios with disks, on the patched QEMU.
 
-pub(super) mod broken_ring;
-pub(super) mod busy;
-pub(super) mod comes_back;
-pub(super) mod cpus;
-pub(super) mod crash;
-pub(super) mod few_queues;
-pub(super) mod filesystem;
+mod broken_ring;
+mod busy;
+mod comes_back;
+mod cpus;
+mod crash;
+mod few_queues;
+mod filesystem;
 pub(super) mod fragmented;
-pub(super) mod hostile;
-pub(super) mod hostile_bus;
-pub(super) mod hotplug;
-pub(super) mod idle;
-pub(super) mod isolated;
-pub(super) mod late_answers;
-pub(super) mod log;
-pub(super) mod migrate;
-pub(super) mod plug_and_cpu;
-pub(super) mod probe;
-pub(super) mod reload;
-pub(super) mod reset;
-pub(super) mod root;
-pub(super) mod silent_move;
-pub(super) mod soak;
-pub(super) mod swap;
-pub(super) mod unlisted;
-pub(super) mod unplug;
-pub(super) mod verify;
-pub(super) mod withheld;
+mod hostile;
+mod hostile_bus;
+mod hotplug;
+mod idle;
+mod isolated;
+mod late_answers;
+mod log;
+mod migrate;
+mod plug_and_cpu;
+mod probe;
+mod reload;
+mod reset;
+mod root;
+mod silent_move;
+mod soak;
+mod swap;
+mod unlisted;
+mod unplug;
+mod verify;
+mod withheld;
+
+use anyhow::Result;
+
+use super::{example, shared, Context, Guest, Scenario};
+use crate::drivers::Core;
+
+const fn with_disks(
+    name: &'static str,
+    about: &'static str,
+    seconds: u64,
+    run: fn(&mut Context<'_>) -> Result<()>,
+) -> Scenario {
+    Scenario {
+        machine: &crate::storage::MACHINE,
+        ..shared(name, about, seconds, run)
+    }
+}
+
+/// All of them, in the order in which they share a guest.
+pub(super) const ALL: &[Scenario] = &[
+    with_disks(
+        "storage-probe",
+        "disks, a CD-ROM, an IDE-class disk and four channels are found",
+        90,
+        probe::run,
+    ),
+    with_disks(
+        "storage-filesystem",
+        "partitions, ext4 and discard, sectors of 512 and 4096 bytes",
+        480,
+        filesystem::run,
+    ),
+    with_disks(
+        "storage-verify",
+        "fio compares: 512 B to 1 MiB, depth 1 to 256, 1 to 4 jobs",
+        900,
+        verify::run,
+    ),
+    with_disks(
+        "storage-hotplug",
+        "disks come, go and grow",
+        120,
+        hotplug::run,
+    ),
+    with_disks(
+        "storage-cpus",
+        "channels and CPUs move under I/O",
+        480,
+        cpus::run,
+    ),
+    with_disks(
+        "storage-reset",
+        "the controller is reset under I/O",
+        480,
+        reset::run,
+    ),
+    with_disks(
+        "storage-reload",
+        "the driver goes and comes",
+        480,
+        reload::run,
+    ),
+    with_disks(
+        "storage-migrate",
+        "the guest is saved and goes on under I/O",
+        480,
+        migrate::run,
+    ),
+    with_disks(
+        "storage-idle",
+        "the guest suspends to idle and goes on",
+        120,
+        idle::run,
+    ),
+    Scenario {
+        only: Some(Core::Rust),
+        ..with_disks(
+            "example",
+            "the example driver binds and lets go; what a driver leaves open is closed",
+            120,
+            example::run,
+        )
+    },
+    with_disks(
+        "storage-unplug",
+        "a controller goes and comes (Rust: under I/O)",
+        480,
+        unplug::run,
+    ),
+    Scenario {
+        guest: Guest::Ends,
+        ..with_disks(
+            "storage-soak",
+            "fio compares while a disk and CPUs go and come",
+            480,
+            soak::run,
+        )
+    },
+    Scenario {
+        machine: &crate::storage::BOUNCING,
+        ..shared(
+            "storage-swiotlb",
+            "fio compares, every request bounced",
+            480,
+            verify::small,
+        )
+    },
+    Scenario {
+        machine: &crate::storage::BOUNCING,
+        ..shared(
+            "storage-isolated-cpu",
+            "a CPU without device interrupts gets no channel",
+            240,
+            isolated::run,
+        )
+    },
+    Scenario {
+        machine: &crate::storage::SMALL_RINGS,
+        ..shared(
+            "storage-small-rings",
+            "fio compares, rings of 8 KiB",
+            480,
+            verify::small,
+        )
+    },
+    Scenario {
+        machine: &crate::storage::FEW_QUEUES,
+        ..shared(
+            "storage-few-queues",
+            "one hardware queue, and I/O on the channel of its CPU",
+            240,
+            few_queues::run,
+        )
+    },
+    Scenario {
+        machine: &crate::storage::ROOT,
+        guest: Guest::Ends,
+        ..shared(
+            "storage-root",
+            "a Debian root on a disk, from an initramfs to the reboot",
+            480,
+            root::run,
+        )
+    },
+    Scenario {
+        machine: &crate::storage::CRASH,
+        guest: Guest::Ends,
+        expected_trouble: &["Kernel panic", "sysrq triggered crash"],
+        ..shared(
+            "storage-crash",
+            "a crash kernel saves memory to a disk",
+            480,
+            crash::run,
+        )
+    },
+    Scenario {
+        machine: &busy::MACHINE,
+        ..shared(
+            "storage-busy",
+            "a host that is busy, and one whose queue is full",
+            240,
+            busy::run,
+        )
+    },
+    Scenario {
+        machine: &swap::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-swap",
+            "other disks take the place of those in use",
+            480,
+            swap::run,
+        )
+    },
+    Scenario {
+        machine: &unlisted::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-unlisted",
+            "a host that does not list its logical units",
+            240,
+            unlisted::run,
+        )
+    },
+    Scenario {
+        machine: &log::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-log",
+            "a controller that fails often, and one that fails once",
+            240,
+            log::run,
+        )
+    },
+    Scenario {
+        machine: &comes_back::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-comes-back",
+            "hosts that do not get done with a reset",
+            240,
+            comes_back::run,
+        )
+    },
+    Scenario {
+        machine: &broken_ring::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-broken-ring",
+            "a ring whose indices make no sense, under I/O",
+            240,
+            broken_ring::run,
+        )
+    },
+    Scenario {
+        machine: &silent_move::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-silent-move",
+            "a host that moves a channel and does not say so",
+            480,
+            silent_move::run,
+        )
+    },
+    Scenario {
+        machine: &withheld::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-withheld",
+            "a host that gives memory back late",
+            480,
+            withheld::run,
+        )
+    },
+    Scenario {
+        machine: &late_answers::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-late-answers",
+            "a host that does what it was asked for when nobody waits any more",
+            480,
+            late_answers::run,
+        )
+    },
+    Scenario {
+        machine: &plug_and_cpu::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-plug-and-cpu",
+            "a controller comes while the host is asked for another CPU",
+            480,
+            plug_and_cpu::run,
+        )
+    },
+    Scenario {
+        machine: &fragmented::MACHINE,
+        only: Some(Core::Rust),
+        guest: Guest::Ends,
+        ..shared(
+            "storage-fragmented",
+            "a controller comes when memory has no large block",
+            240,
+            fragmented::run,
+        )
+    },
+    Scenario {
+        machine: &hostile::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-hostile",
+            "18 controllers that break the rules",
+            480,
+            hostile::run,
+        )
+    },
+    Scenario {
+        machine: &hostile_bus::MACHINE,
+        only: Some(Core::Rust),
+        ..shared(
+            "storage-hostile-bus",
+            "a bus whose messages break the rules",
+            480,
+            hostile_bus::run,
+        )
+    },
+];

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How a guest begins, is saved, goes on elsewhere, boots again and crashes.
+
+use std::path::Path;
+use std::sync::{atomic::Ordering, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::{json, Value};
+use vmbus_guest::protocol::{GuestReply, GuestRequest, NewFile, Numbered};
+
+use super::{ask::refused, streams, Vm, TICK};
+use crate::bed::Streams;
+use crate::failure::{bed, unmet};
+use crate::image::{CRASH_INITRAMFS, CRASH_KERNEL};
+use crate::prepared::{self, Start};
+
+const BOOT_TIMEOUT: Duration = Duration::from_secs(150);
+const CRASH_TIMEOUT: Duration = Duration::from_secs(150);
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(120);
+
+impl Vm {
+    pub(super) fn begin(&self, start: &Start, files: Vec<NewFile>, streams: Streams) -> Result<()> {
+        let (mut argv, mut plugged) = prepared::split(&self.argv);
+        match start {
+            Start::Boot => {
+                argv.clone_from(&self.argv);
+                plugged.clear();
+            }
+            Start::Leave(_) => {}
+            Start::GoOn(state) => {
+                argv.extend(["-incoming".to_owned(), format!("file:{}", state.display())]);
+            }
+        }
+        self.bed.start_qemu(argv, files, streams)?;
+        match start {
+            Start::Boot => self.wait_for_boot()?,
+            Start::Leave(state) => {
+                self.wait_for_boot()?;
+                self.leave(state).map_err(|e| bed(format!("{e:#}")))?;
+            }
+            Start::GoOn(_) => self.arrive().map_err(|e| bed(format!("{e:#}")))?,
+        }
+        for device in plugged {
+            self.plug(&device)?;
+        }
+        Ok(())
+    }
+
+    fn wait_for_boot(&self) -> Result<()> {
+        self.wait_for_user_space()?;
+        self.qmp("qmp_capabilities", &Value::Null).map(drop)
+    }
+
+    /// Save the guest's state, and go on.
+    fn leave(&self, state: &Path) -> Result<()> {
+        self.qmp("stop", &Value::Null)?;
+        self.save(&format!("file:{}", state.display()))?;
+        self.qmp("cont", &Value::Null).map(drop)
+    }
+
+    /// A device as QEMU's command line has it.
+    fn plug(&self, device: &str) -> Result<()> {
+        let command = json!({ "command-line": format!("device_add {device}") });
+        let said = self.qmp("human-monitor-command", &command)?;
+        match said.as_str() {
+            Some("") => Ok(()),
+            _ => Err(bed(format!("'{device}' is not plugged: {said}"))),
+        }
+    }
+
+    fn wait_for_user_space(&self) -> Result<()> {
+        let deadline = Instant::now() + BOOT_TIMEOUT;
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if control.recv_timeout(TICK).is_ok() {
+                return Ok(());
+            }
+            if let Some(how) = self.ended() {
+                let last = self.host.tail(1).pop().unwrap_or_default();
+                return Err(bed(format!("QEMU ended before user space ({how}): {last}")));
+            }
+            if let Some(line) = self.trouble() {
+                return Err(bed(format!("the guest failed before user space: {line}")));
+            }
+            if self.bed.is_gone() {
+                return Err(bed("the agent died while the guest booted"));
+            }
+            if Instant::now() > deadline {
+                return Err(bed(format!(
+                    "no user space within {} s",
+                    BOOT_TIMEOUT.as_secs()
+                )));
+            }
+        }
+    }
+
+    /// Save the running guest to a file, end its QEMU, and go on in a new one.
+    pub(crate) fn migrate(&self) -> Result<()> {
+        let state = format!("file:{}/state", self.bed.folder);
+        self.save(&state)?;
+        self.bed.stop_qemu();
+
+        self.start_again(["-incoming".to_owned(), state])?;
+        self.wait_for_arrival("running")
+    }
+
+    /// Save the guest, which is stopped then.
+    fn save(&self, to: &str) -> Result<()> {
+        // a file is no network, which QEMU would spare
+        self.qmp("migrate-set-parameters", &json!({ "max-bandwidth": 0 }))?;
+        self.qmp("migrate", &json!({ "uri": to }))?;
+        self.wait_until(MIGRATION_TIMEOUT, "the guest saved", || {
+            let now = self.qmp("query-migrate", &Value::Null)?;
+            match now["status"].as_str() {
+                Some("completed") => Ok(Ok(())),
+                Some("failed" | "cancelled") => Err(unmet("the guest saved", now)),
+                _ => Ok(Err(now.to_string())),
+            }
+        })
+    }
+
+    /// Let a guest go on that was stopped before it was saved.
+    fn arrive(&self) -> Result<()> {
+        self.wait_for_arrival("paused")?;
+        self.qmp("cont", &Value::Null).map(drop)
+    }
+
+    /// Wait until a guest that was saved is here, in the state that it was in.
+    fn wait_for_arrival(&self, status: &str) -> Result<()> {
+        self.wait_for_monitor()?;
+        self.qmp("qmp_capabilities", &Value::Null)?;
+        self.wait_until(MIGRATION_TIMEOUT, "the guest going on", || {
+            let now = self.qmp("query-status", &Value::Null)?;
+            Ok(if now["status"] == status {
+                Ok(())
+            } else {
+                Err(now.to_string())
+            })
+        })
+    }
+
+    /// Another QEMU with the disks as they are.
+    fn start_again(&self, more: impl IntoIterator<Item = String>) -> Result<()> {
+        let (streams, control, monitor) = streams(&self.console, &self.host);
+        *self.control.lock().unwrap_or_else(PoisonError::into_inner) = control;
+        *self.monitor.lock().unwrap_or_else(PoisonError::into_inner) = monitor;
+        let argv = self.argv.iter().cloned().chain(more).collect();
+        self.bed.start_qemu(argv, Vec::new(), streams)
+    }
+
+    /// Boot once more, after the guest has ended.
+    pub(crate) fn boot_again(&self) -> Result<()> {
+        self.forget();
+        self.start_again([])?;
+        self.wait_for_boot()
+    }
+
+    /// Load the crash kernel that the initramfs has.
+    pub(crate) fn load_crash_kernel(&self, command_line: &str) -> Result<()> {
+        let ask = GuestRequest::LoadCrashKernel {
+            kernel: CRASH_KERNEL.into(),
+            initramfs: CRASH_INITRAMFS.into(),
+            command_line: command_line.into(),
+        };
+        match self.ask(ask)? {
+            GuestReply::Done => Ok(()),
+            other => Err(refused(other)).context("a crash kernel"),
+        }
+    }
+
+    /// Let the kernel panic on a CPU; what answers from then on is process 1 of the crash kernel.
+    pub(crate) fn crash(&self, cpu: usize) -> Result<()> {
+        let panic = format!("taskset -c {cpu} sh -c 'echo c > /proc/sysrq-trigger'");
+        self.trouble_from.store(usize::MAX, Ordering::Relaxed);
+        self.tell(GuestRequest::Exec {
+            argv: ["sh", "-c", &panic].map(str::to_owned).into(),
+        })?;
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let what = "process 1 of the crash kernel";
+        self.receive(&control, CRASH_TIMEOUT, what, |line| {
+            let reply: Numbered<GuestReply> = serde_json::from_str(line).ok()?;
+            (reply.id == 0).then_some(())
+        })?;
+        self.forget();
+        Ok(())
+    }
+
+    /// What was of another kernel is the past.
+    fn forget(&self) {
+        self.trouble_from
+            .store(self.console.len(), Ordering::Relaxed);
+        self.core_loaded.store(false, Ordering::Relaxed);
+    }
+}
