@@ -4,6 +4,7 @@
 //! C drivers, by emulated IDE, by AHCI and by virtio. For networks: [`net`].
 
 pub(crate) mod budget;
+mod cases;
 mod measure;
 mod net;
 mod plot;
@@ -22,6 +23,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::lane::Lane;
 use measure::{Known, Sample};
+use plot::Panel;
 use report::Report;
 use variant::{Variant, VARIANTS};
 
@@ -64,45 +66,86 @@ pub(crate) fn run(lane: &mut Lane<'_>, options: &Options) -> Result<bool> {
 }
 
 fn storage(lane: &mut Lane<'_>, options: &Options) -> Result<bool> {
-    let chosen = chosen(&VARIANTS, |v| v.name, &options.only)?;
-    let (boots, reads) = if options.quick {
-        (1, FEW_READS)
-    } else {
-        (options.boots.max(1), READS)
-    };
-    let order: Vec<&Variant> = (0..boots).flat_map(|n| forth_or_back(&chosen, n)).collect();
-
-    let folder = lane.paths().bench.join("storage");
-    fs::create_dir_all(&folder)?;
-    let bar = progress_bar(order.len())?;
+    let reads = if options.quick { FEW_READS } else { READS };
     let mut samples = Vec::new();
     let mut known = Known::default();
+    rounds(
+        lane,
+        options,
+        "storage",
+        &VARIANTS,
+        |v| v.name,
+        |lane, variant, progress| {
+            samples.extend(measured(lane, variant, &reads, &mut known, progress)?);
+            Report::new(&samples, &reads).written()
+        },
+    )
+}
+
+/// What is known, as it is written.
+struct Written {
+    table: String,
+    json: String,
+    plot: String,
+}
+
+impl Written {
+    fn new(table: String, json: String, panels: &[Panel]) -> Self {
+        Self {
+            table,
+            json,
+            plot: plot::svg(panels),
+        }
+    }
+
+    fn to_folder(&self, folder: &Path) -> Result<()> {
+        fs::write(folder.join("table.txt"), &self.table)?;
+        fs::write(folder.join("results.json"), &self.json)?;
+        fs::write(folder.join("plot.svg"), &self.plot)?;
+        Ok(())
+    }
+}
+
+/// Boot those that are asked for as often as is asked for, and write what is known after each boot, so
+/// that a run that is interrupted has not been for nothing. `boot` hears to whom to tell what is next.
+fn rounds<V>(
+    lane: &mut Lane<'_>,
+    options: &Options,
+    name: &str,
+    all: &'static [V],
+    name_of: impl Fn(&V) -> &'static str,
+    mut boot: impl FnMut(&mut Lane<'_>, &'static V, &dyn Fn(&str)) -> Result<Written>,
+) -> Result<bool> {
+    let chosen = chosen(all, &name_of, &options.only)?;
+    let boots = if options.quick {
+        1
+    } else {
+        options.boots.max(1)
+    };
+    let order: Vec<&V> = (0..boots).flat_map(|n| forth_or_back(&chosen, n)).collect();
+
+    let folder = lane.paths().bench.join(name);
+    fs::create_dir_all(&folder)?;
+    let bar = progress_bar(order.len())?;
+    let mut table = String::new();
     for (n, variant) in order.iter().enumerate() {
-        let label = format!("boot {} of {}, {}", n + 1, order.len(), variant.name);
+        let label = format!("boot {} of {}, {}", n + 1, order.len(), name_of(variant));
         bar.set_message(format!("{label}: starting"));
         let start = Instant::now();
-        samples.extend(measured(lane, variant, &reads, &mut known, |what| {
-            bar.set_message(format!("{label}: {what}"));
-        })?);
-        write(&folder, &Report::new(&samples, &reads))?;
+        let progress = |what: &str| bar.set_message(format!("{label}: {what}"));
+        let written = boot(lane, variant, &progress)?;
+        written.to_folder(&folder)?;
+        table = written.table;
         bar.inc(1);
         bar.suspend(|| println!("  {label:30} {:6.1} s", start.elapsed().as_secs_f64()));
     }
     bar.finish_and_clear();
-    print!("{}", Report::new(&samples, &reads).table());
+    print!("{table}");
     println!(
         "table.txt, results.json and plot.svg are in {}",
         folder.display()
     );
     Ok(true)
-}
-
-/// What is known so far, so that a run that is interrupted has not been for nothing.
-fn write(folder: &Path, report: &Report<'_>) -> Result<()> {
-    fs::write(folder.join("table.txt"), report.table())?;
-    fs::write(folder.join("results.json"), report.json()?)?;
-    fs::write(folder.join("plot.svg"), plot::svg(&report.panels()))?;
-    Ok(())
 }
 
 /// One boot, tried again if something went wrong.
@@ -111,11 +154,11 @@ fn measured(
     variant: &'static Variant,
     reads: &Reads,
     known: &mut Known,
-    progress: impl Fn(&str),
+    progress: &dyn Fn(&str),
 ) -> Result<Vec<Sample>> {
     let script = measure::script(variant, reads);
     lane.with_script(variant.machine, variant.core, script.requests(), |vm| {
-        measure::boot(vm, variant, &script, reads, known, &progress)
+        measure::boot(vm, variant, &script, reads, known, progress)
     })
 }
 

@@ -5,7 +5,7 @@
 
 use std::fmt::{Result, Write};
 
-use super::report::Spread;
+use super::cases::Spread;
 
 /// A figure, everywhere.
 pub(super) struct Panel {

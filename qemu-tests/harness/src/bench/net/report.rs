@@ -5,13 +5,12 @@
 use std::fmt::Write;
 
 use anyhow::Result;
-use serde::Serialize;
-use serde_json::json;
+use serde_json::{json, Value};
 
 use super::measure::{Sample, PLACES};
 use super::variant::VARIANTS;
-use crate::bench::plot::{Bar, Group, Panel};
-use crate::bench::report::Spread;
+use crate::bench::cases::{Case, Cases, Figure, Goal, Sampled};
+use crate::bench::Written;
 
 /// The Rust driver shall need at most this share of the C driver's instructions for a short frame.
 const GOAL_C: f64 = 0.75;
@@ -22,125 +21,90 @@ const GOAL_E1000E: f64 = 6.0;
 /// All of them for these.
 const GOAL_PLACES: [&str; 2] = ["tx-64", "rx-64"];
 
-type Figure = fn(&Sample) -> f64;
+impl Sampled for Sample {
+    /// Its name.
+    type Place = &'static str;
 
-/// The figures, for the results.
-const FIGURES: [(&str, Figure); 6] = [
-    ("kernel_instructions", |s| s.kernel),
-    ("floor_instructions", |s| s.floor),
-    ("own_instructions", |s| s.own),
-    ("driver_instructions", |s| s.driver),
-    ("doorbells", |s| s.doorbells),
-    ("interrupts", |s| s.interrupts),
-];
+    const FIGURES: &'static [(&'static str, Figure<Self>)] = &[
+        ("kernel_instructions", |s| s.kernel),
+        ("floor_instructions", |s| s.floor),
+        ("own_instructions", |s| s.own),
+        ("driver_instructions", |s| s.driver),
+        ("doorbells", |s| s.doorbells),
+        ("interrupts", |s| s.interrupts),
+    ];
 
-/// The figures, for the picture.
-const PANELS: [(&str, Figure); 3] = [
-    ("instructions of the guest's kernel per frame", |s| s.kernel),
-    ("of these above the floor", |s| s.own),
-    ("in the driver and its bus", |s| s.driver),
-];
+    const PANELS: &'static [(&'static str, Figure<Self>)] = &[
+        ("instructions of the guest's kernel per frame", |s| s.kernel),
+        ("of these above the floor", |s| s.own),
+        ("in the driver and its bus", |s| s.driver),
+    ];
 
-/// All samples of one thing.
-struct Case<'a> {
-    variant: &'static str,
-    place: &'static str,
-    samples: Vec<&'a Sample>,
-}
-
-impl Case<'_> {
-    fn figure(&self, figure: Figure) -> Spread {
-        Spread::of(self.samples.iter().map(|s| figure(s)).collect())
+    fn variant(&self) -> &'static str {
+        self.variant
     }
-}
 
-/// A goal, and what was found.
-#[derive(Serialize)]
-struct Goal {
-    what: String,
-    limit: f64,
-    found: f64,
-    met: bool,
+    fn place(&self) -> Self::Place {
+        self.place
+    }
+
+    fn place_name(place: Self::Place) -> String {
+        place.to_owned()
+    }
+
+    fn place_fields(place: Self::Place) -> Value {
+        json!({ "place": place })
+    }
 }
 
 /// What is known at the end.
-pub(super) struct Report<'a> {
-    cases: Vec<Case<'a>>,
-    samples: &'a [Sample],
-}
+pub(super) struct Report<'a>(Cases<'a, Sample>);
 
 impl<'a> Report<'a> {
     pub(super) fn new(samples: &'a [Sample]) -> Self {
-        let mut cases = Vec::new();
-        for place in PLACES {
-            for variant in &VARIANTS {
-                let is = |s: &&Sample| (s.variant, s.place) == (variant.name, place.name);
-                cases.push(Case {
-                    variant: variant.name,
-                    place: place.name,
-                    samples: samples.iter().filter(is).collect(),
-                });
-            }
-        }
-        cases.retain(|case| !case.samples.is_empty());
-        Self { cases, samples }
+        let places = PLACES.iter().map(|place| place.name);
+        let variants = VARIANTS.iter().map(|v| v.name).collect();
+        Self(Cases::new(samples, places, variants))
     }
 
-    /// How one variant compares with another in the same place; medians.
-    fn ratio(&self, case: &Case<'_>, other: &str, figure: Figure) -> Option<f64> {
-        let same = |c: &&Case<'_>| (c.variant, c.place) == (other, case.place);
-        let other = self.cases.iter().find(same)?;
-        Some(case.figure(figure).median / other.figure(figure).median)
+    /// All of it.
+    pub(super) fn written(&self) -> Result<Written> {
+        Ok(Written::new(
+            self.table(),
+            self.0.json(&self.goals())?,
+            &self.0.panels(),
+        ))
     }
 
     /// How many times another's frames it moves in as many instructions.
-    fn times(&self, case: &Case<'_>, other: &str) -> Option<f64> {
-        Some(1.0 / self.ratio(case, other, |s| s.kernel)?)
+    fn times(&self, case: &Case<'_, Sample>, other: &str) -> Option<f64> {
+        Some(1.0 / self.0.ratio(case, other, |s| s.kernel)?)
     }
 
     fn goals(&self) -> Vec<Goal> {
         let mut goals = Vec::new();
-        let counts = |c: &&Case<'_>| c.variant == "rust" && GOAL_PLACES.contains(&c.place);
-        for case in self.cases.iter().filter(counts) {
-            let mut add = |what: &str, limit: f64, found: Option<f64>, most: bool| {
-                if let Some(found) = found {
-                    goals.push(Goal {
-                        what: format!("{}: {what}", case.place),
-                        limit,
-                        found,
-                        met: if most { found <= limit } else { found >= limit },
-                    });
-                }
+        let counts = |c: &&Case<'_, Sample>| c.variant == "rust" && GOAL_PLACES.contains(&c.place);
+        for case in self.0.all.iter().filter(counts) {
+            let what = |what: &str| format!("{}: {what}", case.place);
+            let mut at_most = |name: &str, limit: f64, found: Option<f64>| {
+                goals.extend(found.map(|found| Goal::at_most(what(name), limit, found)));
             };
-            let kernel = self.ratio(case, "c", |s| s.kernel);
-            add(
-                "kernel instructions per frame, Rust / C",
-                GOAL_C,
-                kernel,
-                true,
-            );
-            let own = self.ratio(case, "c", |s| s.own);
-            add("of these above the floor, Rust / C", GOAL_OWN, own, true);
-            let e1000e = self.times(case, "e1000e");
-            add(
-                "frames per kernel instruction, Rust / e1000e",
-                GOAL_E1000E,
-                e1000e,
-                false,
-            );
-            let virtio = self.times(case, "virtio");
-            add(
-                "frames per kernel instruction, Rust / virtio",
-                1.0,
-                virtio,
-                false,
-            );
+            let kernel = self.0.ratio(case, "c", |s| s.kernel);
+            at_most("kernel instructions per frame, Rust / C", GOAL_C, kernel);
+            let own = self.0.ratio(case, "c", |s| s.own);
+            at_most("of these above the floor, Rust / C", GOAL_OWN, own);
+            for (other, limit) in [("e1000e", GOAL_E1000E), ("virtio", 1.0)] {
+                if let Some(found) = self.times(case, other) {
+                    let name = format!("frames per kernel instruction, Rust / {other}");
+                    goals.push(Goal::at_least(what(&name), limit, found));
+                }
+            }
         }
         goals
     }
 
     /// For people.
-    pub(super) fn table(&self) -> String {
+    fn table(&self) -> String {
         let mut text = String::new();
         // a string takes whatever is written
         let _ = self.write_table(&mut text);
@@ -149,7 +113,7 @@ impl<'a> Report<'a> {
 
     fn write_table(&self, out: &mut String) -> std::fmt::Result {
         let mut place = None;
-        for case in &self.cases {
+        for case in &self.0.all {
             if place.replace(case.place) != Some(case.place) {
                 writeln!(
                     out,
@@ -170,25 +134,18 @@ impl<'a> Report<'a> {
             }
             self.write_row(out, case)?;
         }
-        writeln!(out)?;
-        for goal in self.goals() {
-            let met = if goal.met { "met" } else { "NOT MET" };
-            let Goal {
-                what, limit, found, ..
-            } = goal;
-            writeln!(out, "{met:8} {what}: {found:.3} (goal {limit})")?;
-        }
+        Goal::write(&self.goals(), out)?;
         writeln!(
             out,
             "\nFrames of 64 and 1518 bytes, their check sequence included, one by one; medians of {} boots.\n\
              instr/frame: of the guest's kernel, without what an adapter that feeds a receiver takes; floor: those with\n\
              interfaces that have no device; own: the rest; driver: in functions of the driver and its bus.",
-            self.cases.iter().map(|c| c.samples.len()).max().unwrap_or(0),
+            self.0.boots(),
         )
     }
 
-    fn write_row(&self, out: &mut String, case: &Case<'_>) -> std::fmt::Result {
-        let median = |figure: Figure| case.figure(figure).median;
+    fn write_row(&self, out: &mut String, case: &Case<'_, Sample>) -> std::fmt::Result {
+        let median = |figure: Figure<Sample>| case.figure(figure).median;
         let kernel = case.figure(|s| s.kernel);
         let number = |found: f64| match found.is_nan() {
             true => "-".into(),
@@ -201,57 +158,14 @@ impl<'a> Report<'a> {
             case.variant,
             kernel.median,
             kernel.told(),
-            ratio(self.ratio(case, "c", |s| s.kernel)),
+            ratio(self.0.ratio(case, "c", |s| s.kernel)),
             median(|s| s.own),
-            ratio(self.ratio(case, "c", |s| s.own)),
+            ratio(self.0.ratio(case, "c", |s| s.own)),
             median(|s| s.driver),
             number(median(|s| s.doorbells)),
             median(|s| s.interrupts),
             ratio(self.times(case, "e1000e")),
         )
-    }
-
-    /// For programs: all there is.
-    pub(super) fn json(&self) -> Result<String> {
-        let cases: Vec<_> = self
-            .cases
-            .iter()
-            .map(|case| {
-                let figures: serde_json::Map<_, _> = FIGURES
-                    .iter()
-                    .map(|(name, figure)| ((*name).to_owned(), json!(case.figure(*figure))))
-                    .collect();
-                json!({ "variant": case.variant, "place": case.place, "figures": figures })
-            })
-            .collect();
-        Ok(serde_json::to_string_pretty(&json!({
-            "goals": self.goals(), "cases": cases, "samples": self.samples,
-        }))?)
-    }
-
-    /// For a picture.
-    pub(super) fn panels(&self) -> Vec<Panel> {
-        let bar = |case: &Case<'_>, figure: Figure| Bar {
-            variant: case.variant,
-            number: VARIANTS
-                .iter()
-                .position(|v| v.name == case.variant)
-                .unwrap_or(usize::MAX),
-            value: case.figure(figure),
-        };
-        let group = |cases: &[Case<'_>], figure: Figure| Group {
-            name: cases.first().map_or("", |c| c.place).to_owned(),
-            bars: cases.iter().map(|case| bar(case, figure)).collect(),
-        };
-        let panel = |(title, figure): &(&'static str, Figure)| Panel {
-            title,
-            groups: self
-                .cases
-                .chunk_by(|a, b| a.place == b.place)
-                .map(|cases| group(cases, *figure))
-                .collect(),
-        };
-        PANELS.iter().map(panel).collect()
     }
 }
 
@@ -285,6 +199,6 @@ mod tests {
         assert!(
             table.contains("met      tx-64: frames per kernel instruction, Rust / e1000e: 7.000")
         );
-        assert_eq!(report.panels()[0].groups[0].bars.len(), 3);
+        assert_eq!(report.0.panels()[0].groups[0].bars.len(), 3);
     }
 }
