@@ -321,3 +321,22 @@ const OWN: &[Scenario] = &[
         races::Kind::Reset,
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::all;
+
+    /// Options are checked by a script, before this is compiled.
+    #[test]
+    fn the_set_up_knows_all_scenarios() {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../setup/scenario-names");
+        let said = Command::new(script).output().unwrap();
+        let mut known: Vec<_> = std::str::from_utf8(&said.stdout).unwrap().lines().collect();
+        let mut names: Vec<_> = all().map(|scenario| scenario.name).collect();
+        known.sort_unstable();
+        names.sort_unstable();
+        assert_eq!(known, names);
+    }
+}
