@@ -77,6 +77,15 @@ pub(crate) const fn disk(name: &'static str, mib: u64) -> File {
     }
 }
 
+/// A file with a text.
+pub(crate) const fn text(name: &'static str, text: &'static str) -> File {
+    File {
+        name,
+        contents: Contents::Text(text),
+        mib: 0,
+    }
+}
+
 /// A kind of guest. Scenarios that name the same one may share a guest.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Machine {

@@ -239,15 +239,35 @@ pub(crate) fn channels(vm: &Vm, instance: &str) -> Result<Vec<String>> {
     Ok(names.into_iter().map(|n| format!("{folder}/{n}")).collect())
 }
 
-/// A number that the Rust driver shows for a controller.
+/// A number of the driver's file in debugfs.
 pub(crate) fn status(vm: &Vm, instance: &str, name: &str) -> Result<u64> {
-    let path = format!("/sys/kernel/debug/hv-storvsc-rust-{instance}/status");
+    debugfs_number(vm, &format!("hv-storvsc-rust-{instance}"), name)
+}
+
+/// A number of a Rust driver's file in debugfs, by the folder of the device.
+pub(crate) fn debugfs_number(vm: &Vm, folder: &str, name: &str) -> Result<u64> {
+    let path = format!("/sys/kernel/debug/{folder}/status");
     let text = vm.read(&path)?;
     let value = text.lines().find_map(|line| {
         let (key, value) = line.split_once(": ")?;
         (key == name).then(|| value.parse().ok())?
     });
     value.with_context(|| format!("no number '{name}' in {path}: {text}"))
+}
+
+/// How long it may take until a host that was given up is in use again: it is tried after 10 s, at first.
+const BACK: Duration = Duration::from_secs(60);
+
+/// Wait until a host that was given up is in use again, for the first time.
+pub(crate) fn wait_for_revival(vm: &Vm, instance: &str) -> Result<()> {
+    vm.wait_until(BACK, "the host in use again", || {
+        let revivals = status(vm, instance, "revivals")?;
+        Ok(if revivals == 1 {
+            Ok(())
+        } else {
+            Err(format!("{revivals} revivals"))
+        })
+    })
 }
 
 /// Give the host's SCSI bus a disk, by the monitor.

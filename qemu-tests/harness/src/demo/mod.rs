@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 
 use crate::devices::{self, Device};
 use crate::kernel_log::negotiated_version;
-use crate::machine::{disk, Contents, File, Initramfs, Machine, Qemu};
+use crate::machine::{disk, text, Contents, File, Initramfs, Machine, Qemu};
 use crate::paths::Paths;
 use crate::storage::{self, Address};
 use crate::vm::Vm;
@@ -43,11 +43,7 @@ pub(crate) const MACHINE: Machine = Machine {
             contents: Contents::Reached,
             mib: 0,
         },
-        File {
-            name: "serve",
-            contents: Contents::Text(network::SERVER),
-            mib: 0,
-        },
+        text("serve", network::SERVER),
         disk("disk", disk::WRITTEN_MIB),
     ],
     devices: &[

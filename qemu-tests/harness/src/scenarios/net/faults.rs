@@ -6,7 +6,7 @@
 use anyhow::Result;
 
 use crate::failure::expect;
-use crate::machine::{Contents, File, Initramfs, Machine, Qemu};
+use crate::machine::{text, Initramfs, Machine, Qemu};
 use crate::net::{self, ECHO, ECHO_PORT, GATEWAY, IP, TRANSFER, USER};
 use crate::scenarios::Context;
 use crate::storage::{script, Job};
@@ -37,11 +37,7 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     initramfs: Initramfs::Tools,
     kernel_arguments: "",
     module_parameters: "",
-    files: &[File {
-        name: "faults",
-        contents: Contents::Text(SCRIPT),
-        mib: 0,
-    }],
+    files: &[text("faults", SCRIPT)],
     devices: &[
         "-device vmbus-bridge",
         "-netdev user,id=user,restrict=on,guestfwd=tcp:10.0.2.100:7-cmd:cat",

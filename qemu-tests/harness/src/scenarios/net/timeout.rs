@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::failure::expect;
-use crate::machine::{Contents, File, Initramfs, Machine, Qemu};
+use crate::machine::{text, Initramfs, Machine, Qemu};
 use crate::net::{self, GATEWAY, IP, USER};
 use crate::scenarios::Context;
-use crate::storage::{script, Job};
+use crate::storage::{debugfs_number, script, Job};
 use crate::vm::Vm;
 
 /// 108 completes a frame or an RNDIS message, which 0 at 4 of the packet tells apart. The first frames
@@ -25,11 +25,7 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     initramfs: Initramfs::Tools,
     kernel_arguments: "",
     module_parameters: "",
-    files: &[File {
-        name: "faults",
-        contents: Contents::Text(SCRIPT),
-        mib: 0,
-    }],
+    files: &[text("faults", SCRIPT)],
     devices: &[
         "-device vmbus-bridge",
         "-netdev user,id=user,restrict=on",
@@ -46,12 +42,7 @@ const RTNL: Duration = Duration::from_secs(5);
 
 /// A number of the driver's file in debugfs.
 fn status(vm: &Vm, name: &str) -> Result<u64> {
-    let text = vm.read(&format!("/sys/kernel/debug/hv-netvsc-rust-{USER}/status"))?;
-    let value = text.lines().find_map(|line| {
-        let (key, value) = line.split_once(": ")?;
-        (key == name).then(|| value.parse().ok())?
-    });
-    value.with_context(|| format!("no number '{name}': {text}"))
+    debugfs_number(vm, &format!("hv-netvsc-rust-{USER}"), name)
 }
 
 pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {

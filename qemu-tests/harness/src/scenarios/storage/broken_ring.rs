@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::devices::BUS;
 use crate::failure::expect;
 use crate::fio::Verify;
-use crate::machine::{disk, Contents, File, Initramfs, Machine, Qemu};
+use crate::machine::{disk, text, Initramfs, Machine, Qemu};
 use crate::scenarios::Context;
 use crate::storage::{self, Job};
 use crate::vm::Vm;
@@ -34,11 +34,7 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     module_parameters: "",
     files: &[
         disk("disk", 16),
-        File {
-            name: "broken",
-            contents: Contents::Text(SCRIPT),
-            mib: 0,
-        },
+        text("broken", SCRIPT),
     ],
     devices: &[
         "-device vmbus-bridge",
@@ -50,8 +46,6 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
 
 /// How long it may take until a reader is told.
 const TOLD: Duration = Duration::from_secs(30);
-/// And until the host is in use again: it is tried after 10 s, at first.
-const BACK: Duration = Duration::from_secs(60);
 
 const CHECK: Verify = Verify {
     pattern: "write",
@@ -66,14 +60,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     vm.load_core()?;
     let disk = storage::wait_for(vm, INSTANCE, DISK)?;
     breaks(vm, &disk)?;
-    vm.wait_until(BACK, "the host in use again", || {
-        let revivals = storage::status(vm, INSTANCE, "revivals")?;
-        Ok(if revivals == 1 {
-            Ok(())
-        } else {
-            Err(format!("{revivals} revivals"))
-        })
-    })?;
+    storage::wait_for_revival(vm, INSTANCE)?;
     let again = storage::wait_for(vm, INSTANCE, DISK)?;
     expect(again == disk, format!("the same disk {disk}"), &again)?;
 
@@ -92,7 +79,15 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
 
 /// Reads until the ring breaks, which the reader is told soon.
 fn breaks(vm: &Vm, disk: &str) -> Result<()> {
+    let said_before = said_of_ring(vm)?;
     let reads = format!("dd if=/dev/{disk} of=/dev/null bs=4k count=1000 iflag=direct");
     let (status, said) = Job::start(vm, "reader", &reads)?.wait(TOLD)?;
-    expect(status != "0", "an error for the reader", said)
+    expect(status != "0", "an error for the reader", said)?;
+    let said = said_of_ring(vm)? - said_before;
+    expect(said == 1, "one line about a ring that is corrupt", said)
+}
+
+/// How often the core has said so.
+fn said_of_ring(vm: &Vm) -> Result<usize> {
+    Ok(vm.dmesg()?.matches("inbound ring corrupt").count())
 }

@@ -5,7 +5,7 @@
 
 use anyhow::Result;
 
-use crate::machine::{disk, Contents, File, Initramfs, Machine, Qemu};
+use crate::machine::{disk, text, Initramfs, Machine, Qemu};
 use crate::scenarios::Context;
 use crate::storage::{self, Job, JOB};
 
@@ -26,20 +26,12 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     files: &[
         disk("busy-disk", 16),
         disk("full-disk", 16),
-        File {
-            name: "busy",
-            contents: Contents::Text(
+        text("busy", 
                 "on send reqop=3 req.u8@28=0x28 u8@14=1 from=60 times=10 do u8 14 5 ; u8 15 8 ; u32 24 0\n",
             ),
-            mib: 0,
-        },
-        File {
-            name: "full",
-            contents: Contents::Text(
+        text("full", 
                 "on send reqop=3 req.u8@28=0x28 u8@14=1 from=60 times=600 do u8 14 5 ; u8 15 0x28 ; u32 24 0\n",
             ),
-            mib: 0,
-        },
     ],
     devices: &[
         "-device vmbus-bridge",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::failure::expect;
-use crate::machine::{Contents, File, Initramfs, Machine, Qemu};
+use crate::machine::{text, Initramfs, Machine, Qemu};
 use crate::scenarios::Context;
 use crate::storage::{self, Address, Job};
 use crate::vm::Vm;
@@ -20,8 +20,6 @@ const LOST: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0702";
 
 /// How long a read may take that has a reset in it.
 const READ: Duration = Duration::from_secs(60);
-/// How long the host may be tried in vain.
-const BACK: Duration = Duration::from_secs(60);
 
 pub(in crate::scenarios) const MACHINE: Machine = Machine {
     name: "comes-back",
@@ -31,20 +29,12 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     kernel_arguments: "",
     module_parameters: "",
     files: &[
-        File {
-            name: "slow",
-            contents: Contents::Text(
+        text("slow", 
                 "on send reqop=3 req.u8@28=0x28 nth=60 do delay 9000\non send reqop=6 nth=1 do drop\n",
             ),
-            mib: 0,
-        },
-        File {
-            name: "lost",
-            contents: Contents::Text(
+        text("lost", 
                 "on send reqop=3 req.u8@28=0x28 nth=60 do drop\non send reqop=6 do drop\n",
             ),
-            mib: 0,
-        },
     ],
     devices: &[
         "-device vmbus-bridge",
@@ -75,14 +65,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let (status, said) = read(vm, &lost)?;
     expect(status != "0", "an error for the reader", said)?;
     expect_status(vm, LOST, "commands_abandoned", 1)?;
-    vm.wait_until(BACK, "the host in use again", || {
-        let revivals = storage::status(vm, LOST, "revivals")?;
-        Ok(if revivals == 1 {
-            Ok(())
-        } else {
-            Err(format!("{revivals} revivals"))
-        })
-    })?;
+    storage::wait_for_revival(vm, LOST)?;
     let (status, said) = read(vm, &lost)?;
     expect(status == "0", "reads without an error", said)?;
     let found = storage::find(vm, LOST, DISK)?;

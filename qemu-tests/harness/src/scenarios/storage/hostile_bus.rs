@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::devices::BUS;
 use crate::failure::{expect, unmet};
 use crate::fio::Verify;
-use crate::machine::{Contents, File, Initramfs, Machine, Qemu};
+use crate::machine::{text, Initramfs, Machine, Qemu};
 use crate::scenarios::Context;
 use crate::storage::{self, script, Address};
 use crate::vm::Vm;
@@ -72,11 +72,7 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     module_parameters: "",
     files: &[
         crate::machine::disk("good", 64),
-        File {
-            name: "bus",
-            contents: Contents::Text(SCRIPT),
-            mib: 0,
-        },
+        text("bus", SCRIPT),
     ],
     devices: &[
         "-device vmbus-bridge,fault-script=@/bus",

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::devices::BUS;
 use crate::failure::expect;
-use crate::machine::{disk, Contents, File, Initramfs, Machine, Qemu};
+use crate::machine::{disk, text, Initramfs, Machine, Qemu};
 use crate::scenarios::Context;
 use crate::storage::{self, Job};
 use crate::vm::Vm;
@@ -33,15 +33,7 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     initramfs: Initramfs::Tools,
     kernel_arguments: "",
     module_parameters: "",
-    files: &[
-        disk("opened", 16),
-        disk("taken", 16),
-        File {
-            name: "bus",
-            contents: Contents::Text(SCRIPT),
-            mib: 0,
-        },
-    ],
+    files: &[disk("opened", 16), disk("taken", 16), text("bus", SCRIPT)],
     devices: &[
         "-device vmbus-bridge,fault-script=@/bus",
         "-blockdev raw,node-name=opened,file.driver=file,file.filename=@/opened",

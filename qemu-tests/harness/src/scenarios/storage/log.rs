@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::failure::expect;
-use crate::machine::{disk, Contents, File, Initramfs, Machine, Qemu};
+use crate::machine::{disk, text, Initramfs, Machine, Qemu};
 use crate::scenarios::Context;
 use crate::storage;
 use crate::vm::Vm;
@@ -32,11 +32,7 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     files: &[
         disk("many-disk", 16),
         disk("few-disk", 16),
-        File {
-            name: "fails",
-            contents: Contents::Text(FAILS),
-            mib: 0,
-        },
+        text("fails", FAILS),
     ],
     devices: &[
         "-device vmbus-bridge",

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use crate::devices::BUS;
-use crate::machine::{disk, Contents, File, Initramfs, Machine, Qemu};
+use crate::machine::{disk, text, Initramfs, Machine, Qemu};
 use crate::scenarios::Context;
 use crate::storage::{self, add_disk, Job};
 
@@ -28,11 +28,7 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     files: &[
         disk("disk", 16),
         disk("plugged", 16),
-        File {
-            name: "bus",
-            contents: Contents::Text("on message op=24 nth=2 do drop\n"),
-            mib: 0,
-        },
+        text("bus", "on message op=24 nth=2 do drop\n"),
     ],
     devices: &[
         "-device vmbus-bridge,fault-script=@/bus",

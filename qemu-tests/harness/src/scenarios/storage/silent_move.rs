@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use crate::failure::{expect, unmet};
 use crate::fio::Verify;
-use crate::machine::{disk, Contents, File, Initramfs, Machine, Qemu};
+use crate::machine::{disk, text, Initramfs, Machine, Qemu};
 use crate::scenarios::Context;
 use crate::storage::{self, script, Job};
 
@@ -26,11 +26,7 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     module_parameters: "",
     files: &[
         disk("disk", 16),
-        File {
-            name: "bus",
-            contents: Contents::Text("on message op=24 nth=1 do drop\n"),
-            mib: 0,
-        },
+        text("bus", "on message op=24 nth=1 do drop\n"),
     ],
     devices: &[
         "-device vmbus-bridge,fault-script=@/bus",

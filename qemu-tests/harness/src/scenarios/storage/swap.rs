@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use crate::failure::expect;
-use crate::machine::{disk, Contents, File, Initramfs, Machine, Qemu};
+use crate::machine::{disk, text, Initramfs, Machine, Qemu};
 use crate::scenarios::Context;
 use crate::storage::{self, script as sh, Address, Job, JOB};
 use crate::vm::Vm;
@@ -41,11 +41,7 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
         disk("first", 16),
         disk("old", OLD_MIB),
         disk("new", NEW_MIB),
-        File {
-            name: "late",
-            contents: Contents::Text("on send op=2 do delay 4000\non send op=11 do delay 4000\n"),
-            mib: 0,
-        },
+        text("late", "on send op=2 do delay 4000\non send op=11 do delay 4000\n"),
     ],
     devices: &[
         "-device vmbus-bridge",

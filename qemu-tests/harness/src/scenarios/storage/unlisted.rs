@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::failure::expect;
-use crate::machine::{disk, Contents, File, Initramfs, Machine, Qemu};
+use crate::machine::{disk, text, Initramfs, Machine, Qemu};
 use crate::scenarios::Context;
 use crate::storage::{self, Address};
 
@@ -29,11 +29,7 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
         disk("third", 8),
         disk("last", 8),
         disk("later", 8),
-        File {
-            name: "unlisted",
-            contents: Contents::Text("on send reqop=3 req.u8@28=0xa0 do u8 14 0x20 ; u8 15 0\n"),
-            mib: 0,
-        },
+        text("unlisted", "on send reqop=3 req.u8@28=0xa0 do u8 14 0x20 ; u8 15 0\n"),
     ],
     devices: &[
         "-device vmbus-bridge",

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::devices::BUS;
 use crate::failure::expect;
-use crate::machine::{disk, Contents, File, Initramfs, Machine, Qemu};
+use crate::machine::{disk, text, Initramfs, Machine, Qemu};
 use crate::scenarios::Context;
 use crate::storage::{self, Job};
 use crate::vm::Vm;
@@ -27,16 +27,8 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     module_parameters: "",
     files: &[
         disk("disk", 16),
-        File {
-            name: "bus",
-            contents: Contents::Text("on message op=12 nth=1 do delay 75000\n"),
-            mib: 0,
-        },
-        File {
-            name: "lost",
-            contents: Contents::Text("on send reqop=3 req.u8@28=0x28 nth=60 do drop\n"),
-            mib: 0,
-        },
+        text("bus", "on message op=12 nth=1 do delay 75000\n"),
+        text("lost", "on send reqop=3 req.u8@28=0x28 nth=60 do drop\n"),
     ],
     devices: &[
         "-device vmbus-bridge,fault-script=@/bus",
