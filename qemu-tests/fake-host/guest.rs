@@ -227,11 +227,11 @@ impl Guest {
     fn on_late(&mut self, key: ReplyKey, reply: Reply) {
         self.counters.late += 1;
         match (key, reply) {
-            (ReplyKey::Open { relid, .. }, Reply::Status(status)) => {
+            (ReplyKey::Open { relid, open_id }, Reply::Status(status)) => {
                 let Some(channel) = self.channels.get_mut(&relid) else {
                     return;
                 };
-                if let LateOpen::Close { ring } = channel.life.open_late(status) {
+                if let LateOpen::Close { ring } = channel.life.open_late(open_id, status) {
                     let _ = self.post(CloseChannel::new(relid).as_bytes());
                     let _ = self.post(GpadlTeardown::new(relid, ring).as_bytes());
                     if let Some(channel) = self.channels.get_mut(&relid) {
@@ -399,7 +399,7 @@ impl Guest {
         let mut header_posted = false;
         while let Some(message) = messages.next_message(&mut buffer) {
             if let Err(error) = self.post(message) {
-                self.pending.cancel(token);
+                self.pending.posted(token, 0);
                 if let Some(ring) = self.ring_mut(relid) {
                     let _ = ring.post_failed(header_posted);
                 }
@@ -502,11 +502,11 @@ impl Guest {
         })
         .unwrap();
         if let Some(channel) = self.channels.get_mut(&relid) {
-            let _ = channel.life.open_posting(handle);
+            let _ = channel.life.open_posting(handle, handle.raw());
         }
         let posted = self.post(message.as_bytes());
         if posted.is_err() {
-            self.pending.cancel(token);
+            self.pending.posted(token, 0);
             if let Some(channel) = self.channels.get_mut(&relid) {
                 channel.life.open_not_posted();
             }

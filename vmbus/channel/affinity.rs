@@ -4,6 +4,7 @@
 
 use super::Channel;
 use crate::{
+    abstractions::NoIo,
     connection::{Connection, CONNECT_CPU},
     hv,
 };
@@ -94,6 +95,8 @@ pub(crate) fn retarget(connection: &Connection, channel: &Channel, cpu: CpuId) -
         return Err(EINVAL);
     }
     {
+        // A close waits for this, and memory may be reclaimed by closing.
+        let _noio = NoIo::new();
         // A close that came in between would leave the host without an answer.
         let _modifying = channel.modifying.lock();
 

@@ -132,6 +132,9 @@ impl Session {
         };
         let target = channel.target_cpu();
 
+        if let Some(connection) = connection.as_ref().filter(|_| lingering.is_none()) {
+            connection.forget_modifies(channel.relid());
+        }
         *channel.affinity.lock() = Affinity::new(target);
         let session = channel.session.lock().take();
 

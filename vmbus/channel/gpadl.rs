@@ -21,7 +21,7 @@ use kernel::{prelude::*, sync::Arc};
 use records::Record;
 use teardown::{end, has_let_go, State};
 use vmbus_protocol::{
-    gpadl::split,
+    gpadl::{split, GpadlState},
     link::HostMemory,
     message::{GpadlTeardown, MAX_MESSAGE},
     GpadlHandle,
@@ -104,6 +104,15 @@ impl Gpadl {
             Err(error) if let_go => {
                 life.revoked();
                 Err(error)
+            }
+            // It came while this gave up.
+            Err(error) if error == ETIMEDOUT && life.state() == GpadlState::Live => {
+                drop(life);
+                return Ok(Self {
+                    record,
+                    channel: channel.clone(),
+                    waiter,
+                });
             }
             Err(error) if error == ETIMEDOUT => {
                 life.gave_up();

@@ -23,8 +23,8 @@ use zerocopy::IntoBytes;
 /// A reply to a request that was given up. Returns whether it is of use to anybody. Waits for nothing.
 pub(crate) fn on_reply(connection: &Connection, key: ReplyKey, reply: Reply) -> bool {
     match (key, reply) {
-        (ReplyKey::Open { relid, .. }, Reply::Status(status)) => {
-            on_open_result(connection, relid, status)
+        (ReplyKey::Open { relid, open_id }, Reply::Status(status)) => {
+            on_open_result(connection, relid, open_id, status)
         }
         (ReplyKey::GpadlCreated { relid, gpadl }, Reply::Status(status)) => {
             let known = connection.gpadls.on_late_created(gpadl, status);
@@ -39,11 +39,11 @@ pub(crate) fn on_reply(connection: &Connection, key: ReplyKey, reply: Reply) -> 
     }
 }
 
-fn on_open_result(connection: &Connection, relid: Relid, status: u32) -> bool {
+fn on_open_result(connection: &Connection, relid: Relid, open_id: u32, status: u32) -> bool {
     let Some(channel) = connection.channels.get(relid) else {
         return false;
     };
-    let demand = channel.life.lock().open_late(status);
+    let demand = channel.life.lock().open_late(open_id, status);
 
     if let LateOpen::Close { ring } = demand {
         pr_info!(
@@ -71,38 +71,46 @@ pub(crate) fn on_torndown(connection: &Connection, gpadl: GpadlHandle) -> bool {
 }
 
 /// Has the host told, by a work item: that may take minutes.
-fn schedule(connection: &Connection, channel: Arc<Channel>) {
+pub(super) fn schedule(connection: &Connection, channel: Arc<Channel>) {
     // An item that is queued already will see this, too.
     let _ = connection.queues.channels.enqueue::<_, LATE>(channel);
 }
 
-/// Closes a channel that was opened late, and asks for memory that was taken late. May sleep.
+/// Closes a channel that was opened late, and asks for memory that was taken late. May sleep. What the host
+/// has no room for is tried again when somebody wants to open the channel.
 pub(super) fn make_good(channel: &Arc<Channel>) {
     let Some(connection) = CONNECTION.get() else {
         return;
     };
     let relid = channel.relid();
     let alive = || !channel.is_rescinded();
-    let post = |message: &[u8]| {
-        // The host has let go of everything when this says so.
-        let posted = connection.post(message, &alive);
-
-        if let Some(error) = posted.err().filter(|error| *error != ENODEV) {
+    // Returns whether the host has been told, or need not be.
+    let post = |message: &[u8]| match connection.post(message, &alive) {
+        Ok(()) => true,
+        // It has let go of everything.
+        Err(error) if error == ENODEV => true,
+        Err(error) => {
             pr_err!(
-                "{}: what the host did late cannot be undone: {:?}\n",
+                "{}: what the host did late is not undone yet: {:?}\n",
                 Shown(&channel.offer.instance),
                 error
             );
+            false
         }
     };
 
     let must_close = channel.life.lock().must_close();
 
     if must_close {
-        post(CloseChannel::new(relid).as_bytes());
+        if !post(CloseChannel::new(relid).as_bytes()) {
+            return;
+        }
         channel.life.lock().closed_late();
     }
     while let Some(gpadl) = connection.gpadls.take_ask_again(relid) {
-        post(GpadlTeardown::new(relid, gpadl).as_bytes());
+        if !post(GpadlTeardown::new(relid, gpadl).as_bytes()) {
+            connection.gpadls.ask_again(gpadl);
+            return;
+        }
     }
 }

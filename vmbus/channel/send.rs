@@ -212,15 +212,15 @@ impl Sender {
     /// - `EMSGSIZE`: the packet can never fit.
     /// - `EIO`: the host corrupted the ring; the channel is broken from now on.
     pub fn send(&self, packet: &OutgoingPacket<'_>) -> Result {
-        let mut outbox = self.lock()?;
+        let mut guard = self.lock()?;
 
-        match (*outbox.writer).as_mut().ok_or(ENODEV)?.send(packet) {
+        match (*guard.writer).as_mut().ok_or(ENODEV)?.send(packet) {
             Ok(sent) => {
-                outbox.signal = sent.signal;
-                outbox.release(Doorbell::Ring);
+                guard.signal = sent.signal;
+                guard.release(Doorbell::Ring);
                 Ok(())
             }
-            Err(error) => Err(outbox.refuse(error)),
+            Err(error) => Err(guard.refuse(error)),
         }
     }
 

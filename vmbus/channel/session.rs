@@ -11,7 +11,7 @@ use super::{
     affinity,
     drain::{self, Drain, Observer},
     gpadl::{Gpadl, Lingering, Teardown},
-    offer,
+    late, offer,
     receive::CallbackContext,
     Channel, ChannelConfig, OpenChannel, Sender,
 };
@@ -132,7 +132,13 @@ impl Session {
         let connection = CONNECTION.get().ok_or(ENODEV)?;
 
         // From here on the CPU of the channel stays, see `affinity::evacuate`.
-        channel.life.lock().open_begin().map_err(life_error)?;
+        let begun = channel.life.lock().open_begin();
+
+        if begun == Err(LifeError::Unanswered) {
+            // In case there was no room for what it has to be told.
+            late::schedule(&connection, channel.clone());
+        }
+        begun.map_err(life_error)?;
         affinity::settle(&connection, channel);
         let made = Self::new(channel, config, context).and_then(|(session, pages, reader)| {
             let (reception, received) = receive(reader, Sender(session.clone()))?;
@@ -242,13 +248,14 @@ impl Session {
 
     fn ask_host(&self, connection: &Connection, config: &ChannelConfig<'_>) -> Result {
         let channel = &self.channel;
+        let open_id = connection.next_handle();
         let (message, ring) = {
             let rings = self.rings.lock();
             let rings = rings.as_ref().ok_or(ENODEV)?;
             let ring = rings.gpadl.handle();
             let message = OpenMessage::new(&OpenParams {
                 relid: channel.relid(),
-                open_id: connection.next_handle(),
+                open_id,
                 ring_gpadl: ring,
                 target_vp: CpuId::from_u32(channel.target_cpu()).map_or(VpIndex(0), hv::vp_index),
                 downstream_page_offset: u32::try_from(rings.pages.recv_offset())?,
@@ -260,7 +267,7 @@ impl Session {
         };
         let alive = || !channel.is_rescinded();
         let status = connection.request(message, &alive, |message| {
-            let posting = channel.life.lock().open_posting(ring);
+            let posting = channel.life.lock().open_posting(ring, open_id);
 
             posting.map_err(life_error)?;
             connection

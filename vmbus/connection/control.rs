@@ -114,17 +114,24 @@ impl Connection {
             .lock()
             .register(key, waiter.clone())
             .map_err(|_| EBUSY)?;
+        let mut times = 0;
         let posted = (0..token.times()).try_for_each(|_| {
-            if alive() {
-                post(&mut request)
-            } else {
-                Err(ENODEV)
+            if !alive() {
+                return Err(ENODEV);
             }
+            post(&mut request)?;
+            times += 1;
+            Ok(())
         });
 
         if let Err(error) = posted {
-            drop(self.pending.lock().cancel(token));
-            return Err(error);
+            let waiter = self.pending.lock().posted(token, times);
+
+            drop(waiter);
+            // The host has it, and does it, once it was posted at all.
+            if times == 0 {
+                return Err(error);
+            }
         }
         Ok(Asked {
             key,
@@ -187,6 +194,12 @@ impl Connection {
             _ => counters::STRAY_REPLIES.count(),
         }
         crate::ratelimited!(pr_warn!("reply that nobody waits for: {:?}\n", message));
+    }
+
+    /// The host has let go of the channel's ring: what it was asked before about its CPU, and has not
+    /// answered, it never will.
+    pub(crate) fn forget_modifies(&self, relid: Relid) {
+        self.pending.lock().forget_modifies(relid);
     }
 
     /// Wakes everybody who waits for a reply about a channel that is gone.

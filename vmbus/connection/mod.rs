@@ -68,7 +68,8 @@ pub(crate) struct Queues {
     pub(crate) devices: Workqueue,
     /// Announces sub-channels to drivers, and takes them back.
     pub(crate) sub_channels: Workqueue,
-    /// Runs the handlers of channels that want process context.
+    /// Runs the handlers of channels that want process context, and [`late`](crate::channel::late), which
+    /// may post for minutes.
     pub(crate) channels: Workqueue,
 }
 

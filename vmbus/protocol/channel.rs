@@ -66,8 +66,8 @@ pub enum CloseAction {
 enum AtHost {
     /// It is closed, or the guest's CLOSECHANNEL for it was posted last.
     Closed,
-    /// OPENCHANNEL was posted with the ring in this GPADL, and not answered.
-    Asked { ring: GpadlHandle },
+    /// This OPENCHANNEL was posted with the ring in this GPADL, and not answered.
+    Asked { ring: GpadlHandle, open_id: u32 },
     /// It is open.
     Open,
     /// It was opened late, and is to be closed.
@@ -204,16 +204,17 @@ impl ChannelLife {
         }
     }
 
-    /// Call before OPENCHANNEL is posted, with the handle of the ring's GPADL.
+    /// Call before OPENCHANNEL is posted, with the handle of the ring's GPADL and the
+    /// number of the open.
     ///
     /// # Errors
     ///
     /// When no open is under way, or it was posted before.
-    pub fn open_posting(&mut self, ring: GpadlHandle) -> Result<(), LifeError> {
+    pub fn open_posting(&mut self, ring: GpadlHandle, open_id: u32) -> Result<(), LifeError> {
         if self.state != State::Opening || self.at_host != AtHost::Closed {
             return Err(self.bad_state());
         }
-        self.at_host = AtHost::Asked { ring };
+        self.at_host = AtHost::Asked { ring, open_id };
         Ok(())
     }
 
@@ -252,10 +253,13 @@ impl ChannelLife {
         }
     }
 
-    /// The host's status of an open for which nobody waits any more.
-    pub fn open_late(&mut self, status: u32) -> LateOpen {
-        let AtHost::Asked { ring } = self.at_host else {
-            return LateOpen::Nothing;
+    /// The host's status of an open for which nobody waits any more. Means nothing when
+    /// that was not the last one: the channel was opened again because the host had
+    /// let go of its ring.
+    pub fn open_late(&mut self, open_id: u32, status: u32) -> LateOpen {
+        let ring = match self.at_host {
+            AtHost::Asked { ring, open_id: id } if id == open_id => ring,
+            _ => return LateOpen::Nothing,
         };
         match self.state {
             // Its close is about to begin, and has to close it at the host.
@@ -290,7 +294,7 @@ impl ChannelLife {
     /// The host has let go of the memory of this GPADL. If that was the ring of
     /// an open that it did not answer, it is not going to.
     pub fn let_go(&mut self, gpadl: GpadlHandle) {
-        if self.at_host == (AtHost::Asked { ring: gpadl }) {
+        if matches!(self.at_host, AtHost::Asked { ring, .. } if ring == gpadl) {
             self.at_host = AtHost::Closed;
         }
     }

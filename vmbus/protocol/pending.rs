@@ -4,8 +4,9 @@
 //!
 //! A reply is matched by everything it carries (kind, relid, handle or open
 //! id). A request that is given up leaves its key behind: its reply may come
-//! late, and is then neither taken for the answer to another request nor lost,
-//! since it says what the host has done meanwhile. Replies to nothing at all
+//! late, and is then not taken for the answer to another request. It says what
+//! the host has done meanwhile, which is acted upon, except for a channel's CPU:
+//! that stays in doubt until it is asked for again. Replies to nothing at all
 //! are counted and otherwise ignored.
 //!
 //! Which replies could be taken for another's:
@@ -31,12 +32,14 @@ use core::{marker::PhantomData, ops::DerefMut};
 pub struct Token {
     index: usize,
     generation: u32,
+    number: u64,
     times: u8,
 }
 
 impl Token {
-    /// How often the request is to be posted: twice, if an answer is owed from
-    /// which its own could not be told apart, and which may never come.
+    /// How often the request is to be posted: once, and once more for each answer
+    /// that is owed, from which its own could not be told apart, and which may
+    /// never come. See [`Pending::posted`].
     #[must_use]
     pub const fn times(&self) -> u8 {
         self.times
@@ -67,7 +70,7 @@ pub enum Answer<W> {
 }
 
 /// Answers about one channel's CPU that the host may owe.
-pub const MAX_OWED_MODIFIES: usize = 8;
+pub const MAX_OWED_MODIFIES: usize = 4;
 
 #[derive(Debug)]
 struct Entry<W> {
@@ -135,7 +138,7 @@ impl<W, S: DerefMut<Target = [Place<W>]>> Pending<W, S> {
     ///
     /// See [`RegisterError`].
     pub fn register(&mut self, key: ReplyKey, waiter: W) -> Result<Token, RegisterError> {
-        let mut owed = 0usize;
+        let mut owed = 0u8;
         for entry in self.entries() {
             if entry.key.collides(&key) {
                 if entry.waiter.is_some() || entry.key == ReplyKey::Version {
@@ -144,30 +147,54 @@ impl<W, S: DerefMut<Target = [Place<W>]>> Pending<W, S> {
                 owed = owed.saturating_add(1);
             }
         }
-        if owed >= MAX_OWED_MODIFIES {
+        if usize::from(owed) >= MAX_OWED_MODIFIES {
             return Err(RegisterError::Owed);
         }
-        if owed == 0 {
-            return self.add(key, Some(waiter), 1);
+        let times = owed.saturating_add(1);
+        // If those owed are lost, answers to this one are taken for them.
+        for added in 0..owed {
+            if let Err(error) = self.add(key, None, times) {
+                self.forget_last(key, added);
+                return Err(error);
+            }
         }
-        // If the one owed is lost, the answer to this one is taken for it.
-        self.add(key, None, 2)?;
-        self.add(key, Some(waiter), 2)
+        self.add(key, Some(waiter), times)
+            .inspect_err(|_| self.forget_last(key, owed))
+    }
+
+    /// Takes out the last `count` answers that are owed to `key`, and that were
+    /// registered right before now.
+    fn forget_last(&mut self, key: ReplyKey, count: u8) {
+        let end = self.next_number;
+        self.forget(key, end.wrapping_sub(u64::from(count))..end);
+    }
+
+    /// Takes out answers that are owed to `key`, by their numbers.
+    fn forget(&mut self, key: ReplyKey, numbers: core::ops::Range<u64>) {
+        for place in self.places.iter_mut() {
+            if place.entry.as_ref().is_some_and(|entry| {
+                entry.waiter.is_none() && entry.key == key && numbers.contains(&entry.number)
+            }) {
+                place.entry = None;
+            }
+        }
     }
 
     fn add(&mut self, key: ReplyKey, waiter: Option<W>, times: u8) -> Result<Token, RegisterError> {
         let index = self.free_place().ok_or(RegisterError::Full)?;
         let place = self.places.get_mut(index).ok_or(RegisterError::Full)?;
         place.generation = place.generation.wrapping_add(1);
+        let number = self.next_number;
         place.entry = Some(Entry {
             key,
-            number: self.next_number,
+            number,
             waiter,
         });
-        self.next_number = self.next_number.wrapping_add(1);
+        self.next_number = number.wrapping_add(1);
         Ok(Token {
             index,
             generation: place.generation,
+            number,
             times,
         })
     }
@@ -200,11 +227,22 @@ impl<W, S: DerefMut<Target = [Place<W>]>> Pending<W, S> {
             .filter(|place| place.generation == token.generation && place.waits())
     }
 
-    /// Takes a request out that was not posted. `None` when it was resolved
-    /// already.
-    pub fn cancel(&mut self, token: Token) -> Option<W> {
-        let place = self.waiting_place(token)?;
-        place.entry.take().and_then(|entry| entry.waiter)
+    /// A request was posted so many times, and not as often as [`Token::times`]
+    /// says: the host owes no answers to the others. If it was not posted at all,
+    /// it does not wait any more, and its waiter comes back.
+    pub fn posted(&mut self, token: Token, times: u8) -> Option<W> {
+        let place = self.places.get_mut(token.index)?;
+        if place.generation != token.generation {
+            return None;
+        }
+        let key = place.entry.as_ref()?.key;
+        let waiter = match times {
+            0 if place.waits() => place.entry.take().and_then(|entry| entry.waiter),
+            _ => None,
+        };
+        let missing = u64::from(token.times.saturating_sub(times.max(1)));
+        self.forget(key, token.number.wrapping_sub(missing)..token.number);
+        waiter
     }
 
     /// Waits no longer for the answer to a request that was posted: it is late
@@ -264,6 +302,19 @@ impl<W, S: DerefMut<Target = [Place<W>]>> Pending<W, S> {
             .filter_map(|place| place.entry.as_mut())
             .find(|entry| entry.key == key && entry.waiter.is_some())
             .and_then(|entry| entry.waiter.take())
+    }
+
+    /// The host has answered, on this channel, what came after all that it was asked for its CPU: what it
+    /// has not answered of that, it never will. Who waits goes on waiting.
+    pub fn forget_modifies(&mut self, relid: Relid) {
+        for place in self.places.iter_mut() {
+            if place.entry.as_ref().is_some_and(|entry| {
+                entry.waiter.is_none()
+                    && matches!(entry.key, ReplyKey::Modify { relid: of, .. } if of == relid)
+            }) {
+                place.entry = None;
+            }
+        }
     }
 
     /// Takes out one request that waits on a rescinded channel, whose answers

@@ -188,7 +188,7 @@ fn v07_every_interleaving_releases_exactly_once() {
     let driver: [fn(&mut ChannelLife); 6] = [
         |life| assert!(life.open_begin().is_ok() || life.is_rescinded()),
         |life| {
-            let posted = life.open_posting(GpadlHandle(1)).is_ok();
+            let posted = life.open_posting(GpadlHandle(1), 1).is_ok();
             if !posted || life.open_end(0).is_err() {
                 assert!(life.is_rescinded());
                 let _ = life.open_abort();
@@ -374,7 +374,7 @@ fn v32_a_channel_is_usable_only_between_open_and_close() {
     assert!(!life.is_usable());
     assert!(life.open_end(0).is_err());
     life.open_begin().unwrap();
-    life.open_posting(GpadlHandle(1)).unwrap();
+    life.open_posting(GpadlHandle(1), 1).unwrap();
     assert!(!life.is_usable());
     life.open_end(0).unwrap();
     assert!(life.is_usable());

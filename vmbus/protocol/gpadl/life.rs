@@ -195,11 +195,11 @@ impl GpadlLife {
         leaked
     }
 
-    /// The host's status comes after the guest has given up: a refusal ends the
-    /// leak, after a success the host can be asked to let go. Returns whether
-    /// that ended a leak.
+    /// The host's status comes after the guest has given up, or while it does: then
+    /// it is as good as one in time. Later a refusal ends the leak, and after a
+    /// success the host can be asked to let go. Returns whether that ended a leak.
     pub fn created_late(&mut self, status: u32) -> bool {
-        if self.state != GpadlState::Leaked {
+        if self.created(status).is_ok() || self.state != GpadlState::Leaked {
             return false;
         }
         if status == 0 {
@@ -210,18 +210,21 @@ impl GpadlLife {
     }
 
     /// The host is to be asked for the memory again: what kept it from letting
-    /// go is over.
+    /// go is over. Of memory that it was not asked for yet, once it was.
     pub fn ask_again(&mut self) {
-        if matches!(self.state, GpadlState::TearingDown | GpadlState::Leaked) {
-            self.ask_again = true;
-        }
+        self.ask_again = matches!(
+            self.state,
+            GpadlState::Live | GpadlState::TearingDown | GpadlState::Leaked
+        );
     }
 
     /// True once, when GPADL_TEARDOWN is to be posted again.
     #[must_use = "the host is asked only this once"]
     pub fn take_ask_again(&mut self) -> bool {
-        let has_it = matches!(self.state, GpadlState::TearingDown | GpadlState::Leaked);
-        core::mem::take(&mut self.ask_again) && has_it
+        let asked = matches!(self.state, GpadlState::TearingDown | GpadlState::Leaked);
+        let again = asked && self.ask_again;
+        self.ask_again &= !asked;
+        again
     }
 
     /// What may be done with the memory now.

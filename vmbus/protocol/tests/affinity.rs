@@ -32,7 +32,7 @@ fn a_cpu_waits_for_channels_that_are_being_opened_or_closed() {
     assert_eq!(life.leave(), Leave::Free);
     life.open_begin().unwrap();
     assert_eq!(life.leave(), Leave::Wait);
-    life.open_posting(GpadlHandle(1)).unwrap();
+    life.open_posting(GpadlHandle(1), 1).unwrap();
     life.open_end(0).unwrap();
     assert_eq!(life.leave(), Leave::Ask);
     life.close_begin().unwrap();
@@ -72,7 +72,7 @@ proptest! {
 fn a_refused_open_is_over_only_when_all_is_put_away() {
     let mut life = ChannelLife::new();
     life.open_begin().unwrap();
-    life.open_posting(GpadlHandle(1)).unwrap();
+    life.open_posting(GpadlHandle(1), 1).unwrap();
     assert!(life.open_end(0xc000_0001).is_ok());
     // Nobody else opens it, and its CPU stays, until then.
     assert!(life.open_begin().is_err());

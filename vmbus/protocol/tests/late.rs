@@ -5,8 +5,8 @@
 use proptest::prelude::*;
 use std::collections::VecDeque;
 use vmbus_protocol::{
-    channel::{ChannelLife, CloseAction, LateOpen, LifeError},
-    gpadl::GpadlLife,
+    channel::{ChannelLife, CloseAction, LateOpen, LifeError, OpenOutcome},
+    gpadl::{GpadlLife, GpadlState, MemoryFate},
     message::{GpadlCreated, Inbound, ModifyChannelResponse, OpenResult},
     pending::{Answer, Pending, Place, RegisterError, MAX_OWED_MODIFIES},
     reply::{Reply, ReplyKey},
@@ -86,7 +86,7 @@ fn asked_for_the_same_again_any_answer_is_one() {
     // Its own answers are still to come, and it cannot be given up again.
     assert_eq!((pending.len(), pending.owed()), (0, 2));
     assert_eq!(
-        (pending.give_up(second), pending.cancel(second)),
+        (pending.give_up(second), pending.posted(second, 0)),
         (None, None)
     );
     assert_eq!(
@@ -103,7 +103,7 @@ fn a_host_that_owes_too_much_is_not_asked() {
         pending.give_up(token);
     }
     assert_eq!(pending.register(to(2), 9), Err(RegisterError::Owed));
-    for _ in 0..2 {
+    while pending.owed() >= MAX_OWED_MODIFIES {
         assert!(pending.resolve(&moved(0)).is_some());
     }
     assert!(pending.register(to(2), 9).is_ok());
@@ -180,12 +180,12 @@ fn a_late_gpadl_is_known_by_its_handle() {
 fn an_open_without_an_answer_is_closed() {
     let mut life = ChannelLife::new();
     life.open_begin().unwrap();
-    life.open_posting(GpadlHandle(9)).unwrap();
+    life.open_posting(GpadlHandle(9), 1).unwrap();
     assert_eq!(life.close_begin(), Ok(CloseAction::Post));
     life.close_end().unwrap();
     assert_eq!(life.open_begin(), Err(LifeError::Unanswered));
     assert_eq!(
-        life.open_late(0),
+        life.open_late(1, 0),
         LateOpen::Close {
             ring: GpadlHandle(9)
         }
@@ -196,18 +196,108 @@ fn an_open_without_an_answer_is_closed() {
     life.closed_late();
     life.open_begin().unwrap();
     // An answer right before the close is seen by it.
-    life.open_posting(GpadlHandle(10)).unwrap();
-    assert_eq!(life.open_late(0), LateOpen::Nothing);
+    life.open_posting(GpadlHandle(10), 2).unwrap();
+    assert_eq!(life.open_late(2, 0), LateOpen::Nothing);
     assert_eq!(life.close_begin(), Ok(CloseAction::Post));
     life.close_end().unwrap();
     // A ring that the host has let go of is not opened with.
     life.open_begin().unwrap();
-    life.open_posting(GpadlHandle(11)).unwrap();
+    life.open_posting(GpadlHandle(11), 3).unwrap();
     life.close_begin().unwrap();
     life.let_go(GpadlHandle(11));
     life.close_end().unwrap();
-    assert_eq!(life.open_late(0), LateOpen::Nothing);
+    assert_eq!(life.open_late(3, 0), LateOpen::Nothing);
     life.open_begin().unwrap();
+}
+
+/// A host that tears the ring of an open down first and answers the open later, when there is another one.
+#[test]
+fn a_late_answer_to_an_open_is_not_the_next_opens() {
+    for status in [0, 3] {
+        let mut life = ChannelLife::new();
+        life.open_begin().unwrap();
+        life.open_posting(GpadlHandle(1), 1).unwrap();
+        life.close_begin().unwrap();
+        life.let_go(GpadlHandle(1));
+        life.close_end().unwrap();
+
+        life.open_begin().unwrap();
+        life.open_posting(GpadlHandle(2), 2).unwrap();
+        assert_eq!(life.open_late(1, status), LateOpen::Nothing);
+        assert_eq!(life.open_end(0), Ok(OpenOutcome::Opened));
+        assert_eq!(life.close_begin(), Ok(CloseAction::Post));
+    }
+}
+
+#[test]
+fn a_request_that_was_not_posted_is_owed_no_answer() {
+    let mut pending = table(12);
+    let first = pending.register(to(2), 1).unwrap();
+    pending.give_up(first);
+    for _ in 0..20 {
+        let token = pending.register(to(3), 2).unwrap();
+        assert_eq!(pending.posted(token, 0), Some(2));
+        assert_eq!((pending.len(), pending.owed()), (0, 1));
+    }
+    // One of two was.
+    let token = pending.register(to(3), 3).unwrap();
+    assert_eq!((token.times(), pending.posted(token, 1)), (2, None));
+    assert_eq!((pending.len(), pending.owed()), (1, 1));
+    // Without room for all of it there is none of it.
+    let mut full = table(2);
+    let first = full.register(to(2), 1).unwrap();
+    full.give_up(first);
+    assert_eq!(full.register(to(3), 2), Err(RegisterError::Full));
+    assert_eq!((full.len(), full.owed()), (0, 1));
+}
+
+/// Two answers are lost; what the host answers afterwards is enough.
+#[test]
+fn several_lost_answers_keep_nobody_waiting() {
+    let mut pending = table(12);
+    for _ in 0..2 {
+        let token = pending.register(to(2), 1).unwrap();
+        let waiter = pending.posted(token, 1).or_else(|| pending.give_up(token));
+        assert_eq!(waiter, Some(1));
+    }
+    let token = pending.register(to(3), 2).unwrap();
+    assert_eq!((pending.owed(), token.times()), (4, 3));
+    let mut answers = (0..token.times()).map(|_| pending.resolve(&moved(0)));
+    assert!(answers.any(|a| a == Some(Answer::Awaited(2, Reply::Status(0)))));
+}
+
+/// A host answers in order: what it did not answer before it tore the ring down it never will.
+#[test]
+fn nothing_is_owed_about_a_channel_that_was_closed() {
+    let mut pending = table(12);
+    let token = pending.register(to(2), 1).unwrap();
+    pending.give_up(token);
+    pending.forget_modifies(Relid(2));
+    assert_eq!(pending.owed(), 1);
+    pending.forget_modifies(Relid(1));
+    assert_eq!(pending.owed(), 0);
+    assert_eq!(pending.register(to(3), 2).unwrap().times(), 1);
+    pending.forget_modifies(Relid(1));
+    assert_eq!(pending.len(), 1);
+}
+
+/// The host says that it has taken the memory while the guest gives up; and it opens a channel late while
+/// the guest closes it.
+#[test]
+fn what_comes_between_is_not_lost() {
+    let mut life = GpadlLife::new();
+    life.posting().unwrap();
+    assert!(!life.created_late(0));
+    assert_eq!(life.state(), GpadlState::Live);
+    let mut refused = GpadlLife::new();
+    refused.posting().unwrap();
+    assert!(!refused.created_late(3));
+    assert_eq!(refused.memory(), MemoryFate::Free);
+
+    life.ask_again();
+    assert!(!life.take_ask_again());
+    life.tearing_down().unwrap();
+    assert!(life.take_ask_again() && !life.take_ask_again());
 }
 
 /// What happens between a guest that asks for CPUs and a host that answers in order, if it does.

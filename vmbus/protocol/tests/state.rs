@@ -206,7 +206,7 @@ fn pending_requests_are_told_apart() {
             "modify",
         )
         .unwrap();
-    assert_eq!(pending.cancel(token), None);
+    assert_eq!(pending.posted(token, 0), None);
     let mut woken = [
         pending.rescind(Relid(1)),
         pending.rescind(Relid(1)),
@@ -294,8 +294,8 @@ proptest! {
                     let refused = life.open_begin().is_err();
                     prop_assert!(refused || !(life.is_rescinded() || removed));
                 }
-                Step::OpenPosting => drop(life.open_posting(GpadlHandle(1)).is_ok()),
-                Step::OpenLate(status) => drop(life.open_late(status)),
+                Step::OpenPosting => drop(life.open_posting(GpadlHandle(1), 1).is_ok()),
+                Step::OpenLate(status) => drop(life.open_late(1, status)),
                 Step::LetGo => life.let_go(GpadlHandle(1)),
                 Step::ClosedLate => life.closed_late(),
                 Step::OpenEnd(status) => drop(life.open_end(status).is_ok()),
