@@ -92,7 +92,7 @@ impl<T: Send + Sync + 'static> RcuArc<T> {
     }
 }
 
-#[kunit_tests(vmbus_published)]
+#[kunit_tests(vmbus_rcu_arc)]
 mod tests {
     use super::*;
 

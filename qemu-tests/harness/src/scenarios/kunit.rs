@@ -7,11 +7,15 @@ use anyhow::Result;
 use crate::failure::expect;
 use crate::scenarios::Context;
 
-/// All of them: one that is gone is not to be missed silently.
-const SUITES: [&str; 5] = [
+const FOLDER: &str = "/sys/kernel/debug/kunit";
+
+/// All of them, in order: neither one that is gone nor one that is new is to be missed silently.
+const SUITES: [&str; 7] = [
+    "vmbus_buffer",
     "vmbus_completion",
+    "vmbus_flags",
     "vmbus_pages",
-    "vmbus_published",
+    "vmbus_rcu_arc",
     "vmbus_ring_memory",
     "vmbus_workqueue",
 ];
@@ -19,9 +23,13 @@ const SUITES: [&str; 5] = [
 pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
     vm.load_core()?;
+    let mut found = vm.list(FOLDER)?;
+    found.retain(|name| name.starts_with("vmbus_"));
+    found.sort_unstable();
+    expect(found == SUITES, SUITES.join(", "), found.join(", "))?;
     let mut tests = 0;
     for suite in SUITES {
-        let folder = format!("/sys/kernel/debug/kunit/{suite}");
+        let folder = format!("{FOLDER}/{suite}");
         vm.write(&format!("{folder}/run"), "1")?;
         let results = vm.read(&format!("{folder}/results"))?;
         let of_tests = results.lines().filter(|line| line.starts_with(' '));
