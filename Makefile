@@ -10,7 +10,7 @@ HARNESS := $(SETUP)/harness
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .SILENT:
-.PHONY: help run shell ssh test modules check bench budget intree intree-clean clean distclean
+.PHONY: help run shell ssh test modules deb check bench budget intree intree-clean clean distclean
 
 help:
 	printf '%s\n' \
@@ -19,14 +19,21 @@ help:
 	'make ssh             a login to the guest of make shell, from another terminal' \
 	'make test            every test; one line of counts at the end' \
 	'                       SCENARIO="name name"  only these guest scenarios, or groups of them (storage)' \
-	'                       CORE=c|rust|both  whose drivers the scenarios run (default: both)' \
+	'                       CORE=c|rust|both  whose drivers the scenarios run (default: both, and a part of the next)' \
+	'                       CORE=rust-on-c    the Rust drivers on the C core; all: each with everything' \
 	'                       KERNEL=debug      the scenarios on a kernel that checks locks, DMA and memory' \
 	'                       KERNEL=rt         the scenarios on a kernel with PREEMPT_RT' \
 	'                       GUESTS=n          how many guests run at a time' \
 	'                       SEED=n            races: this seed only, which is the same run each time' \
+	'                       VERSION=4.0       hosts speak no newer version of the protocol (else 5.3)' \
+	'                       AGAIN=1           also what the C drivers passed before with the same kernel, QEMU and harness' \
+	'                       ROUNDS=n          reload, hot-add, storage-rescinds, ...: so often instead of 20 times' \
 	'make modules         build the modules for the stock Debian kernel, into build/modules' \
 	'                       KDIR=folder       for another kernel (7.3 or newer, CONFIG_RUST)' \
 	'                       LLVM=1            with clang; without KDIR a check only, with debug options' \
+	'make deb             the modules in Debian packages, into build/deb' \
+	'                       KDIR=folder       for another kernel' \
+	'                       KEY=file CERT=file  with the modules signed by this key' \
 	'make check           format, clippy (host and kernel code), unit tests' \
 	'make bench           the ring beside a plain memcpy' \
 	'                       BENCH=storage     what a disk read costs the guest: Rust, C, IDE, AHCI, virtio' \
@@ -53,10 +60,14 @@ ssh:
 test:
 	$(SETUP)/test $(if $(LEVEL),--level $(LEVEL)) $(addprefix --scenario ,$(SCENARIO)) \
 		$(if $(CORE),--core $(CORE)) $(if $(KERNEL),--kernel $(KERNEL)) $(if $(GUESTS),--guests $(GUESTS)) \
-		$(if $(SEED),--seed $(SEED))
+		$(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(VERSION),--bus-version $(VERSION)) $(if $(AGAIN),--again)
 
 modules:
 	$(SETUP)/modules $(if $(KDIR),--kdir $(KDIR)) $(if $(LLVM),--llvm)
+
+deb:
+	$(SETUP)/deb $(if $(KDIR),--kdir $(KDIR)) $(if $(KEY),--key $(KEY)) $(if $(CERT),--cert $(CERT))
 
 check:
 	$(SETUP)/check

@@ -7,6 +7,10 @@ use kernel::{
     ffi::{c_int, c_uint, c_void},
 };
 
+mod memory;
+
+pub(crate) use memory::*;
+
 // The generated types have lock debugging fields without members in some configurations; they are
 // passed by pointer only, as in the generated bindings themselves.
 #[allow(improper_ctypes)]
@@ -22,15 +26,7 @@ extern "C" {
     pub(crate) fn vmbus_shim_is_root_partition() -> bool;
     pub(crate) fn vmbus_shim_vp_number(cpu: u32) -> u32;
     pub(crate) fn vmbus_shim_cpu_present(cpu: u32) -> bool;
-    pub(crate) fn vmbus_shim_cpu_online(cpu: u32) -> bool;
-    pub(crate) fn vmbus_shim_cpu_housekeeping(cpu: u32) -> bool;
     pub(crate) fn vmbus_shim_cpu_to_node(cpu: u32) -> c_int;
-    pub(crate) fn vmbus_shim_virt_to_phys(addr: *const c_void) -> bindings::phys_addr_t;
-    pub(crate) fn vmbus_shim_alloc_block(node: c_int, order: c_uint) -> *mut bindings::page;
-    pub(crate) fn vmbus_shim_page_to_pfn(page: *const bindings::page) -> u64;
-    pub(crate) fn vmbus_shim_noio_save() -> c_uint;
-    pub(crate) fn vmbus_shim_noio_restore(flags: c_uint);
-    pub(crate) fn vmbus_shim_vmap(pages: *mut *mut bindings::page, count: c_uint) -> *mut c_void;
     pub(crate) fn vmbus_shim_acpi_companion(dev: *mut bindings::device) -> *mut bindings::device;
     pub(crate) fn vmbus_shim_driver_override(
         dev: *mut bindings::device,
@@ -51,7 +47,4 @@ extern "C" {
     pub(crate) fn hv_is_hibernation_supported() -> bool;
     pub(crate) fn hv_setup_dma_ops(dev: *mut bindings::device, coherent: bool);
     pub(crate) fn hv_stimer_cleanup(cpu: c_uint) -> c_int;
-
-    // mm/vmalloc.c
-    pub(crate) fn vunmap(addr: *const c_void);
 }

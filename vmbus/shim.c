@@ -1,24 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The part of the core that Rust cannot express: inline functions and macros
- * of asm/mshyperv.h (the hypercall goes through a static call), the page
- * protection macros, and module parameters with a sysfs mode. Nothing here
- * decides anything.
+ * of asm/mshyperv.h (the hypercall goes through a static call), and module
+ * parameters with a sysfs mode. Nothing here decides anything.
  */
 #include <linux/acpi.h>
 #include <linux/cpumask.h>
 #include <linux/device.h>
 #include <linux/hyperv.h>
-#include <linux/io.h>
 #include <linux/irqflags.h>
-#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/percpu.h>
-#include <linux/sched/isolation.h>
-#include <linux/sched/mm.h>
 #include <linux/topology.h>
-#include <linux/vmalloc.h>
 #include <asm/irq_vectors.h>
 #include <asm/mshyperv.h>
 
@@ -105,55 +99,9 @@ bool vmbus_shim_cpu_present(u32 cpu)
 	return cpu_present(cpu);
 }
 
-bool vmbus_shim_cpu_online(u32 cpu)
-{
-	return cpu_online(cpu);
-}
-
-bool vmbus_shim_cpu_housekeeping(u32 cpu)
-{
-	return cpumask_test_cpu(cpu, housekeeping_cpumask(HK_TYPE_MANAGED_IRQ));
-}
-
 int vmbus_shim_cpu_to_node(u32 cpu)
 {
 	return cpu_to_node(cpu);
-}
-
-phys_addr_t vmbus_shim_virt_to_phys(const void *addr)
-{
-	return virt_to_phys((void *)addr);
-}
-
-struct page *vmbus_shim_alloc_block(int node, unsigned int order)
-{
-	gfp_t gfp = GFP_KERNEL | __GFP_ZERO;
-
-	/* A large block is worth a look, but neither reclaim nor a line in the log. */
-	if (order)
-		gfp = (gfp & ~__GFP_DIRECT_RECLAIM) | __GFP_NOWARN;
-
-	return alloc_pages_node(node, gfp, order);
-}
-
-u64 vmbus_shim_page_to_pfn(const struct page *page)
-{
-	return page_to_pfn(page);
-}
-
-unsigned int vmbus_shim_noio_save(void)
-{
-	return memalloc_noio_save();
-}
-
-void vmbus_shim_noio_restore(unsigned int flags)
-{
-	memalloc_noio_restore(flags);
-}
-
-void *vmbus_shim_vmap(struct page **pages, unsigned int count)
-{
-	return vmap(pages, count, VM_MAP, PAGE_KERNEL);
 }
 
 void *vmbus_shim_acpi_companion(struct device *dev)

@@ -6,7 +6,6 @@
 #include <linux/acpi.h>
 #include <linux/types.h>
 
-struct page;
 struct device;
 struct device_driver;
 
@@ -20,15 +19,7 @@ bool vmbus_shim_c_core_active(void);
 bool vmbus_shim_is_root_partition(void);
 u32 vmbus_shim_vp_number(u32 cpu);
 bool vmbus_shim_cpu_present(u32 cpu);
-bool vmbus_shim_cpu_online(u32 cpu);
-bool vmbus_shim_cpu_housekeeping(u32 cpu);
 int vmbus_shim_cpu_to_node(u32 cpu);
-phys_addr_t vmbus_shim_virt_to_phys(const void *addr);
-struct page *vmbus_shim_alloc_block(int node, unsigned int order);
-u64 vmbus_shim_page_to_pfn(const struct page *page);
-unsigned int vmbus_shim_noio_save(void);
-void vmbus_shim_noio_restore(unsigned int flags);
-void *vmbus_shim_vmap(struct page **pages, unsigned int count);
 void *vmbus_shim_acpi_companion(struct device *dev);
 int vmbus_shim_driver_override(struct device *dev, const struct device_driver *drv);
 

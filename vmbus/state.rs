@@ -33,6 +33,14 @@ impl<S: SharedState> StateCell<S> {
         }
     }
 
+    /// In the state whose word is 0.
+    pub(crate) const fn zero() -> Self {
+        Self {
+            word: Word(Atomic::new(0)),
+            _state: PhantomData,
+        }
+    }
+
     /// The state of now. What is read behind this is not older.
     pub(crate) fn get(&self) -> S {
         S::from_raw(self.word.load())

@@ -24,6 +24,7 @@ mod ffi;
 mod hotplug;
 mod hv;
 mod interrupt;
+mod lines;
 mod memory;
 mod messages;
 mod state;
@@ -33,12 +34,13 @@ pub use channel::{
     Batch, CallbackContext, ChannelConfig, Doorbell, Handler, HostBuffer, Line, Lingering,
     OpenChannel, ReadMode, Receiver, Sender, Signal, SubChannel, SubChannels, TxGuard,
 };
+pub use lines::Lines;
 pub use vmbus_protocol as protocol;
 pub use vmbus_protocol::Guid;
 pub use vmbus_ring::{GpaDirectPacket, OutgoingPacket, Packet, ReadError, SendError};
 
-use abstractions::{CpuHotplug, PanicNotifier};
-use bus::{BusRegistration, PlatformDriver};
+use abstractions::{workqueue::ReclaimQueue, CpuHotplug, PanicNotifier};
+use bus::{BusRegistration, PlatformDriver, Shutdown};
 use connection::{Connection, CONNECTION};
 use hv::interrupt::{InterruptHandler, ShutdownHandlers};
 
@@ -48,7 +50,30 @@ module! {
     authors: ["The VMBus Rust developers"],
     description: "VMBus core for Hyper-V guests",
     license: "GPL",
+    params: {
+        answer_secs: u32 {
+            default: 60,
+            description: "Seconds the host has to answer a request (1 to 3600)",
+        },
+    },
 }
+
+/// Says in the description of a driver's module which core it is for.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! describe_core {
+    () => {
+        #[cfg(MODULE)]
+        #[used]
+        #[link_section = ".modinfo"]
+        static VMBUS_CORE: [u8; $crate::CORE_DESCRIPTION.len()] = *$crate::CORE_DESCRIPTION;
+    };
+}
+
+/// See [`describe_core`].
+#[doc(hidden)]
+pub const CORE_DESCRIPTION: &[u8; 59] =
+    b"description=Runs on the VMBus core in Rust (hv_vmbus_rust)\0";
 
 /// The loaded module. Fields are dropped in this order: a crash while the connection ends needs the
 /// handlers, which find it by themselves.
@@ -61,6 +86,7 @@ struct Core {
     _bus: BusRegistration,
     #[pin]
     _platform: PlatformDriver,
+    _reclaim: ReclaimQueue,
 }
 
 impl kernel::InPlaceModule for Core {
@@ -71,7 +97,8 @@ impl kernel::InPlaceModule for Core {
                 // SAFETY: Module initialization runs once, and the bus is registered below.
                 unsafe { bus::init_dynamic_ids() };
             },
-            _platform <- PlatformDriver::register(module, shutdown),
+            _reclaim: ReclaimQueue::new()?,
+            _platform <- PlatformDriver::register::<Core>(module),
             _bus: BusRegistration::new()?,
             link: Link::establish(_platform.root().ok_or(ENODEV)?)?,
             _shutdown: ShutdownHandlers::register(kexec, crash),
@@ -162,10 +189,12 @@ fn is_up() -> bool {
     CONNECTION.with(|_| ()).is_some()
 }
 
-/// The machine is shut down or restarted: the host must not touch our memory any more.
-fn shutdown() {
-    if let Some(connection) = CONNECTION.get() {
-        connection.unload();
+impl Shutdown for Core {
+    /// The host must not touch our memory any more.
+    fn shutdown() {
+        if let Some(connection) = CONNECTION.get() {
+            connection.unload();
+        }
     }
 }
 

@@ -13,7 +13,8 @@
 //!  * [`memory`]: the frames; the only part with `unsafe` code;
 //!  * [`session`]: what is shared by all parts, sending, and the negotiation;
 //!  * [`requests`]: what to do about a message of the host;
-//!  * [`inflate`] and [`pressure`]: the two work items;
+//!  * [`inflate`], [`hot_add`] and [`pressure`]: the work items;
+//!  * [`reporting`]: telling the host what is free;
 //!  * [`status`]: counters, and the file in debugfs.
 //!
 //! # When the device goes away
@@ -27,29 +28,46 @@
 //! The host forgets the balloon over ACPI S4 as well. Where the guest may hibernate nothing is given
 //! away; the host still gets an answer to each request, since it would wait for one for ever.
 //!
-//! Memory hot-add and free page reporting are not served yet; a request to add memory is declined.
+//! # Memory that the host adds
+//!
+//! It stays when the device and the driver go, and comes online without them, except where the host
+//! backs a part of a block only: such a block is removed with the device, or else keeps the module.
+//! Where memory cannot be added the host is told so when the two agree on what the guest can do, and
+//! the log says why.
+//!
+//! # Free memory
+//!
+//! If the host takes hints about memory whose contents nobody needs, the kernel's free page reporting is
+//! passed on to it. That is between the kernel and the hypervisor, and has nothing to do with the channel.
 
 use core::marker::PhantomData;
 use kernel::{
     debugfs,
     device::Core,
+    driver::Registration,
     prelude::*,
-    sync::Arc, //
+    sync::Arc,
+    InPlaceModule,
+    ModuleMetadata, //
 };
 use vmbus::{
     abstractions::workqueue::{Delayed, DisableOnDrop, Plain},
-    ChannelConfig, Device, DeviceId, Driver, IdTable, OpenChannel,
+    Adapter, ChannelConfig, Device, DeviceId, Driver, IdTable, OpenChannel,
 };
 
+mod hot_add;
 mod inflate;
 mod memory;
 mod pressure;
+mod reporting;
 mod requests;
 mod session;
 mod status;
 
+use memory::{Claim, Link, WatchUntilDrop};
+use reporting::StopReporting;
 use requests::Requests;
-use session::{Reclaim, Shared, Stop, INFLATE, PRESSURE};
+use session::{Reclaim, Shared, Stop, HOT_ADD, INFLATE, PRESSURE, REPORTING};
 
 /// Bytes of data in each ring: room for four of the largest messages.
 const RING_BYTES: usize = 16 * 1024;
@@ -63,12 +81,33 @@ vmbus::vmbus_device_table!(
     [(DeviceId::new(vmbus_protocol::class::BALLOON), ())]
 );
 
-vmbus::module_vmbus_driver! {
-    type: Balloon,
+vmbus::describe_core!();
+module! {
+    type: BalloonModule,
     name: "hv_balloon_rust",
     authors: ["The VMBus Rust developers"],
     description: "Hyper-V dynamic memory driver",
     license: "GPL",
+    alias: ["hv_balloon"],
+}
+
+/// The module.
+///
+/// The order of the fields is the order in which they end: devices first.
+#[pin_data]
+struct BalloonModule {
+    #[pin]
+    _driver: Registration<Adapter<Balloon>>,
+    _watch: WatchUntilDrop,
+}
+
+impl InPlaceModule for BalloonModule {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _watch: WatchUntilDrop::new()?,
+            _driver <- Registration::new(<Self as ModuleMetadata>::NAME, module),
+        })
+    }
 }
 
 /// The driver.
@@ -77,18 +116,25 @@ struct Balloon;
 /// What belongs to a bound device.
 ///
 /// The order of the fields is the order in which things end: first the guest stops what it does by
-/// itself, then the channel is closed, then the frames come back. They are set up the other way
-/// round.
+/// itself, then the channel is closed, then the frames come back, and last added memory goes that is of no
+/// use. They are set up the other way round.
 #[pin_data]
 struct Data<'bound> {
+    _link: Option<Link>,
+    #[pin]
+    _as_c: debugfs::File<Arc<Shared>>,
     #[pin]
     _status: debugfs::File<Arc<Shared>>,
     _directory: debugfs::Dir,
     _stop: Stop,
+    _listening: StopReporting,
+    _reporting: DisableOnDrop<Shared, Plain, REPORTING>,
     _pressure: DisableOnDrop<Shared, Delayed, PRESSURE>,
     _channel: OpenChannel,
     _inflate: DisableOnDrop<Shared, Plain, INFLATE>,
+    _hot_add: DisableOnDrop<Shared, Plain, HOT_ADD>,
     _reclaim: Reclaim,
+    _added: Option<Claim>,
     _device: PhantomData<&'bound ()>,
 }
 
@@ -103,8 +149,11 @@ impl Driver for Balloon {
         _info: Option<&'bound Self::IdInfo>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
         pin_init::pin_init_scope(move || {
-            let shared = Shared::new(dev.as_ref())?;
+            let added = hot_add::memory_of(dev.as_ref());
+            let memory = added.as_ref().map(|added| added.memory().clone());
+            let shared = Shared::new(dev.as_ref(), memory)?;
             let reclaim = Reclaim(shared.clone());
+            let hot_add = DisableOnDrop::new(shared.clone());
             let inflate = DisableOnDrop::new(shared.clone());
             let channel = dev.open(
                 Arc::new(Requests(shared.clone()), GFP_KERNEL)?,
@@ -116,19 +165,28 @@ impl Driver for Balloon {
                 },
             )?;
             let pressure = DisableOnDrop::new(shared.clone());
+            let reporting = DisableOnDrop::new(shared.clone());
+            let listening = StopReporting(shared.clone());
             let stop = Stop(shared.clone());
 
             shared.negotiate(channel.sender())?;
             pressure::start(&shared);
+            reporting::start(&shared);
 
             let directory = debugfs::Dir::new(c"hv-balloon-rust");
             Ok(try_pin_init!(Data {
+                _added: added,
                 _reclaim: reclaim,
+                _hot_add: hot_add,
                 _inflate: inflate,
                 _channel: channel,
                 _pressure: pressure,
+                _reporting: reporting,
+                _listening: listening,
                 _stop: stop,
-                _status <- status::file(&directory, shared),
+                _status <- status::file(&directory, shared.clone()),
+                _as_c <- status::file_as_c(&directory, shared),
+                _link: Link::new(c"hv-balloon", c"hv-balloon-rust/hv-balloon"),
                 _directory: directory,
                 _device: PhantomData,
             }? Error))

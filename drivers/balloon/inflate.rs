@@ -3,7 +3,7 @@
 //! Giving memory to the host.
 
 use crate::{
-    memory::{MemInfo, Order},
+    memory::{self, MemInfo, Order},
     session::{Shared, INFLATE},
 };
 use balloon_protocol::{
@@ -34,9 +34,9 @@ const EMPTY_ANSWER_DELAY: Delta = Delta::from_millis(50);
 
 /// Starts to serve a request for `pages` pages. With none, only the answer is given.
 ///
-/// The session lets one request through at a time, so there is none that this one could replace; only
-/// requests that are answered without pages can follow each other faster, and may get one answer
-/// together.
+/// The session lets one request through at a time, and has the next one if the host does not wait for answers,
+/// so there is none that this one could replace; only requests that are answered without pages can follow each
+/// other faster, and may get one answer together.
 pub(crate) fn request(shared: &Arc<Shared>, pages: u32) {
     *shared.request.lock() = Some(pages);
 
@@ -51,7 +51,10 @@ impl WorkItem<INFLATE> for Shared {
         let request = this.request.lock().take();
 
         if let (Some(pages), Some(sender)) = (request, this.sender()) {
-            Inflation::new(&this, pages).run(&sender);
+            if let Some(next) = Inflation::new(&this, pages).run(&sender) {
+                this.counters.balloon_requests.fetch_add(1, Relaxed);
+                self::request(&this, next);
+            }
         }
     }
 }
@@ -73,10 +76,11 @@ struct Inflation<'a> {
 
 /// How many of `wanted` pages to give.
 ///
-/// At the limit the guest gives whole blocks only. The host asks again and again there, and the rest
-/// of a block would gain it little but leave holes in the guest's memory.
-fn target(wanted: u64, available: u64, floor: u64) -> u64 {
-    let pages = balloon_target(wanted, available, floor);
+/// At its floor, or where the administrator says so, the guest gives whole blocks only. The host asks again and
+/// again there, and the rest of a block would gain it little but leave holes in the guest's memory.
+fn target(wanted: u64, memory: &MemInfo, floor: u64) -> u64 {
+    let pages = balloon_target(wanted, memory.available, floor);
+    let pages = memory::limits().give(pages, memory.total);
 
     if pages < wanted {
         pages & !(Order::BLOCK.pages() - 1)
@@ -90,13 +94,15 @@ impl<'a> Inflation<'a> {
         let memory = MemInfo::now();
         let floor = floor_pages(memory.total, PAGE_SIZE as u32);
         let requested = u64::from(pages);
-        let left = target(requested, memory.available, floor);
+        let left = target(requested, &memory, floor);
 
         if left < requested {
             ratelimited!(dev_info!(
                 shared.dev,
                 "Balloon request will be partially fulfilled. {} ({} of {} pages)\n",
-                if memory.available < requested {
+                if memory::limits().give(requested, memory.total) < requested {
+                    "The limit never_below is reached."
+                } else if memory.available < requested {
                     "Not enough memory."
                 } else {
                     "Balloon floor reached."
@@ -115,8 +121,8 @@ impl<'a> Inflation<'a> {
     }
 
     /// Gives pages, in as many messages as it takes. The last message says that it is the last,
-    /// whatever happened, also if it has no pages.
-    fn run(&mut self, sender: &Sender) {
+    /// whatever happened, also if it has no pages. Returns the request that came meanwhile.
+    fn run(&mut self, sender: &Sender) -> Option<u32> {
         let shared = self.shared;
         let mut buffer = shared.response.lock();
 
@@ -124,9 +130,11 @@ impl<'a> Inflation<'a> {
             let mut response = ResponseBuilder::new(&mut buffer);
             let more = self.fill(&mut response);
 
+            let mut next = None;
+
             if !more {
                 // Before the answer: the next request may be here before `send` returns.
-                shared.session.lock().balloon_done();
+                next = shared.session.lock().balloon_done();
                 if self.given == 0 && response.pages() == 0 {
                     fsleep(EMPTY_ANSWER_DELAY);
                 }
@@ -148,17 +156,18 @@ impl<'a> Inflation<'a> {
                     if more {
                         shared.session.lock().balloon_done();
                     }
+                    // There is no host that waits for it.
+                    next = None;
                 }
             }
-            return;
+            return next;
         }
     }
 
     /// Puts pages into a message. Returns whether there will be another one.
     fn fill(&mut self, response: &mut ResponseBuilder<'_>) -> bool {
         // Others may have taken memory since the last message.
-        let available = MemInfo::now().available;
-        self.left = target(self.left, available, self.floor);
+        self.left = target(self.left, &MemInfo::now(), self.floor);
 
         while self.left > 0 && !self.shared.is_closing() {
             if response.range_count() >= MAX_RANGES || response.pages() >= MAX_MESSAGE_PAGES {

@@ -3,7 +3,7 @@
 //! Reporting to the host how much memory the guest needs.
 
 use crate::{
-    memory::{self, MemInfo},
+    memory::{self, MemInfo, ReportedStatus},
     session::{Shared, PRESSURE},
 };
 use balloon_protocol::{
@@ -71,17 +71,42 @@ fn ask_again(shared: Arc<Shared>, ms: Msecs) {
 
 /// Returns what the host should know of the guest's memory, in units of 4 KiB.
 pub(crate) fn now(shared: &Shared) -> Pressure {
+    of(&counts(shared))
+}
+
+fn of(counts: &MemoryCounts) -> Pressure {
+    pressure(counts, units_per_page(PAGE_SIZE as u32).unwrap_or(1))
+}
+
+fn counts(shared: &Shared) -> MemoryCounts {
     let memory = MemInfo::now();
-    let counts = MemoryCounts {
+    let added = shared.added.as_ref();
+    let (added, onlined) = added.map_or((0, 0), |added| added.added_and_onlined());
+
+    MemoryCounts {
         available: memory.available,
         committed: memory.committed,
         ballooned: shared.counters.ballooned.load(Relaxed),
-        added: 0,
-        onlined: 0,
+        added,
+        onlined,
         floor: floor_pages(memory.total, PAGE_SIZE as u32),
-    };
+    }
+}
 
-    pressure(&counts, units_per_page(PAGE_SIZE as u32).unwrap_or(1))
+/// What is to be reported now, which the trace event shows, too.
+fn report(shared: &Shared) -> Pressure {
+    let counts = counts(shared);
+    let pressure = of(&counts);
+
+    memory::trace_status(&ReportedStatus {
+        available: pressure.available,
+        committed: pressure.committed,
+        vm_memory_committed: counts.committed,
+        pages_ballooned: counts.ballooned,
+        pages_added: counts.added,
+        pages_onlined: counts.onlined,
+    });
+    pressure
 }
 
 impl WorkItem<PRESSURE> for Shared {
@@ -95,7 +120,7 @@ impl WorkItem<PRESSURE> for Shared {
 
         if due {
             if let Some(sender) = this.sender() {
-                let message = Status::new(this.next_id(), now(&this));
+                let message = Status::new(this.next_id(), report(&this));
 
                 // No waiting for room: the next report says more than this one.
                 let counter = match sender.send_inband(message.as_bytes(), 0) {

@@ -2,13 +2,14 @@
 
 //! What to do about a message of the host.
 
-use crate::{inflate, memory::BadRange, session::Shared};
+use crate::{hot_add, inflate, memory::BadRange, session::Shared};
 use balloon_protocol::{
-    message::{HotAddResponse, Unballoon, UnballoonResponse},
+    hot_add::Answer,
+    message::{Unballoon, UnballoonResponse},
     policy::{hot_add_result, Patience},
     range::{check_set, RangeLimits, SetError, WireRange},
     session::Action,
-    Inbound,
+    Inbound, MessageError,
 };
 use core::ops::Range;
 use kernel::{
@@ -36,12 +37,7 @@ impl Handler for Requests {
             }
             Err(error) => {
                 shared.session.lock().on_bad_message();
-                shared.counters.refused.fetch_add(1, Relaxed);
-                ratelimited!(dev_warn!(
-                    shared.dev,
-                    "message refused: {}\n",
-                    Shown(&error)
-                ));
+                self.refuse(Refused::Message(error));
             }
         }
     }
@@ -65,26 +61,29 @@ impl Requests {
                 counters.balloon_requests.fetch_add(1, Relaxed);
                 inflate::request(&self.0, page_count);
             }
-            Action::AnswerEmptyBalloon { log } => {
+            Action::AnswerEmptyBalloon => {
                 counters.balloon_requests.fetch_add(1, Relaxed);
-                self.say_why_not(log);
                 inflate::request(&self.0, 0);
             }
             Action::Unballoon(request) => {
                 counters.unballoon_requests.fetch_add(1, Relaxed);
                 self.deflate(sender, &request);
             }
-            Action::RefuseUnballoon { respond, log } => {
+            Action::RefuseUnballoon { respond } => {
                 counters.unballoon_requests.fetch_add(1, Relaxed);
                 counters.refused.fetch_add(1, Relaxed);
-                self.say_why_not(log);
                 if respond {
                     self.answer_unballoon(sender);
                 }
             }
-            // Not stated in `Features`, so the session never asks for it.
-            Action::HotAdd(_) => self.decline_hot_add(sender, false),
-            Action::RefuseHotAdd { log } => self.decline_hot_add(sender, log),
+            Action::HotAdd(request) => {
+                counters.hot_add_requests.fetch_add(1, Relaxed);
+                hot_add::request(&self.0, request);
+            }
+            Action::RefuseHotAdd { log } => {
+                counters.hot_add_requests.fetch_add(1, Relaxed);
+                self.decline_hot_add(sender, log);
+            }
             Action::MaxPageCount { pages, log } => {
                 if log {
                     ratelimited!(dev_info!(
@@ -95,26 +94,17 @@ impl Requests {
                 }
                 counters.max_page_count.store(pages, Relaxed);
             }
+            Action::Wait => {
+                counters.queued.fetch_add(1, Relaxed);
+                ratelimited!(dev_warn!(
+                    shared.dev,
+                    "the host has not waited for an answer: its request is the next one\n"
+                ));
+            }
             Action::Ignore(reason) => {
                 ratelimited!(dev_warn!(shared.dev, "message ignored: {:?}\n", reason));
             }
         }
-    }
-
-    /// Says once why the host gets no memory.
-    fn say_why_not(&self, log: bool) {
-        if !log {
-            return;
-        }
-        dev_info!(
-            self.0.dev,
-            "the host gets no memory: {}\n",
-            if self.0.features.hibernation {
-                "the guest may hibernate (ACPI S4), and the host would forget the balloon"
-            } else {
-                "the pages of this kernel are larger than 4 KiB"
-            }
-        );
     }
 
     /// Takes back what the host returns.
@@ -125,13 +115,13 @@ impl Requests {
     fn deflate(&self, sender: &Sender, request: &Unballoon<'_>) {
         let shared = &*self.0;
         let result = check_set(request.ranges, &RangeLimits::default())
-            .map_err(Bad::Set)
+            .map_err(Refused::Set)
             .and_then(|_| {
                 let mut balloon = shared.balloon.lock();
                 let result = balloon.give_back(request.ranges.iter().map(frames));
 
                 shared.counters.ballooned.store(balloon.frames(), Relaxed);
-                result.map_err(Bad::Frames)
+                result.map_err(Refused::Frames)
             });
 
         match result {
@@ -139,34 +129,20 @@ impl Requests {
                 shared.counters.pages_returned.fetch_add(pages, Relaxed);
                 dev_dbg!(shared.dev, "{} pages returned\n", pages);
             }
-            Err(bad) => {
-                shared.counters.refused.fetch_add(1, Relaxed);
-                ratelimited!(self.report(&bad));
-            }
+            Err(refused) => self.refuse(refused),
         }
         if !request.more_pages {
             self.answer_unballoon(sender);
         }
     }
 
-    fn report(&self, bad: &Bad) {
-        let dev = &self.0.dev;
+    /// Says that a message was refused, and keeps why for the file in debugfs.
+    fn refuse(&self, refused: Refused) {
+        let shared = &*self.0;
 
-        match bad {
-            Bad::Set(error) => dev_warn!(dev, "return of pages refused: {}\n", Shown(error)),
-            Bad::Frames(BadRange::NotOurs { start, end }) => dev_warn!(
-                dev,
-                "return of pages refused: frames {:#x} to {:#x} were not all given away\n",
-                start,
-                end
-            ),
-            Bad::Frames(BadRange::Twice { start, end }) => dev_warn!(
-                dev,
-                "return of pages refused: frames {:#x} to {:#x} are named twice\n",
-                start,
-                end
-            ),
-        }
+        shared.counters.refused.fetch_add(1, Relaxed);
+        ratelimited!(dev_warn!(shared.dev, "{}\n", Shown(&refused)));
+        *shared.last_refused.lock() = Some(refused);
     }
 
     fn answer_unballoon(&self, sender: &Sender) {
@@ -175,23 +151,50 @@ impl Requests {
         let _ = self.0.send(sender, message.as_bytes(), Patience::Answer);
     }
 
-    /// Says that memory cannot be added, now or later.
+    /// Says that memory cannot be added, now or later. A host that was told so does not ask, unless the
+    /// guest may hibernate, when it has to be told something else.
     fn decline_hot_add(&self, sender: &Sender, log: bool) {
         let shared = &*self.0;
 
-        shared.counters.hot_add_requests.fetch_add(1, Relaxed);
         if log {
-            dev_info!(shared.dev, "adding memory is not supported; declined\n");
+            dev_info!(shared.dev, "the host cannot add memory: it was told so\n");
         }
-        let message = HotAddResponse::new(shared.next_id(), 0, hot_add_result(0, false));
-        let _ = shared.send(sender, message.as_bytes(), Patience::Answer);
+        let answer = Answer {
+            pages: 0,
+            result: hot_add_result(0, false),
+        };
+        // An error means that nobody waits for it.
+        let _ = hot_add::answer(shared, sender, answer);
     }
 }
 
-/// Why nothing of a message is taken back.
-enum Bad {
+/// Why a message had no effect.
+pub(crate) enum Refused {
+    /// It makes no sense.
+    Message(MessageError),
+    /// What it returns makes no sense.
     Set(SetError),
+    /// It returns what it does not have.
     Frames(BadRange),
+}
+
+impl core::fmt::Display for Refused {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Message(error) => write!(f, "message refused: {}", error),
+            Self::Set(error) => write!(f, "return of pages refused: {}", error),
+            Self::Frames(BadRange::NotOurs { start, end }) => write!(
+                f,
+                "return of pages refused: frames {:#x} to {:#x} were not all given away",
+                start, end
+            ),
+            Self::Frames(BadRange::Twice { start, end }) => write!(
+                f,
+                "return of pages refused: frames {:#x} to {:#x} are named twice",
+                start, end
+            ),
+        }
+    }
 }
 
 /// The frames of a range that [`check_set`] has seen.

@@ -3,12 +3,14 @@
 //! What all parts of the driver share, sending, and the negotiation.
 
 use crate::{
-    memory::{self, Balloon},
+    memory::{self, Balloon, Listening, Memory},
     pressure::Schedule,
+    requests::Refused,
     status::Counters, //
 };
 use balloon_protocol::{
-    message::{Capabilities, VersionRequest},
+    hint::Health,
+    message::{Capabilities, HotAdd, VersionRequest},
     policy::{self, pause_ms, Patience},
     session::{Action, Features, Session, SessionError, State, STEP_TIMEOUT_MS},
     MAX_MESSAGE,
@@ -41,6 +43,12 @@ pub(crate) const INFLATE: u64 = 0;
 /// Identifies the work item that reports memory pressure.
 pub(crate) const PRESSURE: u64 = 1;
 
+/// Identifies the work item that serves a request to add memory.
+pub(crate) const HOT_ADD: u64 = 2;
+
+/// Identifies the work item that ends free page reporting.
+pub(crate) const REPORTING: u64 = 3;
+
 /// What the parts of the driver share.
 #[pin_data]
 pub(crate) struct Shared {
@@ -56,11 +64,25 @@ pub(crate) struct Shared {
     /// The balloon request to serve next, in pages.
     #[pin]
     pub(crate) request: Mutex<Option<u32>>,
+    /// What the host has added, if memory can be added.
+    pub(crate) added: Option<Arc<Memory>>,
+    /// The request to add memory to serve next.
+    #[pin]
+    pub(crate) hot_add_request: Mutex<Option<HotAdd>>,
     /// Where balloon responses are built.
     #[pin]
     pub(crate) response: Mutex<KBox<[u8; MAX_MESSAGE]>>,
     #[pin]
     pub(crate) schedule: Mutex<Schedule>,
+    /// The last message that was refused.
+    #[pin]
+    pub(crate) last_refused: Mutex<Option<Refused>>,
+    /// What the host did with hints about free memory.
+    #[pin]
+    pub(crate) health: Mutex<Health>,
+    /// Hearing of free memory, while that is so.
+    #[pin]
+    pub(crate) listening: Mutex<Option<Listening<Shared>>>,
     /// The way to the host, while the work items may use it.
     #[pin]
     sender: Mutex<Option<Sender>>,
@@ -71,10 +93,16 @@ pub(crate) struct Shared {
     inflate: Work<Shared, INFLATE>,
     #[pin]
     pressure: DelayedWork<Shared, PRESSURE>,
+    #[pin]
+    hot_add: Work<Shared, HOT_ADD>,
+    #[pin]
+    reporting: Work<Shared, REPORTING>,
 }
 
 impl_has_work! {
     impl HasWork<Self, 0> for Shared { self.inflate }
+    impl HasWork<Self, 2> for Shared { self.hot_add }
+    impl HasWork<Self, 3> for Shared { self.reporting }
 }
 
 impl_has_delayed_work! {
@@ -82,13 +110,25 @@ impl_has_delayed_work! {
 }
 
 impl Shared {
-    /// Creates the state of a device that is about to be bound.
-    pub(crate) fn new(dev: &device::Device) -> Result<Arc<Self>> {
+    /// Creates the state of a device that is about to be bound. `added` is there if memory can be added.
+    pub(crate) fn new(dev: &device::Device, added: Option<Arc<Memory>>) -> Result<Arc<Self>> {
         let features = Features {
             hibernation: memory::hibernation_possible(),
             balloon: memory::HOST_PAGES_FIT,
-            hot_add: false,
+            hot_add: added.is_some(),
         };
+
+        if features.hibernation {
+            dev_info!(
+                dev,
+                "the machine has ACPI S4, over which the host forgets what it has: it gets no memory, and adds none\n"
+            );
+        } else if !features.balloon {
+            dev_info!(
+                dev,
+                "the host gets no memory: the pages of this kernel are larger than 4 KiB\n"
+            );
+        }
 
         Arc::pin_init(
             try_pin_init!(Self {
@@ -99,12 +139,19 @@ impl Shared {
                 session <- new_mutex!(Session::new(*features)),
                 balloon <- new_mutex!(Balloon::new()),
                 request <- new_mutex!(None),
+                added,
+                hot_add_request <- new_mutex!(None),
                 response <- new_mutex!(KBox::new([0; MAX_MESSAGE], GFP_KERNEL)?),
                 schedule <- new_mutex!(Schedule::new()),
+                last_refused <- new_mutex!(None),
+                health <- new_mutex!(Health::new()),
+                listening <- new_mutex!(None),
                 sender <- new_mutex!(None),
                 step <- Completion::new(),
                 inflate <- new_work!("hv_balloon::inflate"),
                 pressure <- new_delayed_work!("hv_balloon::pressure"),
+                hot_add <- new_work!("hv_balloon::hot_add"),
+                reporting <- new_work!("hv_balloon::reporting"),
             }),
             GFP_KERNEL,
         )
@@ -200,9 +247,11 @@ impl Shared {
                     version >> 16,
                     version & 0xffff
                 );
-                // Hosts insist on hot-add being stated; a request is declined, see `requests`.
-                let bits =
-                    policy::capabilities(PAGE_SIZE as u32, true, memory::memory_block_bytes());
+                let bits = policy::capabilities(
+                    PAGE_SIZE as u32,
+                    self.features.states_hot_add(),
+                    memory::memory_block_bytes(),
+                );
                 let message = Capabilities::new(self.next_id(), bits);
                 self.send(sender, message.as_bytes(), Patience::Step)
             }

@@ -4,41 +4,31 @@
 
 use crate::{
     connection::Connection,
-    net::{self, NetDevice, Parent, Registration},
+    net::{self, NetDevice, Parent},
     status::{Counters, QueueCounters},
+    vf::Function,
+    work::{AGAIN, END, LINK, MODE, PATH, RECOVER, REST, SPREAD, TAKE_UP},
 };
 use kernel::{
-    device, impl_has_work, new_mutex,
+    device, impl_has_delayed_work, impl_has_work, new_mutex, new_spinlock_irq,
     prelude::*,
     sync::{
         aref::ARef,
-        atomic::{Acquire, Atomic, Relaxed, Release},
-        Arc, Mutex,
+        atomic::{Atomic, Relaxed, Release},
+        Arc, Mutex, SpinLockIrq,
     },
-    workqueue::{new_work, Work, WorkItem},
+    time::{Instant, Monotonic},
+    workqueue::{new_delayed_work, new_work, DelayedWork, Work},
 };
 use netvsc_protocol::{
     buffers::{RECEIVE_BYTES, SEND_BYTES},
     inbound::TABLE_LEN,
-    link::Event,
+    query::Filter,
     rss::{self, KEY_LEN, MAX_CHANNELS, MAX_TABLE},
     setup::STANDARD_MTU,
+    silence::{Recoveries, Unanswered},
 };
-use vmbus::{
-    abstractions::{workqueue, RcuArc},
-    Device,
-};
-
-/// Identifies the work item that sets which frames are wanted.
-pub(crate) const MODE: u64 = 0;
-/// Identifies the work item that tells of another link.
-pub(crate) const LINK: u64 = 1;
-/// Identifies the work item that uses the channels that there are.
-pub(crate) const SPREAD: u64 = 2;
-/// Identifies the work item that ends a connection.
-pub(crate) const END: u64 = 3;
-/// Identifies the work item that makes a connection anew whose host does not send frames.
-pub(crate) const RECOVER: u64 = 4;
+use vmbus::{abstractions::RcuArc, Device, Lines};
 
 /// Which queue frames with which hash go out on.
 pub(crate) struct Table([Atomic<u32>; TABLE_LEN]);
@@ -64,14 +54,6 @@ impl Table {
 
         rss::channel(entry, queues)
     }
-}
-
-/// What the host said last of the link.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-enum Link {
-    Up = 1,
-    Down = 2,
 }
 
 /// How the adapter is connected: what the administrator may change.
@@ -114,6 +96,10 @@ pub(crate) struct Adapter {
     pub(crate) parent: Parent,
     pub(crate) netdev: Arc<NetDevice>,
     pub(crate) counters: Counters,
+    /// Lines about frames and packets.
+    pub(crate) packet_lines: Lines,
+    /// Lines about what happens to the adapter.
+    pub(crate) event_lines: Lines,
     /// One for each queue that there may be.
     pub(crate) tallies: KVec<Arc<QueueCounters>>,
     pub(crate) table: Table,
@@ -125,27 +111,50 @@ pub(crate) struct Adapter {
     pub(crate) spread: Mutex<Spread>,
     /// Frames are given to the stack.
     up: Atomic<bool>,
-    link: Atomic<u32>,
-    /// The link's speed in Mb/s, or 0.
-    speed: Atomic<u32>,
     #[pin]
-    mode: Work<Adapter, MODE>,
+    pub(crate) mode: Work<Adapter, MODE>,
     #[pin]
-    other_link: Work<Adapter, LINK>,
+    pub(crate) other_link: DelayedWork<Adapter, LINK>,
+    /// When the neighbours were told of the link last.
     #[pin]
-    use_channels: Work<Adapter, SPREAD>,
+    pub(crate) told: SpinLockIrq<Option<Instant<Monotonic>>>,
     #[pin]
-    end: Work<Adapter, END>,
+    pub(crate) use_channels: Work<Adapter, SPREAD>,
     #[pin]
-    recover: Work<Adapter, RECOVER>,
+    pub(crate) end: Work<Adapter, END>,
+    #[pin]
+    pub(crate) recover: Work<Adapter, RECOVER>,
+    #[pin]
+    pub(crate) again: DelayedWork<Adapter, AGAIN>,
+    #[pin]
+    pub(crate) rest: DelayedWork<Adapter, REST>,
+    /// When the device was bound.
+    pub(crate) since: Instant<Monotonic>,
+    #[pin]
+    pub(crate) unanswered: SpinLockIrq<Unanswered>,
+    #[pin]
+    pub(crate) recoveries: SpinLockIrq<Recoveries>,
+    #[pin]
+    pub(crate) function: Function,
+    #[pin]
+    pub(crate) path: Work<Adapter, PATH>,
+    #[pin]
+    pub(crate) take_up: DelayedWork<Adapter, TAKE_UP>,
 }
 
 impl_has_work! {
     impl HasWork<Self, 0> for Adapter { self.mode }
-    impl HasWork<Self, 1> for Adapter { self.other_link }
     impl HasWork<Self, 2> for Adapter { self.use_channels }
     impl HasWork<Self, 3> for Adapter { self.end }
     impl HasWork<Self, 4> for Adapter { self.recover }
+    impl HasWork<Self, 7> for Adapter { self.path }
+}
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self, 1> for Adapter { self.other_link }
+    impl HasDelayedWork<Self, 5> for Adapter { self.again }
+    impl HasDelayedWork<Self, 6> for Adapter { self.rest }
+    impl HasDelayedWork<Self, 8> for Adapter { self.take_up }
 }
 
 impl Adapter {
@@ -180,19 +189,28 @@ impl Adapter {
                 parent: Parent::new(device),
                 netdev,
                 counters: Counters::new(),
+                packet_lines: Lines::new(),
+                event_lines: Lines::new(),
                 tallies,
                 table: Table::new(),
                 connection: RcuArc::empty(),
                 settings <- new_mutex!(settings),
                 spread <- new_mutex!(Spread { key, table: None }),
                 up: Atomic::new(false),
-                link: Atomic::new(Link::Down as u32),
-                speed: Atomic::new(0),
                 mode <- new_work!("hv_netvsc::mode"),
-                other_link <- new_work!("hv_netvsc::link"),
+                other_link <- new_delayed_work!("hv_netvsc::link"),
+                told <- new_spinlock_irq!(None),
                 use_channels <- new_work!("hv_netvsc::use_channels"),
                 end <- new_work!("hv_netvsc::end"),
                 recover <- new_work!("hv_netvsc::recover"),
+                again <- new_delayed_work!("hv_netvsc::again"),
+                rest <- new_delayed_work!("hv_netvsc::rest"),
+                since: Instant::now(),
+                unanswered <- new_spinlock_irq!(Unanswered::new()),
+                recoveries <- new_spinlock_irq!(Recoveries::new()),
+                function <- Function::new(),
+                path <- new_work!("hv_netvsc::path"),
+                take_up <- new_delayed_work!("hv_netvsc::take_up"),
             }),
             GFP_KERNEL,
         )
@@ -204,6 +222,13 @@ impl Adapter {
             .get()
             .filter(|connection| !connection.is_dead())
             .ok_or(ENODEV)
+    }
+
+    /// Whether frames go out on this connection.
+    pub(crate) fn is_published(&self, connection: &Connection) -> bool {
+        self.connection
+            .with(|published| core::ptr::eq(&*published, connection))
+            .unwrap_or(false)
     }
 
     /// Whether frames are given to the stack.
@@ -218,49 +243,37 @@ impl Adapter {
 
     /// The link's speed in Mb/s.
     pub(crate) fn link_speed(&self) -> Option<u32> {
-        Some(self.speed.load(Relaxed)).filter(|speed| *speed != 0)
+        self.connection.with(|connection| connection.speed())?
     }
 
-    /// What a new connection says of the link. Events that came before say the same or more.
-    pub(crate) fn start_link(&self, connected: bool, speed: Option<u32>) {
-        self.speed.store(speed.unwrap_or(0), Relaxed);
-        self.set_link(if connected { Link::Up } else { Link::Down });
-    }
-
-    /// The host tells of the link. Any context but NMI.
-    pub(crate) fn on_link_event(self: &Arc<Self>, event: Event) {
-        match event {
-            Event::Connected => self.set_link(Link::Up),
-            Event::Disconnected => self.set_link(Link::Down),
-            Event::Speed(speed) => self.speed.store(speed, Relaxed),
-            Event::Changed => {}
-        }
-        if matches!(event, Event::Connected | Event::Changed) {
-            let _ = workqueue::system_dfl().enqueue::<_, LINK>(self.clone());
-        }
-    }
-
-    fn set_link(&self, link: Link) {
-        self.link.store(link as u32, Release);
-        self.netdev.set_carrier(link == Link::Up);
-    }
-
-    /// Shows the link as it is, after the interface was registered or detached.
+    /// Shows the link of the connection that frames go out on; without one, and where it has died, there is no
+    /// link. To be called whenever one of these has changed. Any context but NMI.
     pub(crate) fn show_link(&self) {
-        let up = self.link.load(Acquire) == Link::Up as u32;
+        let has_link = || {
+            self.connection
+                .with(|connection| connection.has_link())
+                .unwrap_or(false)
+        };
 
-        self.netdev.set_carrier(up);
+        // Whoever shows it last has looked after that once more, so it is as it is now.
+        loop {
+            let up = has_link();
+
+            self.netdev.set_carrier(up);
+            if up == has_link() {
+                break;
+            }
+        }
     }
 
-    /// Has the channels used that there are. Any context but NMI.
-    pub(crate) fn respread(self: &Arc<Self>) {
-        // An error means that it is about to run anyway, or that the device is unbound.
-        let _ = workqueue::system_dfl_long().enqueue::<_, SPREAD>(self.clone());
-    }
+    /// Which frames the host is to deliver.
+    pub(crate) fn wanted(&self) -> Filter {
+        if !self.is_up() {
+            return Filter::NONE;
+        }
+        let mode = self.netdev.mode();
 
-    /// Has a connection closed that is dead. Any context but NMI.
-    pub(crate) fn close_soon(self: &Arc<Self>) {
-        let _ = workqueue::system_dfl_long().enqueue::<_, END>(self.clone());
+        Filter::new(mode.promiscuous, mode.multicast, true)
     }
 
     /// How long a table the spreading of frames has; at most [`MAX_TABLE`].
@@ -269,106 +282,5 @@ impl Adapter {
             .ok()
             .and_then(|connection| connection.agreed.as_ref()?.rss)
             .map_or(0, |rss| usize::from(rss.table).min(MAX_TABLE))
-    }
-}
-
-impl WorkItem<LINK> for Adapter {
-    type Pointer = Arc<Adapter>;
-
-    /// The link leads elsewhere, or is there again: neighbours have to know.
-    fn run(this: Arc<Adapter>) {
-        if this.is_up() {
-            this.netdev.notify_peers();
-        }
-    }
-}
-
-impl WorkItem<MODE> for Adapter {
-    type Pointer = Arc<Adapter>;
-
-    fn run(this: Arc<Adapter>) {
-        if !this.is_up() {
-            return;
-        }
-        let Ok(connection) = this.connection() else {
-            return;
-        };
-
-        if let Err(error) = connection
-            .control
-            .apply_mode(&connection, this.netdev.mode())
-        {
-            dev_warn!(
-                this.dev,
-                "the host delivers the frames that it did: {:?}\n",
-                error
-            );
-        }
-    }
-}
-
-impl WorkItem<END> for Adapter {
-    type Pointer = Arc<Adapter>;
-
-    fn run(this: Arc<Adapter>) {
-        if let Some(connection) = this.connection.get() {
-            if connection.is_dead() {
-                connection.end();
-            }
-        }
-    }
-}
-
-impl WorkItem<RECOVER> for Adapter {
-    type Pointer = Arc<Adapter>;
-
-    fn run(this: Arc<Adapter>) {
-        this.netdev.recover();
-    }
-}
-
-/// A device that is bound, or on its way to be. Dropping it ends the binding.
-pub(crate) struct Bound<'bound> {
-    adapter: Arc<Adapter>,
-    registration: Option<Registration<'bound>>,
-}
-
-impl<'bound> Bound<'bound> {
-    /// From now on dropping it ends the device.
-    pub(crate) fn new(adapter: Arc<Adapter>) -> Self {
-        Self {
-            adapter,
-            registration: None,
-        }
-    }
-
-    /// Makes the interface known to the stack. May sleep.
-    pub(crate) fn register(&mut self, device: &'bound Device<device::Bound>) -> Result {
-        let adapter = &self.adapter;
-        let connection = adapter.connection()?;
-        let agreed = connection.agreed.as_ref().ok_or(ENODEV)?;
-        let config = net::Config { agreed };
-        let registration = Registration::new(device, &adapter.netdev, adapter, &config)?;
-
-        self.registration = Some(registration);
-        adapter.show_link();
-        Ok(())
-    }
-}
-
-impl Drop for Bound<'_> {
-    fn drop(&mut self) {
-        let adapter = &self.adapter;
-
-        // From here on the stack uses nothing of it.
-        drop(self.registration.take());
-        workqueue::disable_sync::<Adapter, MODE>(adapter);
-        workqueue::disable_sync::<Adapter, LINK>(adapter);
-        workqueue::disable_sync::<Adapter, SPREAD>(adapter);
-        workqueue::disable_sync::<Adapter, END>(adapter);
-        workqueue::disable_sync::<Adapter, RECOVER>(adapter);
-        if let Some(connection) = adapter.connection.unpublish() {
-            connection.leave();
-        }
     }
 }

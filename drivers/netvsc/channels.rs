@@ -6,21 +6,22 @@
 //! not open, or that the host takes back, ends the row: the interface goes on with those before it.
 
 use crate::{
-    adapter::{Adapter, SPREAD},
+    adapter::Adapter,
     connection::Connection,
+    control::{is_silence, Wait},
     net::{ring_pages, Napi},
     poll::{Events, Poller},
+    work::SPREAD,
 };
 use kernel::{prelude::*, sync::Arc, workqueue::WorkItem};
 use netvsc_protocol::{
     inbound::Answer,
     nvsp::{Message, STATUS_SUCCESS},
-    rss::Capabilities,
+    rss::{Capabilities, KEY_LEN},
+    silence::Question,
     transfer::MAX_PACKET,
 };
-use vmbus::{
-    ratelimited, ChannelConfig, Lingering, OpenChannel, Receiver, SubChannel, SubChannels,
-};
+use vmbus::{ChannelConfig, Lingering, OpenChannel, Receiver, SubChannel, SubChannels};
 
 /// Bytes of a page.
 const PAGE: usize = 4096;
@@ -93,7 +94,7 @@ pub(crate) fn open(
     }
     napi.with_disabled(|poller| poller.start(receiver, sender));
     napi.enable();
-    // What came before somebody could be told (case N08).
+    // What came before somebody could be told.
     napi.kick();
     Ok(Channel {
         index,
@@ -112,7 +113,7 @@ pub(crate) struct Channels {
 }
 
 impl Channels {
-    /// None.
+    /// No channel is open.
     pub(crate) const fn new() -> Self {
         Self {
             primary: None,
@@ -146,6 +147,15 @@ impl Channels {
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.subs.len().saturating_add(self.primary.iter().count())
+    }
+
+    /// Calls `f` with the numbers of those that interrupt a CPU.
+    pub(crate) fn of_cpu(&self, cpu: u32, mut f: impl FnMut(u32)) {
+        for channel in Iterator::chain(self.subs.iter(), &self.primary) {
+            if channel.open.target_cpu() == cpu {
+                f(channel.index);
+            }
+        }
     }
 
     /// How many there are without a gap.
@@ -244,13 +254,18 @@ impl Acceptor {
 
 impl SubChannels for Acceptor {
     fn offered(&self, channel: SubChannel) {
-        if let Err(error) = self.open(&channel) {
-            ratelimited!(dev_warn!(
-                self.0.adapter.dev,
+        let Err(error) = self.open(&channel) else {
+            return;
+        };
+        let adapter = &self.0.adapter;
+
+        if adapter.event_lines.allow(&adapter.dev) {
+            dev_warn!(
+                adapter.dev,
                 "sub-channel {} not used: {:?}\n",
                 channel.index(),
                 error
-            ));
+            );
         }
     }
 
@@ -266,7 +281,12 @@ impl SubChannels for Acceptor {
         if let Some(sub) = sub {
             // What is sent there meanwhile is dropped.
             connection.adapter.respread();
+            let index = sub.index;
+
             drop(sub.end(connection));
+            // Or the stack would find it stopped for ever. It is still this connection's: the end of the primary
+            // channel, before which there is no other one, waits for us.
+            connection.adapter.netdev.end_queue(index);
         }
     }
 }
@@ -284,35 +304,70 @@ impl WorkItem<SPREAD> for Adapter {
         if row == 0 {
             return;
         }
-        let result = spread_over(&connection, row, || this.netdev.set_queues(row));
+        // A new connection, which is made under RTNL, begins with one queue.
+        let result = spread_over(&connection, Wait::Patient, row, || {
+            this.netdev.set_queues(row, || {
+                let published = this.is_published(&connection);
 
-        if let Err(error) = result {
-            dev_warn!(
+                // Under RTNL, so that who sets the table there knows how many there are.
+                if published {
+                    connection.set_used(row);
+                }
+                published
+            })
+        });
+
+        match result {
+            Err(error) if is_silence(error) => this.ask_again(Question::Spread),
+            // It goes away.
+            Ok(()) | Err(ENODEV) => {}
+            Err(error) => dev_warn!(
                 this.dev,
                 "the host spreads its frames as before: {:?}\n",
                 error
-            );
+            ),
         }
     }
 }
 
-/// The host stops spreading, `between` is done, and the host spreads over the first `row` channels.
+/// The host stops spreading, `between` is done, and the host spreads over the first `row` channels; that is
+/// left when `between` returns false. Channels that are gone are not used any more, whatever the host says.
 /// May sleep.
-pub(crate) fn spread_over(connection: &Connection, row: u32, between: impl FnOnce()) -> Result {
-    let rss = connection.agreed.as_ref().and_then(|agreed| agreed.rss);
-    let rss = rss.ok_or(EOPNOTSUPP)?;
-    let mut table = KVec::with_capacity(rss.table.into(), GFP_KERNEL)?;
-    let key = {
-        let spread = connection.adapter.spread.lock();
-
-        for slot in 0..usize::from(rss.table) {
-            table.push(spread.entry(slot, row), GFP_KERNEL)?;
+pub(crate) fn spread_over(
+    connection: &Connection,
+    wait: Wait,
+    row: u32,
+    between: impl FnOnce() -> bool,
+) -> Result {
+    let agreed = connection.agreed.as_ref();
+    let set = |off| match agreed.and_then(|agreed| agreed.rss) {
+        Some(rss) => {
+            connection
+                .control
+                .set_rss(connection, wait, || table(connection, rss, row), off)
         }
-        spread.key
+        None => Err(EOPNOTSUPP),
     };
+    let stopped = set(true);
 
-    connection.control.set_rss(connection, &table, &key, true)?;
-    between();
-    connection.set_used(row);
-    connection.control.set_rss(connection, &table, &key, false)
+    if (stopped.is_ok() || row < connection.used()) && !between() {
+        return Ok(());
+    }
+    stopped?;
+    set(false)
+}
+
+/// How the host is to spread over the first `row` channels: the table and the key. May sleep.
+fn table(
+    connection: &Connection,
+    rss: Capabilities,
+    row: u32,
+) -> Result<(KVec<u16>, [u8; KEY_LEN])> {
+    let mut table = KVec::with_capacity(rss.table.into(), GFP_KERNEL)?;
+    let spread = connection.adapter.spread.lock();
+
+    for slot in 0..usize::from(rss.table) {
+        table.push(spread.entry(slot, row), GFP_KERNEL)?;
+    }
+    Ok((table, spread.key))
 }

@@ -11,7 +11,7 @@ use crate::{
 };
 use kernel::{prelude::*, sync::atomic::Relaxed};
 use netvsc_protocol::{inbound::sent_status, nvsp::STATUS_SUCCESS};
-use vmbus::{ratelimited, Packet, Sender};
+use vmbus::{Packet, Sender};
 
 /// Most frames that are taken back at a time.
 const BATCH: usize = 16;
@@ -108,7 +108,7 @@ impl Completions {
     }
 
     /// Ends a poll: frees what is left, counts, and lets the queue go on.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn account(
         &mut self,
         connection: &Connection,
@@ -141,14 +141,18 @@ impl Completions {
 
 #[cold]
 fn not_sent(connection: &Connection, packet: &Packet<'_>) {
-    connection.adapter.counters.tx_failed.count();
+    let adapter = &connection.adapter;
+
+    adapter.counters.tx_failed.count();
     match sent_status(packet.payload()) {
         Ok(status) => {
-            ratelimited!(dev_warn!(
-                connection.adapter.dev,
-                "the host did not send a frame: status {}\n",
-                status
-            ));
+            if adapter.packet_lines.allow(&adapter.dev) {
+                dev_warn!(
+                    adapter.dev,
+                    "the host did not send a frame: status {}\n",
+                    status
+                );
+            }
         }
         Err(error) => refuse(connection, &error),
     }

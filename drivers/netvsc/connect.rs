@@ -2,7 +2,14 @@
 
 //! The initialisation.
 
-use crate::{adapter::Adapter, buffers::Io, channels, connection::Connection, control::Control};
+use crate::{
+    adapter::Adapter,
+    buffers::Io,
+    channels,
+    connection::Connection,
+    control::{Control, Wait},
+    net::is_isolated,
+};
 use kernel::{device::Bound, prelude::*, sync::Arc};
 use netvsc_protocol::{
     sections::share,
@@ -13,8 +20,8 @@ use vmbus::{abstractions::Shown, Device, HostBuffer, OpenChannel};
 /// Opens the channel, goes through the initialisation, and makes the connection the adapter's. May
 /// sleep.
 ///
-/// Each step takes [`netvsc_protocol::ANSWER_TIMEOUT_MS`] at most, and the first one that takes
-/// longer is the last one.
+/// Each message takes [`netvsc_protocol::ANSWER_TIMEOUT_MS`] at most, the channel and each buffer as long as
+/// the core gives a host; the first step that takes longer is the last one.
 pub(crate) fn connect(adapter: &Arc<Adapter>, dev: &Device<Bound>) -> Result {
     let connection = Connection::new(adapter)?;
     let result = start(&connection, dev);
@@ -23,10 +30,10 @@ pub(crate) fn connect(adapter: &Arc<Adapter>, dev: &Device<Bound>) -> Result {
         connection.end();
         return Err(error);
     }
-    // So that the end of a connection that died meanwhile is not missed.
+    // So that the end of a connection that died meanwhile is not missed, nor that it has no link.
     drop(adapter.connection.replace(connection.clone()));
     if connection.is_dead() {
-        adapter.close_soon();
+        connection.give_up();
     }
     Ok(())
 }
@@ -55,7 +62,7 @@ fn start(connection: &Arc<Connection>, dev: &Device<Bound>) -> Result {
         agreed.send.count
     );
     connection.agreed.populate(agreed);
-    adapter.start_link(agreed.connected, agreed.speed);
+    connection.on_link_answer(agreed.connected, agreed.speed);
     Ok(())
 }
 
@@ -74,6 +81,7 @@ fn run(connection: &Connection, channel: &OpenChannel) -> Result<Agreed> {
         receive_bytes: settings.receive_bytes,
         send_bytes: settings.send_bytes,
         coalesce: settings.coalesce,
+        functions: !is_isolated(),
     });
     let mut made = Made::default();
 
@@ -146,6 +154,7 @@ fn ask(control: &Control, connection: &Connection, setup: &mut Setup, request: R
 
     control.request(
         connection,
+        Wait::Brief,
         request.kind(),
         |buffer, id| request.build(buffer, id, version),
         |answer| setup.on_response(answer),

@@ -6,22 +6,35 @@
 
 use crate::{adapter::Adapter, buffers::Io, channels::Channels, control::Control, queue::Queue};
 use kernel::{
-    new_mutex,
+    new_mutex, new_spinlock_irq,
     prelude::*,
     sync::{
-        atomic::{Acquire, Atomic, Relaxed, Release},
-        Arc, Mutex, SetOnce,
+        atomic::{Acquire, Atomic, Full, Relaxed, Release},
+        Arc, Mutex, SetOnce, SpinLockIrq,
     },
     time::{delay::fsleep, Delta, Instant, Monotonic},
 };
-use netvsc_protocol::{link::Event, nvsp::Version, setup::Agreed};
-use vmbus::Sender;
+use netvsc_protocol::{
+    link::{Event, Link},
+    nvsp::Version,
+    setup::Agreed,
+};
+use vmbus::{OutgoingPacket, Sender};
 
 /// How long frames that are with the host are waited for before the channels are closed, in
 /// milliseconds.
 const DRAIN_MS: i64 = 2_000;
 /// How often to look.
 const LOOK_EVERY_MS: i64 = 5;
+
+/// What becomes of the frames that are with the host when a connection is left.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Frames {
+    /// They are waited for, for a while.
+    Waited,
+    /// The host does nothing with them.
+    Left,
+}
 
 /// A connection.
 #[pin_data]
@@ -39,6 +52,11 @@ pub(crate) struct Connection {
     used: Atomic<u32>,
     /// The host does not answer any more: nothing is sent, and nobody waits for it.
     dead: Atomic<bool>,
+    /// The host carries no frames: it does not answer, or does nothing with frames whatever is tried.
+    mute: Atomic<bool>,
+    useless: Atomic<bool>,
+    #[pin]
+    link: SpinLockIrq<Link>,
     #[pin]
     pub(crate) control: Control,
     #[pin]
@@ -67,6 +85,9 @@ impl Connection {
                 version: Atomic::new(Version::V6_1.0),
                 used: Atomic::new(1),
                 dead: Atomic::new(false),
+                mute: Atomic::new(false),
+                useless: Atomic::new(false),
+                link <- new_spinlock_irq!(Link::new()),
                 control <- control,
                 channels <- new_mutex!(Channels::new()),
                 ending <- new_mutex!(()),
@@ -75,8 +96,19 @@ impl Connection {
         )
     }
 
-    /// The way to the host for everything but frames. `ENODEV` when there is none.
-    pub(crate) fn sender(&self) -> Result<&Sender> {
+    /// Sends something that is no frame, on the primary channel. Errors as for [`Sender::send`]; a ring
+    /// that the host broke ends the connection. Any context but NMI.
+    pub(crate) fn send(&self, packet: &OutgoingPacket<'_>) -> Result {
+        let sent = self.sender()?.send(packet);
+
+        if sent == Err(EIO) {
+            self.give_up();
+        }
+        sent
+    }
+
+    /// The way to the host. `ENODEV` when there is none.
+    fn sender(&self) -> Result<&Sender> {
         self.queues
             .first()
             .and_then(|queue| queue.sender.as_ref())
@@ -108,18 +140,86 @@ impl Connection {
         self.used.store(used, Relaxed);
     }
 
+    /// The host was asked for the link.
+    pub(crate) fn on_link_answer(&self, up: bool, speed: Option<u32>) {
+        self.link.lock().on_answer(up, speed);
+    }
+
     /// The host tells of the link. Any context but NMI.
     pub(crate) fn on_link_event(&self, event: Event) {
-        if !self.is_dead() {
-            self.adapter.on_link_event(event);
+        self.link.lock().on_event(event);
+        self.adapter.show_link();
+        // Of one that is not used nobody has to know.
+        if matches!(event, Event::Connected | Event::Changed) && self.adapter.is_published(self) {
+            self.adapter.tell_neighbours();
         }
+    }
+
+    /// Whether frames reach somebody.
+    pub(crate) fn has_link(&self) -> bool {
+        let carries = !self.mute.load(Relaxed) && !self.useless.load(Relaxed);
+
+        self.link.lock().is_up() && carries && !self.is_dead()
+    }
+
+    /// The host does not answer what it was asked, from now on. It is asked again, by nobody who holds a lock.
+    pub(crate) fn on_silence(&self) {
+        if self.adapter.is_published(self) {
+            self.adapter.on_silence();
+        }
+    }
+
+    /// The host answers again. Softirq context.
+    #[cold]
+    pub(crate) fn on_sound(&self) {
+        self.mute.store(false, Relaxed);
+        if self.adapter.is_published(self) {
+            self.adapter.show_link();
+            self.adapter.on_sound();
+        }
+    }
+
+    /// As long as the host does not answer there is no link. May sleep.
+    pub(crate) fn mute(&self) {
+        self.mute.xchg(true, Full);
+        // It has answered meanwhile.
+        if !self.control.is_silent() {
+            self.mute.store(false, Relaxed);
+        }
+        self.adapter.show_link();
+    }
+
+    /// The host answers, but does nothing with frames: there is no link until something is tried.
+    pub(crate) fn set_useless(&self) {
+        self.useless.store(true, Relaxed);
+        self.adapter.show_link();
+    }
+
+    /// The host does something with frames, or is to have another chance.
+    pub(crate) fn set_useful(&self) {
+        self.useless.store(false, Relaxed);
+        self.mute.store(false, Relaxed);
+        self.adapter.show_link();
+    }
+
+    /// The link's speed in Mb/s.
+    pub(crate) fn speed(&self) -> Option<u32> {
+        self.link.lock().speed()
+    }
+
+    /// Whether the host has frames of a queue that has been stopped for long, and does nothing with them. Any
+    /// context but NMI.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.queues
+            .iter()
+            .any(|queue| self.adapter.netdev.is_stalled(queue.index) && queue.in_flight() != 0)
     }
 
     /// Stops everything that waits for the host, and has the channels closed in a work item. Any
     /// context but NMI.
     pub(crate) fn give_up(&self) {
         self.die();
-        self.adapter.netdev.set_carrier(false);
+        self.adapter.show_link();
         self.adapter.close_soon();
     }
 
@@ -150,11 +250,15 @@ impl Connection {
         }
     }
 
-    /// Ends it in good order, as far as the host takes part: when it is done with all frames, it is
-    /// told to forget the interface. May sleep, for a bounded time.
-    pub(crate) fn leave(&self) {
-        if !self.is_dead() && self.agreed.as_ref().is_some() {
-            self.drain();
+    /// Ends it in good order, as far as the host takes part: it is told to forget the interface. May sleep, for
+    /// a bounded time.
+    pub(crate) fn leave(&self, frames: Frames) {
+        let takes_part = !self.is_dead() && !self.control.is_silent();
+
+        if takes_part && self.agreed.as_ref().is_some() {
+            if frames == Frames::Waited {
+                self.drain();
+            }
             self.control.halt(self);
         }
         self.end();

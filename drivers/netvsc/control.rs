@@ -3,28 +3,25 @@
 //! Messages that have an answer: NVSP messages, and RNDIS requests. One at a time.
 //!
 //! Nobody waits longer than [`ANSWER_TIMEOUT_MS`] for each of two things: the answer, and the host's
-//! being done with the request before.
+//! being done with the request before. A host that takes longer is silent, until it answers, if late: then
+//! only those wait whom nobody else waits for ([`Wait::Patient`]), and one of them asks again and again.
 
-use crate::{
-    connection::Connection,
-    net::{HostPage, Mode},
-    rx::refuse,
-};
+use crate::{connection::Connection, net::HostPage, rx::refuse};
 use kernel::{
     new_mutex, new_spinlock_irq,
     prelude::*,
-    sync::{Arc, Mutex, SpinLockIrq},
+    sync::{
+        atomic::{Atomic, Full, Relaxed},
+        Arc, Mutex, SpinLockIrq,
+    },
 };
 use netvsc_protocol::{
     exchange::{Exchange, Outcome},
     gpa::Pieces,
     inbound::{sent_status, Answer},
     link::{Event, EventError},
-    nvsp::{Channel, Message, Version, STATUS_SUCCESS},
-    offload::Offloads,
-    query::{self, Filter},
+    nvsp::{Channel, Message, STATUS_SUCCESS},
     rndis::{self, Kind, MAX_REQUEST},
-    rss,
     rx::MAX_CONTROL,
     ANSWER_TIMEOUT_MS,
 };
@@ -44,6 +41,20 @@ fn next_id(last: u64, ids: core::ops::Range<u64>) -> u64 {
         Some(id) if ids.contains(&id) => id,
         _ => ids.start,
     }
+}
+
+/// Who waits for a host that is known to be silent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Not who holds what others need, as RTNL: the request fails at once.
+    Brief,
+    /// A work item.
+    Patient,
+}
+
+/// Whether an error says that the host is silent, not what it thinks of a request.
+pub(crate) fn is_silence(error: Error) -> bool {
+    error == ETIMEDOUT || error == EBUSY || error == EAGAIN
 }
 
 /// What is waited for.
@@ -70,10 +81,17 @@ pub(crate) struct Control {
     /// Held by who sends.
     #[pin]
     line: Mutex<Line>,
+    /// Held by who sends a message, which takes no memory; not for requests.
+    #[pin]
+    asking: Mutex<()>,
     #[pin]
     waiting: SpinLockIrq<Waiting>,
     #[pin]
     exchange: SpinLockIrq<Exchange>,
+    /// A request was not answered in time, and none has been since.
+    silent: Atomic<bool>,
+    /// Nobody waits any longer for a host that is silent.
+    hurried: Atomic<bool>,
     /// An NVSP message was answered, a request answered, a request completed; or the device died.
     #[pin]
     message_done: Completion,
@@ -94,6 +112,7 @@ impl Control {
 
         Ok(try_pin_init!(Self {
             line <- new_mutex!(line),
+            asking <- new_mutex!(()),
             waiting <- new_spinlock_irq!(Waiting {
                 message: None,
                 last_message: 0,
@@ -102,6 +121,8 @@ impl Control {
                 last_request: 0,
             }),
             exchange <- new_spinlock_irq!(Exchange::new()),
+            silent: Atomic::new(false),
+            hurried: Atomic::new(false),
             message_done <- Completion::new(),
             answered <- Completion::new(),
             completed <- Completion::new(),
@@ -115,6 +136,22 @@ impl Control {
         self.completed.complete();
     }
 
+    /// Wakes whoever waits; from now on nobody waits for a silent host. Any context but NMI.
+    pub(crate) fn hurry(&self) {
+        self.hurried.store(true, Relaxed);
+        self.wake();
+    }
+
+    /// Whether nobody is to wait for long, since the device goes.
+    pub(crate) fn is_hurried(&self) -> bool {
+        self.hurried.load(Relaxed)
+    }
+
+    /// Whether the host has not answered in time, and not since.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent.load(Relaxed)
+    }
+
     /// The host has let go of all memory. May sleep.
     pub(crate) fn end(&self) {
         self.waiting.lock().request = None;
@@ -123,12 +160,22 @@ impl Control {
 
     /// Sends a message that has no answer. Any context but NMI.
     pub(crate) fn tell(&self, connection: &Connection, message: &Message) -> Result {
-        connection.sender()?.send_inband(message.bytes(), 0)
+        connection.send(&OutgoingPacket::inband(
+            PacketFlags::empty(),
+            0,
+            &[message.bytes()],
+        ))
     }
 
     /// Sends a message and waits for its answer; `None` for one that makes no sense. May sleep.
     pub(crate) fn ask(&self, connection: &Connection, message: &Message) -> Result<Option<Answer>> {
-        let _line = self.line.lock();
+        let _asking = self.asking.lock();
+
+        self.ask_now(connection, message)
+    }
+
+    /// The same, for who holds `asking`.
+    fn ask_now(&self, connection: &Connection, message: &Message) -> Result<Option<Answer>> {
         let id = {
             let mut waiting = self.waiting.lock();
             let id = next_id(waiting.last_message, MESSAGE_IDS);
@@ -139,13 +186,11 @@ impl Control {
             waiting.answer = None;
             id
         };
-        let sent = connection.sender().and_then(|sender| {
-            sender.send(&OutgoingPacket::inband(
-                PacketFlags::COMPLETION_REQUESTED,
-                id,
-                &[message.bytes()],
-            ))
-        });
+        let sent = connection.send(&OutgoingPacket::inband(
+            PacketFlags::COMPLETION_REQUESTED,
+            id,
+            &[message.bytes()],
+        ));
         // Whoever gives up after this look wakes us.
         let done = sent.is_ok()
             && !connection.is_dead()
@@ -161,46 +206,94 @@ impl Control {
         }
     }
 
-    /// Sends a request, and gives its answer to `then`. May sleep.
+    /// Sends a message that has no more of an answer than that it was done. May sleep, for one answer
+    /// if [brief](Wait::Brief): `EBUSY` at once when another message is under way. `EPROTO` for an answer that says
+    /// something.
+    pub(crate) fn switch(&self, connection: &Connection, wait: Wait, message: &Message) -> Result {
+        let _asking = match wait {
+            Wait::Brief => self.asking.try_lock().ok_or(EBUSY)?,
+            Wait::Patient => self.asking.lock(),
+        };
+
+        match self.ask_now(connection, message)? {
+            Some(Answer::Done) => Ok(()),
+            _ => Err(EPROTO),
+        }
+    }
+
+    /// Sends a request, and gives its answer to `then`. May sleep. `ETIMEDOUT`, `EBUSY` or `EAGAIN` when the host
+    /// is [silent](is_silence); then it is asked again for what is wanted of it until it answers.
     pub(crate) fn request<R>(
         &self,
         connection: &Connection,
+        wait: Wait,
         kind: Kind,
         build: impl FnOnce(&mut [u8], u32) -> Option<usize>,
         then: impl FnOnce(&[u8]) -> R,
     ) -> Result<R> {
+        self.may_wait(wait)?;
         let mut line = self.line.lock();
         let line = &mut *line;
 
-        while self.answered.try_wait() {}
-        let id = self.exchange.lock().begin(kind);
-        let len = build(&mut line.request[..], id);
-        let result = self.post(connection, line, len).and_then(|()| {
-            if connection.is_dead() {
-                return Err(ENODEV);
-            }
-            if !self.answered.wait_timeout(ANSWER_TIMEOUT_MS) {
-                return Err(ETIMEDOUT);
-            }
-            let exchange = self.exchange.lock();
-            let answer = exchange.answer().ok_or(ENODEV)?;
-            let copy = line.answer.get_mut(..answer.len()).ok_or(EMSGSIZE)?;
+        // Who had it has found out, maybe.
+        self.may_wait(wait)?;
+        let result = self
+            .wait_for_page(connection, &line.page)
+            .and_then(|()| {
+                while self.answered.try_wait() {}
+                let id = self.exchange.lock().begin(kind);
+                let len = build(&mut line.request[..], id);
 
-            copy.copy_from_slice(answer);
-            Ok(answer.len())
-        });
+                self.post(connection, line, len)
+                    .inspect_err(|_| self.exchange.lock().withdraw())
+            })
+            .and_then(|()| self.wait_for_answer(connection, &mut line.answer[..]));
 
-        self.exchange.lock().end();
+        let newly_silent = {
+            let mut exchange = self.exchange.lock();
+            let answered = exchange.answer().is_some();
+
+            exchange.end();
+            // With the lock held: an answer that comes later finds it silent.
+            !answered && result.is_err_and(is_silence) && !self.silent.xchg(true, Full)
+        };
+
+        if newly_silent {
+            connection.on_silence();
+        }
         Ok(then(line.answer.get(..result?).unwrap_or(&[])))
     }
 
-    /// Puts a request of `len` bytes where the host reads it, and tells it so.
+    /// Whether somebody waits for the host.
+    fn may_wait(&self, wait: Wait) -> Result {
+        if self.is_silent() && (wait == Wait::Brief || self.hurried.load(Relaxed)) {
+            return Err(ETIMEDOUT);
+        }
+        Ok(())
+    }
+
+    /// Waits for the answer to the present request. Returns its length.
+    fn wait_for_answer(&self, connection: &Connection, to: &mut [u8]) -> Result<usize> {
+        let in_time = !connection.is_dead() && self.answered.wait_timeout(ANSWER_TIMEOUT_MS);
+        let exchange = self.exchange.lock();
+        let Some(answer) = exchange.answer() else {
+            // Or somebody wanted us to stop.
+            let stopped = in_time || connection.is_dead();
+
+            return Err(if stopped { ENODEV } else { ETIMEDOUT });
+        };
+        let to = to.get_mut(..answer.len()).ok_or(EMSGSIZE)?;
+
+        to.copy_from_slice(answer);
+        Ok(answer.len())
+    }
+
+    /// Puts a request of `len` bytes where the host reads it, which is free, and tells it so.
     fn post(&self, connection: &Connection, line: &mut Line, len: Option<usize>) -> Result {
         let message = len
             .and_then(|len| line.request.get(..len))
             .ok_or(EMSGSIZE)?;
 
-        self.wait_for_page(connection, &line.page)?;
         let phys = line.page.fill(message)?;
         let mut pieces = Pieces::new();
         let bytes = u32::try_from(message.len())?;
@@ -225,7 +318,7 @@ impl Control {
         };
 
         line.page.lend();
-        let sent = connection.sender().and_then(|sender| sender.send(&packet));
+        let sent = connection.send(&packet);
 
         if sent.is_err() {
             self.waiting.lock().request = None;
@@ -237,7 +330,10 @@ impl Control {
     /// Waits until the host is done with the request before, if there is one. Its page is free then.
     fn wait_for_page(&self, connection: &Connection, page: &HostPage) -> Result {
         if self.waiting.lock().request.is_some() {
-            if connection.is_dead() || !self.completed.wait_timeout(ANSWER_TIMEOUT_MS) {
+            if connection.is_dead() {
+                return Err(ENODEV);
+            }
+            if !self.completed.wait_timeout(ANSWER_TIMEOUT_MS) {
                 return Err(EBUSY);
             }
             if self.waiting.lock().request.is_some() {
@@ -248,73 +344,6 @@ impl Control {
         Ok(())
     }
 
-    /// Sets which frames the host delivers. May sleep.
-    pub(crate) fn set_filter(&self, connection: &Connection, filter: Filter) -> Result {
-        let done = self.request(
-            connection,
-            Kind::SET,
-            |buffer, id| query::set_filter(buffer, id, filter),
-            rndis::was_set,
-        )?;
-
-        done.map_err(|_| EIO)
-    }
-
-    /// As [`Self::set_filter`], as the interface is set up now.
-    pub(crate) fn apply_mode(&self, connection: &Connection, mode: Mode) -> Result {
-        self.set_filter(
-            connection,
-            Filter::new(mode.promiscuous, mode.multicast, true),
-        )
-    }
-
-    /// Sets the interface's address. May sleep.
-    pub(crate) fn set_address(&self, connection: &Connection, address: [u8; 6]) -> Result {
-        let done = self.request(
-            connection,
-            Kind::SET,
-            |buffer, id| query::set_address(buffer, id, address),
-            rndis::was_set,
-        )?;
-
-        done.map_err(|_| EIO)
-    }
-
-    /// Sets which offloads are in use. May sleep.
-    pub(crate) fn set_offloads(
-        &self,
-        connection: &Connection,
-        version: Version,
-        offloads: Offloads,
-    ) -> Result {
-        let done = self.request(
-            connection,
-            Kind::SET,
-            |buffer, id| offloads.set(buffer, id, version),
-            rndis::was_set,
-        )?;
-
-        done.map_err(|_| EIO)
-    }
-
-    /// Sets how the host spreads frames over channels, or that it does not. May sleep.
-    pub(crate) fn set_rss(
-        &self,
-        connection: &Connection,
-        table: &[u16],
-        key: &[u8; rss::KEY_LEN],
-        off: bool,
-    ) -> Result {
-        let done = self.request(
-            connection,
-            Kind::SET,
-            |buffer, id| rss::set(buffer, id, table, key, off),
-            rndis::was_set,
-        )?;
-
-        done.map_err(|_| EIO)
-    }
-
     /// Ends RNDIS, and takes the buffers back. May sleep. An error changes nothing: the channel is
     /// closed next.
     pub(crate) fn halt(&self, connection: &Connection) {
@@ -323,7 +352,8 @@ impl Control {
             let line = &mut *line;
             let len = rndis::halt(&mut line.request[..], 0);
 
-            self.post(connection, line, len)
+            self.wait_for_page(connection, &line.page)
+                .and_then(|()| self.post(connection, line, len))
                 .and_then(|()| self.wait_for_page(connection, &line.page))
         };
 
@@ -333,7 +363,7 @@ impl Control {
         }
     }
 
-    /// A message of ours was completed. Softirq context.
+    /// A message of ours was completed. Any context but NMI.
     #[cold]
     pub(crate) fn on_completion(&self, connection: &Connection, id: u64, payload: &[u8]) {
         let mut waiting = self.waiting.lock();
@@ -369,13 +399,22 @@ impl Control {
     pub(crate) fn on_message(&self, connection: &Arc<Connection>, message: &[u8]) {
         match Event::parse(message) {
             None => {
-                let outcome = self.exchange.lock().on_message(message);
+                let outcome = {
+                    let mut exchange = self.exchange.lock();
+                    let outcome = exchange.on_message(message);
 
-                match outcome {
-                    Outcome::Answered => self.answered.complete(),
-                    Outcome::Ignored => {
-                        refuse(connection, &"a control message that answers nothing")
+                    // With the lock held: it is not left over for the next request.
+                    if outcome == Outcome::Answered {
+                        self.answered.complete();
                     }
+                    outcome
+                };
+
+                if outcome == Outcome::Ignored {
+                    return refuse(connection, &"a control message that answers nothing");
+                }
+                if self.silent.xchg(false, Full) {
+                    connection.on_sound();
                 }
             }
             Some(Ok(event)) => connection.on_link_event(event),

@@ -13,11 +13,13 @@
 //!  * `netvsc_protocol`, a crate that knows nothing of the kernel: messages, the initialisation,
 //!    checks of all that the host says, policy;
 //!  * [`net`]: the network stack; the only part with `unsafe` code;
-//!  * [`adapter`]: what lasts as long as the device is bound;
+//!  * [`adapter`]: what lasts as long as the device is bound; [`bound`]: the order in which it ends;
+//!  * [`work`]: what nobody waits for, and what the host is asked until it answers;
 //!  * [`connection`]: what lasts as long as its channels are open;
 //!  * [`connect`]: the initialisation;
 //!  * [`reconfigure`]: changes that take another connection;
 //!  * [`control`]: messages that have an answer;
+//!  * [`requests`]: what they ask for;
 //!  * [`channels`]: channels, and how many of them are used;
 //!  * [`buffers`]: the two buffers;
 //!  * [`queue`]: frames that are with the host, of each channel;
@@ -25,8 +27,10 @@
 //!  * [`poll`]: who takes packets, and when;
 //!  * [`rx`]: what packets mean;
 //!  * [`owed`]: the answers to received ones;
+//!  * [`completions`]: frames that the host is done with;
 //!  * [`interface`]: what the stack wants of an interface;
-//!  * [`status`] has the counters.
+//!  * [`vf`]: virtual functions that are joined to an interface;
+//!  * [`status`] has the counters, [`numbers`] is what the stack shows of them.
 //!
 //! # When the device goes away
 //!
@@ -36,10 +40,23 @@
 //! left to the host for good. When the host takes the device back or breaks a ring, the channels are
 //! closed first, and the interface stays, without a link, until it is unbound. Nobody waits longer
 //! than [`netvsc_protocol::ANSWER_TIMEOUT_MS`] for an answer of the adapter, and the first one that is
-//! missing ends what asked for it; opening and closing channels has the bounds of the core. Under RTNL
-//! there are those waits that the interface's user asked for.
+//! missing ends what asked for it; before a request, the end of the one before is waited for as long again, and
+//! who made that may have waited as long. Opening and closing channels has the bounds of the core. Under RTNL
+//! there are those waits that the interface's user asked for, and those of a new connection after a time-out of
+//! frames, which is made of a host that has just answered, or after pauses where the last one failed.
 //!
-//! Virtual functions are not served yet.
+//! # When the host does not answer
+//!
+//! From then on it is silent, until it answers, if late. Under RTNL a request fails at once; a work item asks the
+//! host again for what is wanted of it, after pauses that grow ([`netvsc_protocol::silence`]). Where it does
+//! nothing with frames either, there is no link meanwhile. It is never given up for that. Who unbinds the
+//! device does not wait for a host that is silent.
+//!
+//! # Virtual functions
+//!
+//! A card that the host passes to the guest beside the adapter is joined to the interface, which it serves as long as
+//! the host says so and the card is up and has a link. What needs RTNL and what does not is cut as above: who brings a
+//! card down waits for the host to send by the adapter again, once, if it has answered the last time.
 
 use kernel::{
     debugfs,
@@ -50,6 +67,7 @@ use kernel::{
 use vmbus::{Device, DeviceId, Driver, IdTable};
 
 mod adapter;
+mod bound;
 mod buffers;
 mod channels;
 mod completions;
@@ -58,15 +76,20 @@ mod connection;
 mod control;
 mod interface;
 mod net;
+mod numbers;
 mod owed;
 mod poll;
 mod queue;
 mod reconfigure;
+mod requests;
 mod rx;
 mod status;
 mod tx;
+mod vf;
+mod work;
 
-use adapter::{Adapter, Bound};
+use adapter::Adapter;
+use bound::Bound;
 
 vmbus::vmbus_device_table!(
     TABLE,

@@ -3,11 +3,16 @@
 //! What the stack wants of an interface.
 
 use crate::{
-    adapter::{Adapter, Settings, MODE, RECOVER},
+    adapter::{Adapter, Settings},
     channels,
-    net::{Dropped, Limits, Operations, Parent, Rtnl, Sections, Stats, Transmit, TxFrame},
+    control::{is_silence, Wait},
+    net::{
+        Card, CardEvent, Dropped, Limits, Operations, Parent, Rtnl, Sections, Stats, Transmit,
+        TxFrame,
+    },
+    numbers,
     reconfigure::{reconfigure, recover},
-    status, tx,
+    tx,
 };
 use kernel::{
     prelude::*,
@@ -16,10 +21,10 @@ use kernel::{
 use netvsc_protocol::{
     buffers::{receive_bytes, send_bytes},
     offload::Offloads,
-    query::{self, Filter},
+    query,
     rss::KEY_LEN,
+    silence::Question,
 };
-use vmbus::{abstractions::workqueue, ratelimited};
 
 /// Fewest sections that a buffer is made of.
 const MIN_SECTIONS: u32 = 10;
@@ -29,16 +34,22 @@ impl Operations for Adapter {
         &self.parent
     }
 
+    /// With a host that does not answer it comes up without a link, and has one when the host answers.
     fn open(this: ArcBorrow<'_, Self>) -> Result {
         let connection = this.connection()?;
 
+        connection.set_useful();
         this.set_up(true);
-        if let Err(error) = connection
-            .control
-            .apply_mode(&connection, this.netdev.mode())
-        {
-            this.set_up(false);
-            return Err(error);
+        match connection.control.apply_mode(&connection, Wait::Brief) {
+            Ok(()) => {}
+            Err(error) if is_silence(error) => {
+                connection.mute();
+                Arc::from(this).ask_again(Question::Mode);
+            }
+            Err(error) => {
+                this.set_up(false);
+                return Err(error);
+            }
         }
         this.netdev.wake_all();
         Ok(())
@@ -46,13 +57,15 @@ impl Operations for Adapter {
 
     fn stop(this: ArcBorrow<'_, Self>) {
         this.netdev.disable_transmit();
+        // Before the request: whoever asks the host after it asks for no frames either.
+        this.set_up(false);
         // With a host that does not answer it is closed all the same: what still comes is dropped.
         if let Ok(connection) = this.connection() {
-            if let Err(error) = connection.control.set_filter(&connection, Filter::NONE) {
+            if let Err(error) = connection.control.apply_mode(&connection, Wait::Brief) {
                 dev_warn!(this.dev, "the host may still deliver: {:?}\n", error);
+                Arc::from(this).ask_again(Question::Mode);
             }
         }
-        this.set_up(false);
     }
 
     #[inline]
@@ -107,17 +120,23 @@ impl Operations for Adapter {
             .unwrap_or(0)
     }
 
+    /// The stack names the first queue only that was stopped for long; another one may be stuck.
     fn timed_out(this: ArcBorrow<'_, Self>, queue: u32) {
-        this.counters.tx_timeout.count();
-        ratelimited!(dev_warn!(
-            this.dev,
-            "the host does nothing with what queue {} has sent\n",
-            queue
-        ));
-        let this: Arc<Self> = this.into();
+        let stuck = this.connection.with(|connection| connection.is_stuck());
 
-        // An error means that it is about to run anyway, or that the device is unbound.
-        let _ = workqueue::system_dfl_long().enqueue::<_, RECOVER>(this);
+        // It moves, if slowly, or frames are not sent for another reason.
+        if stuck != Some(true) {
+            return;
+        }
+        this.counters.tx_timeout.count();
+        if this.event_lines.allow(&this.dev) {
+            dev_warn!(
+                this.dev,
+                "the host does nothing with what was sent (queue {} was stopped for long)\n",
+                queue
+            );
+        }
+        Arc::from(this).recover_soon();
     }
 
     fn recover(this: ArcBorrow<'_, Self>, rtnl: &Rtnl<'_>) -> Result {
@@ -125,12 +144,9 @@ impl Operations for Adapter {
     }
 
     fn mode_changed(this: ArcBorrow<'_, Self>) {
-        if this.is_up() {
-            let this: Arc<Self> = this.into();
+        let this: Arc<Self> = this.into();
 
-            // An error means that it is about to run anyway, or that the device is unbound.
-            let _ = workqueue::system_dfl().enqueue::<_, MODE>(this);
-        }
+        this.renew_mode();
     }
 
     fn set_address(this: ArcBorrow<'_, Self>, address: [u8; 6]) -> Result {
@@ -273,11 +289,32 @@ impl Operations for Adapter {
                 spread.key = *key;
             }
         }
-        channels::spread_over(&connection, row, || {})
+        channels::spread_over(&connection, Wait::Brief, row, || true).inspect_err(|error| {
+            // What is shown is what was wanted: the host is to have it too.
+            if is_silence(*error) {
+                Arc::from(this).ask_again(Question::Spread);
+            }
+        })
     }
 
     fn stats(&self) -> Stats {
-        status::stats(self)
+        numbers::stats(self)
+    }
+
+    fn on_card(this: ArcBorrow<'_, Self>, rtnl: &Rtnl<'_>, card: &Card<'_>, event: CardEvent) {
+        let this: Arc<Self> = this.into();
+
+        this.card_event(rtnl, card, event);
+    }
+
+    fn on_moved(this: ArcBorrow<'_, Self>) {
+        let this: Arc<Self> = this.into();
+
+        this.take_up_soon();
+    }
+
+    fn cpu_stats(&self, cpu: u32) -> Stats {
+        numbers::cpu_stats(self, cpu)
     }
 
     fn speed(&self) -> Option<u32> {
@@ -285,14 +322,14 @@ impl Operations for Adapter {
     }
 
     fn number_count(&self) -> u32 {
-        status::number_count(self)
+        numbers::number_count(self)
     }
 
     fn number_name(&self, index: u32, to: &mut [u8]) {
-        status::number_name(index, to);
+        numbers::number_name(index, to);
     }
 
     fn number(&self, index: u32) -> u64 {
-        status::number(self, index)
+        numbers::number(self, index)
     }
 }

@@ -6,7 +6,7 @@
 use crate::connection::Connection;
 use kernel::prelude::*;
 use netvsc_protocol::nvsp::rndis_complete;
-use vmbus::{Doorbell, OutgoingPacket, Sender};
+use vmbus::{Doorbell, OutgoingPacket, SendError, Sender};
 
 /// Most answers before they are sent.
 const MOST: usize = 64;
@@ -33,7 +33,8 @@ impl Owed {
         let _ = self.0.push_within_capacity((id, all));
     }
 
-    /// Sends what the host is owed, all at once. False when some of it had no room.
+    /// Sends what the host is owed, all at once. False when some of it had no room. A ring that the host
+    /// broke ends the connection.
     pub(crate) fn settle(&mut self, connection: &Connection, sender: &Sender) -> bool {
         if self.0.is_empty() {
             return true;
@@ -41,21 +42,28 @@ impl Owed {
         let sent = sender.lock().and_then(|mut outbox| {
             let mut batch = outbox.batch()?;
             let mut sent = 0usize;
+            let mut broken = None;
 
             for (id, all) in self.0.iter() {
                 let payload: &[&[u8]] = &[&rndis_complete(*all)];
 
-                if batch
-                    .push(&OutgoingPacket::completion(*id, payload))
-                    .is_err()
-                {
-                    break;
+                match batch.push(&OutgoingPacket::completion(*id, payload)) {
+                    Ok(()) => sent = sent.saturating_add(1),
+                    Err(SendError::Full { .. }) => break,
+                    Err(error) => {
+                        broken = Some(error);
+                        break;
+                    }
                 }
-                sent = sent.saturating_add(1);
             }
             batch.commit();
-            outbox.release(Doorbell::Ring);
-            Ok(sent)
+            match broken {
+                None => {
+                    outbox.release(Doorbell::Ring);
+                    Ok(sent)
+                }
+                Some(error) => Err(outbox.refuse(error)),
+            }
         });
 
         match sent {
@@ -72,9 +80,16 @@ impl Owed {
                 });
                 false
             }
-            // All of it, or nobody is there any more who is owed something.
-            _ => {
+            Ok(_) => {
                 self.0.clear();
+                true
+            }
+            // Nobody is there any more who is owed something.
+            Err(error) => {
+                self.0.clear();
+                if error != ENODEV {
+                    connection.give_up();
+                }
                 true
             }
         }

@@ -10,9 +10,12 @@ use crate::{
 };
 use kernel::{prelude::*, sync::Arc};
 use vmbus::{Line, Receiver, Sender, Signal};
+use vmbus_protocol::packet::PacketType;
 
 /// Packets of one poll for each frame of its budget: those that are no frames count too.
 const PACKETS_PER_FRAME: u32 = 4;
+/// Most packets that say that the host is done with frames, when nothing else is taken.
+const MOST_RECLAIMED: u32 = 256;
 
 /// What happens when the host signals.
 pub(crate) struct Events {
@@ -136,5 +139,33 @@ impl Poll for Poller {
             return Polled::More;
         }
         Polled::Idle(frames)
+    }
+
+    /// Stops at the first packet that is something else: all come through the same ring. Whether the host
+    /// signals stays as it is: a packet that came before has scheduled a poll, one that comes later does.
+    fn reclaim(&mut self, context: &PollContext<'_>) {
+        let Self {
+            connection,
+            queue,
+            receive,
+            ring,
+        } = self;
+        let Some((receiver, sender)) = ring else {
+            return;
+        };
+
+        for _ in 0..MOST_RECLAIMED {
+            match receiver.next_if(|descriptor| descriptor.kind() == PacketType::COMPLETION) {
+                Ok(Some(packet)) => receive.take_completion(connection, queue, context, &packet),
+                Ok(None) => break,
+                Err(error) if error.is_fatal() => {
+                    connection.give_up();
+                    break;
+                }
+                Err(_) => {}
+            }
+        }
+        receiver.finish();
+        receive.account(connection, queue, sender, context);
     }
 }

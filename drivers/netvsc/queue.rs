@@ -33,6 +33,14 @@ pub(crate) struct Sent {
     pub(crate) len: u32,
 }
 
+/// Why a frame is not kept; it is given back.
+pub(crate) enum NotKept {
+    /// Too many are with the host.
+    Full(Sent),
+    /// The queue has ended.
+    Ended(Sent),
+}
+
 /// What is with the host.
 struct Pending {
     table: RequestTable<Sent, KVec<Slot<Sent>>>,
@@ -152,17 +160,16 @@ impl Queue {
         }
     }
 
-    /// Keeps a frame that is about to be sent, and returns its transaction id. Gives it back when too
-    /// many are with the host. Puts a section aside for the next frame: the lock is taken once for
-    /// each. For who transmits on this queue.
+    /// Keeps a frame that is about to be sent, and returns its transaction id. Puts a section aside
+    /// for the next frame: the lock is taken once for each. For who transmits on this queue.
     #[inline]
-    pub(crate) fn keep(&self, sent: Sent) -> Result<u64, Sent> {
+    pub(crate) fn keep(&self, sent: Sent) -> Result<u64, NotKept> {
         let mut pending = self.pending.lock();
         let Some(pending) = &mut *pending else {
-            return Err(sent);
+            return Err(NotKept::Ended(sent));
         };
         let copied = sent.section.is_some();
-        let id = pending.table.alloc(sent)?;
+        let id = pending.table.alloc(sent).map_err(NotKept::Full)?;
 
         if copied {
             if let Some(next) = pending.sections.take() {
@@ -230,7 +237,8 @@ impl Queue {
     }
 
     /// Ends all: the channel is closed, and nothing is being sent. What the host may still read is
-    /// left to it. May sleep.
+    /// left to it. A frame that a program sent back is pages of a pool, which then stays for good, and the
+    /// kernel says so every minute once the interface is gone. May sleep.
     pub(crate) fn end(&self, lingering: Option<&Lingering>, counters: &Counters) {
         let pending = self.pending.lock().take();
         let Some(mut pending) = pending else {

@@ -5,10 +5,12 @@
 use crate::{
     adapter::{Adapter, Settings},
     channels, connect,
+    connection::{Connection, Frames},
+    control::{is_silence, Wait},
     net::Rtnl,
 };
 use kernel::{prelude::*, sync::Arc};
-use netvsc_protocol::query::Filter;
+use netvsc_protocol::silence::Question;
 
 /// Connects anew, with these settings; with the old ones when that fails. Process context, under RTNL.
 ///
@@ -17,70 +19,112 @@ pub(crate) fn reconfigure(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>, new: Settings
     if new == *adapter.settings.lock() {
         return Ok(());
     }
+    let connection = adapter.connection()?;
+
+    adapter.netdev.disable_transmit();
+    if let Err(error) = connection.control.deliver_nothing(&connection) {
+        adapter.netdev.wake_all();
+        // It may have done so, and be late with the answer.
+        adapter.renew_mode();
+        return Err(error);
+    }
+    drop(connection);
     reconnect(adapter, rtnl, new)
 }
 
 /// Connects anew with the same settings, after frames were sent that the host does nothing with, unless
-/// it has got to them meanwhile. Process context, under RTNL.
-///
-/// A host that does not answer either is given up.
+/// it does meanwhile; or since there is no connection, when the last one could not be made. Process context,
+/// under RTNL. What is stuck is not waited for.
 pub(crate) fn recover(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>) -> Result {
-    let connection = adapter.connection()?;
-    let settings = *adapter.settings.lock();
-
-    if connection.queues.iter().all(|queue| queue.in_flight() == 0) {
-        return Ok(());
+    if let Some(connection) = adapter.connection.get() {
+        if connection.is_dead() || !adapter.is_up() {
+            return Ok(());
+        }
+        if !connection.is_stuck() {
+            connection.set_useful();
+            return Ok(());
+        }
+        adapter.begin_recovery();
+        adapter.netdev.disable_transmit();
+        leave(adapter, rtnl, Frames::Left);
     }
-    drop(connection);
-    let result = reconnect(adapter, rtnl, settings);
+    let connected = connect(adapter, rtnl);
 
-    if let Err(error) = result {
-        dev_err!(adapter.dev, "the host does not send frames: {:?}\n", error);
+    if let Err(error) = connected {
+        dev_err!(adapter.dev, "not connected anew: {:?}\n", error);
+        try_later(adapter, error);
+        return Err(error);
     }
-    result
+    connected.map(|connection| go_on(adapter, &connection))
 }
 
 fn reconnect(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>, new: Settings) -> Result {
     let old = *adapter.settings.lock();
-    let connection = adapter.connection()?;
 
-    adapter.netdev.disable_transmit();
-    if let Err(error) = connection.control.set_filter(&connection, Filter::NONE) {
-        adapter.netdev.wake_all();
-        return Err(error);
+    leave(adapter, rtnl, Frames::Waited);
+    *adapter.settings.lock() = new;
+    let first = connect(adapter, rtnl);
+    let connection = match &first {
+        Ok(connection) => connection.clone(),
+        Err(error) => {
+            dev_warn!(adapter.dev, "back to the former settings: {:?}\n", error);
+            *adapter.settings.lock() = old;
+            connect(adapter, rtnl).inspect_err(|error| try_later(adapter, *error))?
+        }
+    };
+
+    go_on(adapter, &connection);
+    first.map(drop)
+}
+
+/// There is no connection. One that could not be made since the host did not answer, or for want of memory, is
+/// tried again.
+fn try_later(adapter: &Arc<Adapter>, error: Error) {
+    if is_silence(error) || error == ENOMEM {
+        adapter.ask_again(Question::Recovery);
     }
-    drop(connection);
-    adapter.netdev.set_carrier(false);
-    if let Some(connection) = adapter.connection.unpublish() {
-        connection.leave();
+}
+
+/// The interface goes on with another connection.
+fn go_on(adapter: &Arc<Adapter>, connection: &Arc<Connection>) {
+    if adapter.is_up() {
+        adapter.netdev.wake_all();
+    }
+    adapter.show_link();
+    adapter.on_connected();
+    channels::spread(connection);
+    // Behind that: who holds RTNL does not wait for who asks for a path.
+    adapter.path_connected();
+}
+
+/// Ends the connection.
+fn leave(adapter: &Adapter, rtnl: &Rtnl<'_>, frames: Frames) {
+    adapter.path_disconnected();
+    let connection = adapter.connection.unpublish();
+
+    // There is none without a connection.
+    adapter.show_link();
+    if let Some(connection) = connection {
+        connection.leave(frames);
     }
     // Nothing is sent now, and what was is done with or left.
     adapter.netdev.reset_queues(rtnl);
     adapter.netdev.use_queues(rtnl, 1);
-
-    *adapter.settings.lock() = new;
-    let result = connect::connect(adapter, rtnl.device());
-
-    if let Err(error) = result {
-        dev_warn!(adapter.dev, "back to the former settings: {:?}\n", error);
-        *adapter.settings.lock() = old;
-        connect::connect(adapter, rtnl.device())?;
-    }
-    resume(adapter)?;
-    result
 }
 
-/// The interface goes on with a new connection.
-fn resume(adapter: &Arc<Adapter>) -> Result {
-    let connection = adapter.connection()?;
+/// Connects, and has the host deliver frames if the interface is up. There is no connection after an
+/// error.
+fn connect(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>) -> Result<Arc<Connection>> {
+    connect::connect(adapter, rtnl.device())?;
+    let delivers = adapter.connection().and_then(|connection| {
+        if adapter.is_up() {
+            connection.control.apply_mode(&connection, Wait::Brief)?;
+        }
+        Ok(connection)
+    });
 
-    if adapter.is_up() {
-        connection
-            .control
-            .apply_mode(&connection, adapter.netdev.mode())?;
-        adapter.netdev.wake_all();
+    if delivers.is_err() {
+        leave(adapter, rtnl, Frames::Left);
     }
-    adapter.show_link();
-    channels::spread(&connection);
-    Ok(())
+    delivers
 }

@@ -6,7 +6,7 @@ use crate::{
     buffers::Io,
     completions::Completions,
     connection::Connection,
-    net::{Delivered, PollContext},
+    net::{is_isolated, Delivered, PollContext},
     owed::Owed,
     queue::Queue,
 };
@@ -16,7 +16,7 @@ use netvsc_protocol::{
     rx::{self, Assembler, Range, Received, RxError, Scratch, Whole, MAX_CONTROL},
     transfer::{Transfer, MAX_RANGES},
 };
-use vmbus::{abstractions::Shown, ratelimited, Packet, Sender};
+use vmbus::{abstractions::Shown, Packet, Sender};
 use vmbus_protocol::{packet::PacketType, requests::RESERVED_IDS};
 
 /// What the poll of a channel works with, besides the ring.
@@ -69,8 +69,9 @@ impl Receive {
         0
     }
 
+    /// Takes a packet that says that the host is done with something of ours.
     #[inline]
-    fn take_completion(
+    pub(crate) fn take_completion(
         &mut self,
         connection: &Connection,
         queue: &Queue,
@@ -125,7 +126,7 @@ impl Receive {
             }
         };
 
-        // Owed in any case (case N01).
+        // Owed whatever was in it, or the host never uses that part of the buffer again.
         self.owed.push(packet.transaction_id(), all);
         frames
     }
@@ -173,7 +174,7 @@ impl Receive {
     }
 
     /// Accounts for what the host is done with, and lets a queue go on that waits for that.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn account(
         &mut self,
         connection: &Connection,
@@ -257,13 +258,11 @@ fn take_notice(connection: &Connection, packet: &Packet<'_>) {
 
     match Notice::parse(version, packet.payload()) {
         Ok(Notice::Table(table)) => connection.adapter.table.set(table),
+        Ok(Notice::VirtualFunction { .. }) if is_isolated() || !version.has_functions() => {
+            refuse(connection, &"a virtual function that was not asked for");
+        }
         Ok(Notice::VirtualFunction { present, serial }) => {
-            ratelimited!(dev_info!(
-                connection.adapter.dev,
-                "virtual function {} {}; it is not used\n",
-                serial,
-                if present { "appears" } else { "goes" }
-            ));
+            connection.adapter.on_association(present, serial);
         }
         Err(error) => refuse(connection, &error),
     }
@@ -271,20 +270,20 @@ fn take_notice(connection: &Connection, packet: &Packet<'_>) {
 
 #[cold]
 pub(crate) fn refuse(connection: &Connection, why: &dyn core::fmt::Display) {
-    connection.adapter.counters.refused.count();
-    ratelimited!(dev_warn!(
-        connection.adapter.dev,
-        "ignored: {}\n",
-        Shown(why)
-    ));
+    let adapter = &connection.adapter;
+
+    adapter.counters.refused.count();
+    if adapter.packet_lines.allow(&adapter.dev) {
+        dev_warn!(adapter.dev, "ignored: {}\n", Shown(why));
+    }
 }
 
 #[cold]
 fn refuse_message(connection: &Connection, why: &dyn core::fmt::Display) {
-    connection.adapter.counters.rx_refused.count();
-    ratelimited!(dev_warn!(
-        connection.adapter.dev,
-        "dropped: {}\n",
-        Shown(why)
-    ));
+    let adapter = &connection.adapter;
+
+    adapter.counters.rx_refused.count();
+    if adapter.packet_lines.allow(&adapter.dev) {
+        dev_warn!(adapter.dev, "dropped: {}\n", Shown(why));
+    }
 }

@@ -6,7 +6,8 @@
  * inlined: one takes all that sending a frame needs to know.
  *
  * This file has what sending takes; shim_receive.c what receiving takes,
- * shim_device.c the device, shim_ethtool.c what ethtool sees.
+ * shim_xdp.c what programs that see frames take, shim_device.c the device,
+ * shim_ethtool.c what ethtool sees, shim_vf*.c virtual functions.
  */
 #include <linux/etherdevice.h>
 #include <linux/if_vlan.h>
@@ -122,7 +123,9 @@ static int prepare(struct sk_buff *skb, struct net_device *dev, struct hv_netvsc
 	}
 	if (skb_cow_head(skb, HV_NETVSC_SHIM_HEADROOM))
 		return HV_NETVSC_SHIM_NO_MEMORY;
-	if (unlikely(skb->protocol == htons(ETH_P_8021Q)) && take_tag_out(skb))
+	/* Of two tags the inner one stays. */
+	if (unlikely(skb->protocol == htons(ETH_P_8021Q)) && !skb_vlan_tag_present(skb) &&
+	    take_tag_out(skb))
 		return HV_NETVSC_SHIM_VLAN;
 	if (skb_is_gso(skb))
 		segment(skb, tx);
@@ -156,8 +159,12 @@ netdev_tx_t hv_netvsc_shim_start_xmit(struct sk_buff *skb, struct net_device *de
 {
 	/* All of it that is looked at is set; the pieces alone take 272 bytes. */
 	struct hv_netvsc_shim_tx tx __uninitialized;
-	int why = prepare(skb, dev, &tx);
+	struct net_device *function = rcu_dereference_bh(private_of(dev)->path);
+	int why;
 
+	if (unlikely(function) && hv_netvsc_shim_vf_xmit(skb, dev, function))
+		return NETDEV_TX_OK;
+	why = prepare(skb, dev, &tx);
 	if (unlikely(why >= 0)) {
 		hv_netvsc_rust_dropped(data_of(dev), skb_get_queue_mapping(skb), why);
 		dev_kfree_skb_any(skb);
@@ -184,10 +191,20 @@ u16 hv_netvsc_shim_select_queue(struct net_device *dev, struct sk_buff *skb,
 				struct net_device *sb_dev)
 {
 	struct sock *sk = skb->sk;
+	struct net_device *function;
 	int old, queue;
 
 	if (dev->real_num_tx_queues == 1)
 		return 0;
+	/* A socket that bypasses the queues asks without any lock. */
+	rcu_read_lock();
+	function = rcu_dereference(private_of(dev)->path);
+	if (unlikely(function)) {
+		queue = hv_netvsc_shim_vf_select(dev, skb, function, sb_dev);
+		rcu_read_unlock();
+		return queue;
+	}
+	rcu_read_unlock();
 	old = sk ? sk_tx_queue_get(sk) : -1;
 	if (old >= 0 && !skb->ooo_okay && old < dev->real_num_tx_queues)
 		return old;
@@ -214,18 +231,32 @@ bool hv_netvsc_shim_tx_stopped(struct net_device *dev, u32 queue)
 	return netif_tx_queue_stopped(netdev_get_tx_queue(dev, queue));
 }
 
+/* Unless nothing is to be sent on any. */
 void hv_netvsc_shim_tx_wake(struct net_device *dev, u32 queue)
 {
-	netif_tx_wake_queue(netdev_get_tx_queue(dev, queue));
+	rcu_read_lock();
+	if (!READ_ONCE(private_of(dev)->quiet))
+		netif_tx_wake_queue(netdev_get_tx_queue(dev, queue));
+	rcu_read_unlock();
 }
 
 void hv_netvsc_shim_tx_wake_all(struct net_device *dev)
 {
+	WRITE_ONCE(private_of(dev)->quiet, false);
 	netif_tx_wake_all_queues(dev);
 }
 
+/* Nothing is sent from when this returns until all queues are woken. Process context. */
 void hv_netvsc_shim_tx_disable(struct net_device *dev)
 {
+	u32 queue;
+
+	WRITE_ONCE(private_of(dev)->quiet, true);
+	/* Who has not seen that has woken its queue when this returns. */
+	synchronize_net();
+	/* They are stopped from now on: not for as long as nothing was sent. */
+	for (queue = 0; queue < dev->num_tx_queues; queue++)
+		txq_trans_cond_update(netdev_get_tx_queue(dev, queue));
 	netif_tx_disable(dev);
 }
 
@@ -237,6 +268,16 @@ bool hv_netvsc_shim_tx_sent(struct net_device *dev, u32 queue, u32 bytes, bool m
 void hv_netvsc_shim_tx_completed(struct net_device *dev, u32 queue, u32 packets, u32 bytes)
 {
 	netdev_tx_completed_queue(netdev_get_tx_queue(dev, queue), packets, bytes);
+	WRITE_ONCE(private_of(dev)->done[queue], jiffies);
+}
+
+bool hv_netvsc_shim_tx_stalled(struct net_device *dev, u32 queue)
+{
+	const struct netdev_queue *txq = netdev_get_tx_queue(dev, queue);
+	unsigned long since = jiffies - HV_NETVSC_SHIM_IDLE * HZ;
+
+	return netif_xmit_stopped(txq) && time_before(READ_ONCE(txq->trans_start), since) &&
+	       time_before(READ_ONCE(private_of(dev)->done[queue]), since);
 }
 
 void hv_netvsc_shim_tx_reset(struct net_device *dev)
@@ -245,6 +286,18 @@ void hv_netvsc_shim_tx_reset(struct net_device *dev)
 
 	for (queue = 0; queue < dev->num_tx_queues; queue++)
 		netdev_tx_reset_queue(netdev_get_tx_queue(dev, queue));
+}
+
+/* A queue whose channel is gone, and with it all that was sent; what comes to it is dropped. Process context. */
+void hv_netvsc_shim_tx_end(struct net_device *dev, u32 queue)
+{
+	struct netdev_queue *txq = netdev_get_tx_queue(dev, queue);
+
+	/* Nobody is sending who has counted a frame that is not completed. */
+	__netif_tx_lock_bh(txq);
+	netdev_tx_reset_queue(txq);
+	__netif_tx_unlock_bh(txq);
+	hv_netvsc_shim_tx_wake(dev, queue);
 }
 
 void hv_netvsc_shim_barrier(void)

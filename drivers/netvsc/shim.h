@@ -26,6 +26,10 @@ enum hv_netvsc_shim_task {
 
 /* Seconds for which a host may do nothing with what a stopped queue has sent. */
 #define HV_NETVSC_SHIM_TIMEOUT 10
+/* Seconds after which a host that has done nothing is not just slow. Less: it may have done something right
+ * after the last frame was sent.
+ */
+#define HV_NETVSC_SHIM_IDLE 5
 
 /* Bytes of the key that received frames are spread by. */
 #define HV_NETVSC_SHIM_KEY 40
@@ -113,7 +117,6 @@ struct hv_netvsc_shim_config {
 	bool tso4;
 	bool tso6;
 	bool coalesce;
-	bool connected;
 };
 
 struct hv_netvsc_shim_stats {
@@ -139,11 +142,50 @@ struct hv_netvsc_shim_sections {
 	u32 send_most;
 };
 
+/* A card that may be a virtual function. */
+struct hv_netvsc_shim_card {
+	/* Its own address, the one it has now, and the device's own. */
+	u8 permanent[6];
+	u8 address[6];
+	u8 ours[6];
+	/* It is joined to the device; it is up and has a link; it is in the device's namespace. */
+	bool joined;
+	bool usable;
+	bool same_net;
+	/* Name of its slot, and how long that is; none if it is empty. */
+	u8 slot[32];
+	u32 slot_len;
+};
+
+/* What becomes of a card. */
+enum hv_netvsc_shim_card_event {
+	/* It is about to be registered. */
+	HV_NETVSC_SHIM_CARD_BEGINS,
+	HV_NETVSC_SHIM_CARD_APPEARS,
+	/* It is up, or down, or its link is. */
+	HV_NETVSC_SHIM_CARD_CHANGES,
+	/* It is about to be brought down. */
+	HV_NETVSC_SHIM_CARD_CLOSES,
+	HV_NETVSC_SHIM_CARD_GOES,
+};
+
+struct hv_netvsc_shim_vf_stats {
+	u64 rx_packets;
+	u64 rx_bytes;
+	u64 tx_packets;
+	u64 tx_bytes;
+	u64 tx_dropped;
+};
+
+struct hv_netvsc_shim_notifier;
+
 struct net_device *hv_netvsc_shim_alloc(struct device *parent, u32 queues);
 int hv_netvsc_shim_register(struct net_device *dev, void *data,
 			    const struct hv_netvsc_shim_config *config);
-void hv_netvsc_shim_set_queues(struct net_device *dev, u32 queues);
+void hv_netvsc_shim_unregister(struct net_device *dev);
+void hv_netvsc_shim_dealloc(struct net_device *dev);
 void hv_netvsc_shim_recover(struct net_device *dev);
+void hv_netvsc_shim_notify_peers(struct net_device *dev);
 void hv_netvsc_shim_carrier(struct net_device *dev, bool on);
 u32 hv_netvsc_shim_flags(struct net_device *dev);
 
@@ -154,7 +196,9 @@ void hv_netvsc_shim_tx_wake_all(struct net_device *dev);
 void hv_netvsc_shim_tx_disable(struct net_device *dev);
 bool hv_netvsc_shim_tx_sent(struct net_device *dev, u32 queue, u32 bytes, bool more);
 void hv_netvsc_shim_tx_completed(struct net_device *dev, u32 queue, u32 packets, u32 bytes);
+bool hv_netvsc_shim_tx_stalled(struct net_device *dev, u32 queue);
 void hv_netvsc_shim_tx_reset(struct net_device *dev);
+void hv_netvsc_shim_tx_end(struct net_device *dev, u32 queue);
 void hv_netvsc_shim_use_queues(struct net_device *dev, u32 queues);
 void hv_netvsc_shim_barrier(void);
 
@@ -177,7 +221,26 @@ u32 hv_netvsc_shim_cpus(void);
 u32 hv_netvsc_shim_default_queues(void);
 void hv_netvsc_shim_rss_key(u8 *key, u32 len);
 
-/* The callbacks, in net/ops.rs and net/napi.rs. */
+bool hv_netvsc_shim_isolated(void);
+struct hv_netvsc_shim_notifier *hv_netvsc_shim_notifier_add(struct net_device *dev);
+void hv_netvsc_shim_notifier_del(struct hv_netvsc_shim_notifier *notifier);
+int hv_netvsc_shim_rx_handler_add(struct net_device *card, struct net_device *dev);
+void hv_netvsc_shim_rx_handler_del(struct net_device *card);
+int hv_netvsc_shim_upper_add(struct net_device *card, struct net_device *dev);
+void hv_netvsc_shim_upper_del(struct net_device *card, struct net_device *dev);
+void hv_netvsc_shim_vf_mark(struct net_device *card);
+void hv_netvsc_shim_vf_joined(struct net_device *dev, struct net_device *card);
+void hv_netvsc_shim_vf_left(struct net_device *dev, struct net_device *card);
+void hv_netvsc_shim_vf_stray(struct net_device *dev, struct net_device *card);
+void hv_netvsc_shim_vf_take_up(struct net_device *dev);
+void hv_netvsc_shim_vf_path(struct net_device *dev, bool function);
+void hv_netvsc_shim_vf_leave_path(struct net_device *dev);
+
+/* The callbacks, in net/ops.rs, net/vf.rs and net/napi.rs. */
+void hv_netvsc_rust_vf_event(void *data, struct net_device *card,
+			     const struct hv_netvsc_shim_card *what, u32 event);
+void hv_netvsc_rust_vf_follow(void *data);
+void hv_netvsc_rust_cpu_stats(void *data, u32 cpu, struct hv_netvsc_shim_stats *stats);
 int hv_netvsc_rust_open(void *data);
 void hv_netvsc_rust_stop(void *data);
 bool hv_netvsc_rust_xmit(void *data, struct sk_buff *skb, const struct hv_netvsc_shim_tx *tx);

@@ -7,6 +7,7 @@
 #include <linux/moduleparam.h>
 #include <linux/netdevice.h>
 #include <linux/rtnetlink.h>
+#include <net/netdev_lock.h>
 
 #include "shim_private.h"
 
@@ -16,18 +17,30 @@ MODULE_PARM_DESC(ring_size, "Ring buffer size (# of 4K pages)");
 
 static int open(struct net_device *dev)
 {
-	return hv_netvsc_rust_open(data_of(dev));
+	int err = hv_netvsc_rust_open(data_of(dev));
+
+	/* Without it frames go by the adapter. */
+	if (!err)
+		hv_netvsc_shim_vf_open(dev);
+	return err;
 }
 
 static int stop(struct net_device *dev)
 {
+	hv_netvsc_shim_vf_close(dev);
 	hv_netvsc_rust_stop(data_of(dev));
 	return 0;
 }
 
 static void set_rx_mode(struct net_device *dev)
 {
+	hv_netvsc_shim_vf_addresses(dev);
 	hv_netvsc_rust_rx_mode(data_of(dev));
+}
+
+static void change_rx_flags(struct net_device *dev, int changed)
+{
+	hv_netvsc_shim_vf_flags(dev);
 }
 
 /* A program takes frames as they are on the wire. */
@@ -40,9 +53,13 @@ static netdev_features_t fix_features(struct net_device *dev, netdev_features_t 
 
 static int set_features(struct net_device *dev, netdev_features_t features)
 {
-	if (!((features ^ dev->features) & NETIF_F_LRO))
-		return 0;
-	return hv_netvsc_rust_set_coalesce(data_of(dev), features & NETIF_F_LRO);
+	int err = 0;
+
+	if ((features ^ dev->features) & NETIF_F_LRO)
+		err = hv_netvsc_rust_set_coalesce(data_of(dev), features & NETIF_F_LRO);
+	if (!err)
+		hv_netvsc_shim_vf_features(dev, features);
+	return err;
 }
 
 static int set_mac_address(struct net_device *dev, void *p)
@@ -51,25 +68,37 @@ static int set_mac_address(struct net_device *dev, void *p)
 
 	if (err)
 		return err;
+	/* Both, or none. */
+	err = hv_netvsc_shim_vf_address(dev, p);
+	if (err)
+		return err;
 	err = hv_netvsc_rust_set_address(data_of(dev), ((struct sockaddr *)p)->sa_data);
-	if (!err)
+	if (!err) {
 		eth_commit_mac_addr_change(dev, p);
+	} else {
+		struct sockaddr_storage old = { .ss_family = dev->type };
+
+		ether_addr_copy(((struct sockaddr *)&old)->sa_data, dev->dev_addr);
+		hv_netvsc_shim_vf_address(dev, &old);
+	}
 	return err;
 }
 
 static void get_stats64(struct net_device *dev, struct rtnl_link_stats64 *to)
 {
 	struct hv_netvsc_shim_stats from = {};
+	struct hv_netvsc_shim_vf_stats function;
 
+	hv_netvsc_shim_vf_total(dev, &function);
 	hv_netvsc_rust_stats(data_of(dev), &from);
-	to->rx_packets = from.rx_packets;
-	to->rx_bytes = from.rx_bytes;
+	to->rx_packets = from.rx_packets + function.rx_packets;
+	to->rx_bytes = from.rx_bytes + function.rx_bytes;
 	to->rx_dropped = from.rx_dropped;
 	to->rx_errors = from.rx_errors;
 	to->multicast = from.multicast;
-	to->tx_packets = from.tx_packets;
-	to->tx_bytes = from.tx_bytes;
-	to->tx_dropped = from.tx_dropped;
+	to->tx_packets = from.tx_packets + function.tx_packets;
+	to->tx_bytes = from.tx_bytes + function.tx_bytes;
+	to->tx_dropped = from.tx_dropped + function.tx_dropped;
 }
 
 static int change_mtu(struct net_device *dev, int mtu)
@@ -78,9 +107,14 @@ static int change_mtu(struct net_device *dev, int mtu)
 
 	if (!hv_netvsc_shim_xdp_allows(dev, mtu))
 		return -EOPNOTSUPP;
+	err = hv_netvsc_shim_vf_mtu(dev, mtu);
+	if (err)
+		return err;
 	err = hv_netvsc_rust_change_mtu(data_of(dev), mtu);
 	if (!err)
 		WRITE_ONCE(dev->mtu, mtu);
+	else
+		hv_netvsc_shim_vf_mtu(dev, dev->mtu);
 	return err;
 }
 
@@ -93,8 +127,17 @@ static void tx_timeout(struct net_device *dev, unsigned int queue)
 void hv_netvsc_shim_recover(struct net_device *dev)
 {
 	rtnl_lock();
-	if (dev->reg_state == NETREG_REGISTERED && netif_running(dev))
+	if (dev->reg_state == NETREG_REGISTERED)
 		hv_netvsc_rust_recover(data_of(dev));
+	rtnl_unlock();
+}
+
+/* The same. */
+void hv_netvsc_shim_notify_peers(struct net_device *dev)
+{
+	rtnl_lock();
+	if (dev->reg_state == NETREG_REGISTERED && netif_running(dev))
+		__netdev_notify_peers(dev);
 	rtnl_unlock();
 }
 
@@ -105,6 +148,7 @@ static const struct net_device_ops device_ops = {
 	.ndo_select_queue = hv_netvsc_shim_select_queue,
 	.ndo_tx_timeout = tx_timeout,
 	.ndo_set_rx_mode = set_rx_mode,
+	.ndo_change_rx_flags = change_rx_flags,
 	.ndo_features_check = hv_netvsc_shim_features_check,
 	.ndo_fix_features = fix_features,
 	.ndo_set_features = set_features,
@@ -118,10 +162,20 @@ static const struct net_device_ops device_ops = {
 
 struct net_device *hv_netvsc_shim_alloc(struct device *parent, u32 queues)
 {
-	struct net_device *dev = alloc_etherdev_mq(sizeof(struct private), queues);
+	struct net_device *dev = alloc_etherdev_mq(struct_size_t(struct private, done, queues),
+						   queues);
+	u32 queue;
 
 	if (!dev)
 		return NULL;
+	private_of(dev)->vf_stats = netdev_alloc_pcpu_stats(struct hv_vf_stats);
+	if (!private_of(dev)->vf_stats) {
+		free_netdev(dev);
+		return NULL;
+	}
+	private_of(dev)->cpus = num_present_cpus();
+	for (queue = 0; queue < queues; queue++)
+		private_of(dev)->done[queue] = jiffies;
 	SET_NETDEV_DEV(dev, parent);
 	dev->netdev_ops = &device_ops;
 	dev->ethtool_ops = &hv_netvsc_shim_ethtool_ops;
@@ -136,6 +190,12 @@ struct net_device *hv_netvsc_shim_alloc(struct device *parent, u32 queues)
 	private_of(dev)->copybreak = HV_NETVSC_SHIM_COPYBREAK;
 	netif_carrier_off(dev);
 	return dev;
+}
+
+void hv_netvsc_shim_dealloc(struct net_device *dev)
+{
+	free_percpu(private_of(dev)->vf_stats);
+	free_netdev(dev);
 }
 
 static void init_features(struct net_device *dev, const struct hv_netvsc_shim_config *config)
@@ -158,6 +218,7 @@ static void init_features(struct net_device *dev, const struct hv_netvsc_shim_co
 			NETIF_F_HW_VLAN_CTAG_RX;
 	dev->vlan_features = dev->features & (NETIF_F_SG | NETIF_F_HIGHDMA | NETIF_F_RXCSUM |
 		NETIF_F_IP_CSUM | NETIF_F_IPV6_CSUM | NETIF_F_TSO | NETIF_F_TSO6);
+	private->tso_max = config->tso_max;
 	netif_set_tso_max_size(dev, config->tso_max);
 }
 
@@ -173,39 +234,56 @@ int hv_netvsc_shim_register(struct net_device *dev, void *data,
 	dev->mtu = config->mtu;
 	dev->max_mtu = config->max_mtu;
 	init_features(dev, config);
+	/* A frame may be sent by another card while the lock of a queue of this one is held. */
+	netdev_lockdep_set_classes(dev);
 	rtnl_lock();
 	if (config->alias_len)
 		dev_set_alias(dev, config->alias, config->alias_len);
 	netif_set_real_num_tx_queues(dev, 1);
 	netif_set_real_num_rx_queues(dev, 1);
 	err = register_netdevice(dev);
-	if (!err && config->connected)
-		netif_carrier_on(dev);
+	if (!err)
+		WRITE_ONCE(private->registered, true);
 	rtnl_unlock();
 	return err;
 }
 
+/*
+ * An event of the link keeps the device until the link's watch has seen it, and that is looked for once, here:
+ * none may come later, or the device would be freed with the watch still knowing it.
+ */
+void hv_netvsc_shim_unregister(struct net_device *dev)
+{
+	WRITE_ONCE(private_of(dev)->registered, false);
+	/* Who has seen it registered is done when this returns. */
+	synchronize_net();
+	unregister_netdev(dev);
+}
+
+/* Under RTNL. */
 void hv_netvsc_shim_use_queues(struct net_device *dev, u32 queues)
 {
+	if (dev->reg_state != NETREG_REGISTERED)
+		return;
 	if (netif_set_real_num_tx_queues(dev, queues) ||
 	    netif_set_real_num_rx_queues(dev, queues))
 		netdev_warn(dev, "queues stay as they are\n");
 }
 
-void hv_netvsc_shim_set_queues(struct net_device *dev, u32 queues)
-{
-	rtnl_lock();
-	if (dev->reg_state == NETREG_REGISTERED)
-		hv_netvsc_shim_use_queues(dev, queues);
-	rtnl_unlock();
-}
-
+/* Without effect before the device is registered, and from when it is being unregistered. A full barrier. */
 void hv_netvsc_shim_carrier(struct net_device *dev, bool on)
 {
-	if (on)
-		netif_carrier_on(dev);
-	else
-		netif_carrier_off(dev);
+	/* Who registers the device looks afterwards what was to be shown before. */
+	smp_mb();
+	rcu_read_lock();
+	if (READ_ONCE(private_of(dev)->registered)) {
+		if (on)
+			netif_carrier_on(dev);
+		else
+			netif_carrier_off(dev);
+	}
+	rcu_read_unlock();
+	smp_mb();
 }
 
 u32 hv_netvsc_shim_flags(struct net_device *dev)

@@ -2,6 +2,8 @@
 /* What ethtool sees of the device, and changes. */
 #include <linux/ethtool.h>
 #include <linux/netdevice.h>
+#include <linux/rtnetlink.h>
+#include <net/netdev_lock.h>
 
 #include "shim_private.h"
 
@@ -11,29 +13,77 @@ static void get_drvinfo(struct net_device *dev, struct ethtool_drvinfo *info)
 	strscpy(info->fw_version, "N/A", sizeof(info->fw_version));
 }
 
+/* Behind the numbers of the driver: what went by a virtual function, and of each CPU what it had to do with. */
+static const char vf_names[][ETH_GSTRING_LEN] = {
+	"vf_rx_packets", "vf_rx_bytes", "vf_tx_packets", "vf_tx_bytes", "vf_tx_dropped",
+};
+
+static const char cpu_names[][ETH_GSTRING_LEN] = {
+	"rx_packets", "rx_bytes", "tx_packets", "tx_bytes",
+	"vf_rx_packets", "vf_rx_bytes", "vf_tx_packets", "vf_tx_bytes",
+};
+
 static int get_sset_count(struct net_device *dev, int set)
 {
-	return set == ETH_SS_STATS ? hv_netvsc_rust_stat_count(data_of(dev)) : -EOPNOTSUPP;
+	if (set != ETH_SS_STATS)
+		return -EOPNOTSUPP;
+	return hv_netvsc_rust_stat_count(data_of(dev)) + ARRAY_SIZE(vf_names) +
+	       private_of(dev)->cpus * ARRAY_SIZE(cpu_names);
 }
 
 static void get_strings(struct net_device *dev, u32 set, u8 *to)
 {
 	void *data = data_of(dev);
-	u32 i, count = hv_netvsc_rust_stat_count(data);
+	u32 i, cpu, count = hv_netvsc_rust_stat_count(data);
 
 	if (set != ETH_SS_STATS)
 		return;
 	for (i = 0; i < count; i++)
 		hv_netvsc_rust_stat_name(data, i, to + i * ETH_GSTRING_LEN, ETH_GSTRING_LEN);
+	to += count * ETH_GSTRING_LEN;
+	for (i = 0; i < ARRAY_SIZE(vf_names); i++)
+		ethtool_puts(&to, vf_names[i]);
+	for (cpu = 0; cpu < private_of(dev)->cpus; cpu++)
+		for (i = 0; i < ARRAY_SIZE(cpu_names); i++)
+			ethtool_sprintf(&to, "cpu%u_%s", cpu, cpu_names[i]);
+}
+
+/* The numbers of one CPU. Returns where the next go. */
+static u64 *put_cpu_numbers(struct net_device *dev, u32 cpu, u64 *to)
+{
+	struct hv_netvsc_shim_vf_stats function = {};
+	struct hv_netvsc_shim_stats own = {};
+
+	if (cpu_possible(cpu))
+		hv_netvsc_shim_vf_stats(dev, cpu, &function);
+	hv_netvsc_rust_cpu_stats(data_of(dev), cpu, &own);
+	*to++ = own.rx_packets + function.rx_packets;
+	*to++ = own.rx_bytes + function.rx_bytes;
+	*to++ = own.tx_packets + function.tx_packets;
+	*to++ = own.tx_bytes + function.tx_bytes;
+	*to++ = function.rx_packets;
+	*to++ = function.rx_bytes;
+	*to++ = function.tx_packets;
+	*to++ = function.tx_bytes;
+	return to;
 }
 
 static void get_ethtool_stats(struct net_device *dev, struct ethtool_stats *stats, u64 *to)
 {
+	struct hv_netvsc_shim_vf_stats function;
 	void *data = data_of(dev);
-	u32 i;
+	u32 i, cpu, count = hv_netvsc_rust_stat_count(data);
 
-	for (i = 0; i < stats->n_stats; i++)
-		to[i] = hv_netvsc_rust_stat_value(data, i);
+	for (i = 0; i < count; i++)
+		*to++ = hv_netvsc_rust_stat_value(data, i);
+	hv_netvsc_shim_vf_total(dev, &function);
+	*to++ = function.rx_packets;
+	*to++ = function.rx_bytes;
+	*to++ = function.tx_packets;
+	*to++ = function.tx_bytes;
+	*to++ = function.tx_dropped;
+	for (cpu = 0; cpu < private_of(dev)->cpus; cpu++)
+		to = put_cpu_numbers(dev, cpu, to);
 }
 
 static void get_channels(struct net_device *dev, struct ethtool_channels *channels)
@@ -88,9 +138,11 @@ static u32 get_rxfh_indir_size(struct net_device *dev)
 static int get_rxfh(struct net_device *dev, struct ethtool_rxfh_param *rxfh)
 {
 	u8 key[HV_NETVSC_SHIM_KEY];
+	/* An empty table is somewhere too, and aligned. */
+	u32 none;
 
 	rxfh->hfunc = ETH_RSS_HASH_TOP;
-	hv_netvsc_rust_spread(data_of(dev), rxfh->indir ?: (u32 *)key,
+	hv_netvsc_rust_spread(data_of(dev), rxfh->indir ?: &none,
 			      rxfh->indir ? rxfh->indir_size : 0, rxfh->key ?: key);
 	return 0;
 }
@@ -107,11 +159,29 @@ static int set_rxfh(struct net_device *dev, struct ethtool_rxfh_param *rxfh,
 
 static int get_link_ksettings(struct net_device *dev, struct ethtool_link_ksettings *settings)
 {
+	struct net_device *function = function_of(dev);
+
+	if (function)
+		return __ethtool_get_link_ksettings(function, settings);
 	settings->base.speed = hv_netvsc_rust_speed(data_of(dev)) ?: SPEED_UNKNOWN;
 	settings->base.duplex = DUPLEX_FULL;
 	settings->base.port = PORT_OTHER;
 	settings->base.autoneg = AUTONEG_DISABLE;
 	return 0;
+}
+
+/* A virtual function's. The adapter has none to be set. */
+static int set_link_ksettings(struct net_device *dev, const struct ethtool_link_ksettings *settings)
+{
+	struct net_device *function = function_of(dev);
+	int err;
+
+	if (!function || !function->ethtool_ops->set_link_ksettings)
+		return -EOPNOTSUPP;
+	netdev_lock_ops(function);
+	err = function->ethtool_ops->set_link_ksettings(function, settings);
+	netdev_unlock_ops(function);
+	return err;
 }
 
 static int get_tunable(struct net_device *dev, const struct ethtool_tunable *tunable, void *to)
@@ -153,6 +223,7 @@ const struct ethtool_ops hv_netvsc_shim_ethtool_ops = {
 	.get_rxfh = get_rxfh,
 	.set_rxfh = set_rxfh,
 	.get_link_ksettings = get_link_ksettings,
+	.set_link_ksettings = set_link_ksettings,
 	.get_tunable = get_tunable,
 	.set_tunable = set_tunable,
 };

@@ -4,6 +4,7 @@
 #define _HV_NETVSC_SHIM_PRIVATE_H
 
 #include <linux/netdevice.h>
+#include <linux/rtnetlink.h>
 #include <net/xdp.h>
 
 #include "shim.h"
@@ -16,14 +17,44 @@
 #define HV_NETVSC_SHIM_COPYBREAK 0
 #define HV_NETVSC_SHIM_COPYBREAK_MOST 2048
 
+/* What went by a virtual function, on one CPU. */
+struct hv_vf_stats {
+	u64_stats_t rx_packets;
+	u64_stats_t rx_bytes;
+	u64_stats_t tx_packets;
+	u64_stats_t tx_bytes;
+	u64_stats_t tx_dropped;
+	struct u64_stats_sync syncp;
+};
+
 struct private {
 	/* What the callbacks work with; set while the device is registered. */
 	void *data;
+	/* It is registered, and not being unregistered: its link may change. */
+	bool registered;
+	/* Nothing is to be sent: no queue is woken alone. */
+	bool quiet;
 	u8 checksums;
 	/* Longest received frame that is not worth a page. */
 	u32 copybreak;
 	/* Sees received frames first. */
 	struct bpf_prog __rcu *xdp;
+	/* The virtual function that is joined, and the same while frames are sent by it. */
+	struct net_device __rcu *function;
+	struct net_device __rcu *path;
+	/* One that is to be joined, and is in another namespace. */
+	struct net_device *stray;
+	/* What the function was told of the device's flags. */
+	bool vf_promiscuous;
+	bool vf_allmulti;
+	/* Longest frame to be segmented that the host takes, and whether the function's counts instead. */
+	u32 tso_max;
+	bool tso_of_function;
+	/* CPUs whose numbers ethtool shows. */
+	u32 cpus;
+	struct hv_vf_stats __percpu *vf_stats;
+	/* When a frame of each queue was done with last, in jiffies. */
+	unsigned long done[];
 };
 
 /* What a queue receives with. */
@@ -50,6 +81,12 @@ static inline void *data_of(struct net_device *dev)
 	return private_of(dev)->data;
 }
 
+/* The function that is joined. Under RTNL. */
+static inline struct net_device *function_of(struct net_device *dev)
+{
+	return rtnl_dereference(private_of(dev)->function);
+}
+
 extern const struct ethtool_ops hv_netvsc_shim_ethtool_ops;
 
 netdev_tx_t hv_netvsc_shim_start_xmit(struct sk_buff *skb, struct net_device *dev);
@@ -59,9 +96,27 @@ netdev_features_t hv_netvsc_shim_features_check(struct sk_buff *skb, struct net_
 						netdev_features_t features);
 bool hv_netvsc_shim_send(struct sk_buff *skb, struct net_device *dev);
 
-u32 hv_netvsc_shim_xdp_run(struct hv_napi *queue);
+u32 hv_netvsc_shim_xdp_run(struct hv_napi *queue, const struct hv_netvsc_shim_rx *rx);
 int hv_netvsc_shim_bpf(struct net_device *dev, struct netdev_bpf *bpf);
 bool hv_netvsc_shim_xdp_allows(struct net_device *dev, u32 mtu);
+rx_handler_result_t hv_netvsc_shim_vf_receive(struct sk_buff **pskb);
+bool hv_netvsc_shim_vf_xmit(struct sk_buff *skb, struct net_device *dev,
+			    struct net_device *function);
+u16 hv_netvsc_shim_vf_select(struct net_device *dev, struct sk_buff *skb,
+			     struct net_device *function, struct net_device *sb_dev);
+void hv_netvsc_shim_vf_stats(struct net_device *dev, unsigned int cpu,
+			     struct hv_netvsc_shim_vf_stats *sum);
+void hv_netvsc_shim_vf_total(struct net_device *dev, struct hv_netvsc_shim_vf_stats *sum);
+void hv_netvsc_shim_vf_tell(struct net_device *dev, struct net_device *card, u32 event);
+void hv_netvsc_shim_vf_flags(struct net_device *dev);
+void hv_netvsc_shim_vf_addresses(struct net_device *dev);
+int hv_netvsc_shim_vf_open(struct net_device *dev);
+void hv_netvsc_shim_vf_close(struct net_device *dev);
+int hv_netvsc_shim_vf_mtu(struct net_device *dev, int mtu);
+int hv_netvsc_shim_vf_address(struct net_device *dev, void *address);
+void hv_netvsc_shim_vf_features(struct net_device *dev, netdev_features_t features);
+int hv_netvsc_shim_vf_xdp(struct net_device *dev, struct net_device *card, struct bpf_prog *prog,
+			  struct netlink_ext_ack *extack);
 int hv_netvsc_shim_xdp_xmit(struct net_device *dev, int count, struct xdp_frame **frames,
 			    u32 flags);
 

@@ -112,7 +112,7 @@ u32 hv_netvsc_shim_rx_end(struct napi_struct *napi, const struct hv_netvsc_shim_
 		skb_record_rx_queue(skb, queue->rxq.queue_index);
 	} else {
 		if (queue->xdp) {
-			u32 what = hv_netvsc_shim_xdp_run(queue);
+			u32 what = hv_netvsc_shim_xdp_run(queue, rx);
 
 			if (what != HV_NETVSC_SHIM_XDP_PASSED)
 				return what;
@@ -144,9 +144,9 @@ static int poll(struct napi_struct *napi, int budget)
 	struct hv_napi *queue = queue_of(napi);
 	int work;
 
-	/* netpoll wants sent frames back and nothing else; both come through the same ring. */
+	/* netpoll wants sent frames back, and nothing else may be done: the program is not for it. */
 	if (!budget)
-		return 0;
+		return hv_netvsc_rust_poll(queue->data, napi, 0);
 	queue->xdp = rcu_dereference_bh(private_of(napi->dev)->xdp);
 	work = hv_netvsc_rust_poll(queue->data, napi, budget);
 	if (queue->redirected) {

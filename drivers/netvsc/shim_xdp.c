@@ -10,9 +10,11 @@
 #include <linux/bpf_trace.h>
 #include <linux/etherdevice.h>
 #include <linux/filter.h>
+#include <linux/if_vlan.h>
 #include <linux/netdevice.h>
 #include <linux/rtnetlink.h>
 #include <linux/skbuff.h>
+#include <net/netdev_lock.h>
 #include <net/xdp.h>
 
 #include "shim_private.h"
@@ -48,8 +50,8 @@ static u32 sending_queue(struct net_device *dev, u32 wanted)
 	return wanted % READ_ONCE(dev->real_num_tx_queues);
 }
 
-/* Back to where it came from. The poll tells the host of it. */
-static u32 bounce(struct hv_napi *queue)
+/* Back to where it came from, with the tag that came beside it. The poll tells the host of it. */
+static u32 bounce(struct hv_napi *queue, const struct hv_netvsc_shim_rx *rx)
 {
 	struct net_device *dev = queue->napi.dev;
 	u32 index = sending_queue(dev, queue->rxq.queue_index);
@@ -61,6 +63,8 @@ static u32 bounce(struct hv_napi *queue)
 		xdp_return_buff(&queue->frame);
 		return HV_NETVSC_SHIM_XDP_DROPPED;
 	}
+	if (rx->tagged)
+		__vlan_hwaccel_put_tag(skb, htons(ETH_P_8021Q), rx->vlan);
 	__netif_tx_lock(to, smp_processor_id());
 	sent = send(dev, skb, index);
 	/* There are fewer queues than before: it is not the poll's. */
@@ -71,7 +75,7 @@ static u32 bounce(struct hv_napi *queue)
 }
 
 /* Shows a frame to the program. Unless that lets it pass, the frame is gone afterwards. */
-u32 hv_netvsc_shim_xdp_run(struct hv_napi *queue)
+u32 hv_netvsc_shim_xdp_run(struct hv_napi *queue, const struct hv_netvsc_shim_rx *rx)
 {
 	struct net_device *dev = queue->napi.dev;
 	struct bpf_prog *prog = queue->xdp;
@@ -85,7 +89,7 @@ u32 hv_netvsc_shim_xdp_run(struct hv_napi *queue)
 	case XDP_PASS:
 		return HV_NETVSC_SHIM_XDP_PASSED;
 	case XDP_TX:
-		act = bounce(queue);
+		act = bounce(queue, rx);
 		if (act != HV_NETVSC_SHIM_XDP_SENT)
 			trace_xdp_exception(dev, prog, XDP_TX);
 		return act;
@@ -113,6 +117,8 @@ drop:
 static int set_program(struct net_device *dev, struct netdev_bpf *bpf)
 {
 	struct bpf_prog *prog = bpf->prog;
+	struct net_device *function;
+	int err;
 
 	if (prog && (dev->features & NETIF_F_LRO)) {
 		NL_SET_ERR_MSG_MOD(bpf->extack, "the host may join frames (LRO)");
@@ -122,6 +128,19 @@ static int set_program(struct net_device *dev, struct netdev_bpf *bpf)
 		NL_SET_ERR_MSG_MOD(bpf->extack,
 				   "MTU too large for a program that takes frames in one piece");
 		return -EOPNOTSUPP;
+	}
+	function = function_of(dev);
+	if (function) {
+		netdev_lock_ops(function);
+		err = hv_netvsc_shim_vf_xdp(dev, function, prog, bpf->extack);
+		/* The one before is not to go on without this one. */
+		if (err == -EOPNOTSUPP)
+			hv_netvsc_shim_vf_xdp(dev, function, NULL, NULL);
+		netdev_unlock_ops(function);
+		if (err == -EOPNOTSUPP)
+			netdev_warn(dev, "the program does not see what %s receives\n", function->name);
+		else if (err)
+			return err;
 	}
 	prog = rcu_replace_pointer(private_of(dev)->xdp, prog, lockdep_rtnl_is_held());
 	if (prog)

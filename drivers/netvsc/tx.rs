@@ -6,7 +6,7 @@ use crate::{
     buffers::Io,
     connection::Connection,
     net::{Account, NetDevice, SkBuff, Transmit, TxFrame},
-    queue::{Queue, Sent},
+    queue::{NotKept, Queue, Sent},
 };
 use kernel::{prelude::*, sync::atomic::Relaxed};
 use netvsc_protocol::{
@@ -16,7 +16,7 @@ use netvsc_protocol::{
     ppi,
     sections::Section,
 };
-use vmbus::{ratelimited, Batch, Doorbell, OutgoingPacket, SendError, Sender};
+use vmbus::{Batch, Doorbell, OutgoingPacket, SendError, Sender};
 use vmbus_protocol::packet::{PacketFlags, PacketType};
 
 /// Percent of the ring below which the queue is stopped, and above which it goes on.
@@ -137,11 +137,17 @@ fn send(
     let (skb, account) = frame.into_parts();
     let id = match queue.keep(Sent { skb, section, len }) {
         Ok(id) => id,
-        Err(sent) => {
+        Err(NotKept::Full(sent)) => {
             if let Some(section) = sent.section {
                 queue.give_section(section);
             }
             return busy(connection, queue, sender, sent.skb);
+        }
+        // Its section has ended with the queue.
+        Err(NotKept::Ended(sent)) => {
+            drop(sent.skb);
+            connection.adapter.counters.tx_no_space.count();
+            return Transmit::Taken;
         }
     };
 
@@ -190,7 +196,7 @@ fn percent(of: u32, percent: u32) -> u32 {
 /// Stops a queue whose ring is nearly full or that has too many frames with the host; unless that is
 /// over already.
 ///
-/// Who ends it looks at `stopped` behind a barrier, and this looks once more behind one (case N11):
+/// Who ends it looks at `stopped` behind a barrier, and this looks once more behind one:
 /// one of the two sees the other. A host that makes room signals, also when all that it takes is
 /// what it is owed for received frames.
 #[cold]
@@ -229,9 +235,14 @@ pub(crate) fn wake(connection: &Connection, queue: &Queue, sender: &Sender) {
     }
 }
 
-/// Gives a frame back to the stack, until there is room.
+/// Gives a frame back to the stack, until there is room. Drops it when there will be none: the stack
+/// would try again at once, until the channel is closed.
 #[cold]
 fn busy(connection: &Connection, queue: &Queue, sender: &Sender, skb: SkBuff) -> Transmit {
+    if !sender.is_alive() {
+        connection.adapter.counters.tx_no_space.count();
+        return Transmit::Taken;
+    }
     sender.ring_doorbell();
     connection.adapter.counters.tx_busy.count();
     stop(connection, queue, sender);
@@ -247,6 +258,10 @@ fn not_sent(
     id: u64,
     error: Error,
 ) -> Transmit {
+    // The host broke the ring.
+    if error == EIO {
+        connection.give_up();
+    }
     // The host was not told of the id; if it made it up, the frame is gone.
     let Ok(sent) = queue.take(id) else {
         return Transmit::Taken;
@@ -256,14 +271,16 @@ fn not_sent(
         return busy(connection, queue, sender, sent.skb);
     }
     sender.ring_doorbell();
-    connection.adapter.counters.tx_no_space.count();
-    if error != ENODEV {
-        ratelimited!(dev_err!(
-            connection.adapter.dev,
+    let adapter = &connection.adapter;
+
+    adapter.counters.tx_no_space.count();
+    if error != ENODEV && adapter.packet_lines.allow(&adapter.dev) {
+        dev_err!(
+            adapter.dev,
             "a frame of {} bytes cannot be sent: {:?}\n",
             sent.len,
             error
-        ));
+        );
     }
     Transmit::Taken
 }

@@ -2,9 +2,9 @@
 
 //! The channels of a device: the primary one, and its sub-channels as they come and go.
 
-use crate::{inbox::Inbox, routes::reroute, shared::Shared};
+use crate::{end::not_done, inbox::Inbox, routes::reroute, shared::Shared};
 use kernel::{prelude::*, sync::Arc};
-use storvsc_protocol::{HostByte, Outcome};
+use storvsc_protocol::HostByte;
 use vmbus::{ChannelConfig, OpenChannel, Sender, SubChannel, SubChannels};
 
 /// Number of the primary channel in the slots of commands.
@@ -171,7 +171,12 @@ impl Acceptor {
             drop(channels);
             return Err(ENODEV);
         }
-        channels.subs.push(sub, GFP_KERNEL)?;
+        // Nor is it closed with the lock held when there is no memory to keep it.
+        if let Err(error) = channels.subs.reserve(1, GFP_KERNEL) {
+            drop(channels);
+            return Err(error.into());
+        }
+        let _ = channels.subs.push_within_capacity(sub);
         drop(channels);
         reroute(shared)
     }
@@ -210,11 +215,10 @@ impl SubChannels for Acceptor {
             return shared.give_up();
         }
         drop(sub);
-        shared.slots.take_all(
+        shared.host.slots().take_all(
             |on| on == number,
             |command| {
-                let outcome = Outcome::not_done(HostByte::Requeue, command.sent().data_len);
-                command.finish(&outcome, &[], false);
+                not_done(command, HostByte::Requeue);
                 shared.counters.requeued.count();
             },
         );

@@ -10,13 +10,15 @@
 //!
 //!  * `storvsc_protocol`, a crate that knows nothing of the kernel: packets, the initialisation, what
 //!    answers mean, transaction ids, limits and policy;
-//!  * [`scsi`]: the SCSI midlayer; the only part with `unsafe` code;
-//!  * [`shared`]: what all parts share, and the end of a device;
+//!  * [`scsi`]: the SCSI midlayer, for any driver; it and [`params`], the module parameters, are the
+//!    parts with `unsafe` code;
+//!  * [`shared`]: what all parts share; [`end`]: the end of a device;
 //!  * [`probe`]: the initialisation, and what the midlayer is told;
 //!  * [`channels`]: the primary channel and its sub-channels; [`inbox`]: their packets; [`routes`]: which
 //!    queue sends on which of them;
 //!  * [`queue`]: commands on their way out;
-//!  * [`luns`]: logical units that come, go, change or are replaced;
+//!  * [`luns`]: logical units that come, go, change or are replaced; [`units`]: what the midlayer is told of
+//!    them; [`obstacles`]: whose commands wait or end meanwhile;
 //!  * [`internal`]: commands of the driver itself;
 //!  * [`reset`]: the bus reset;
 //!  * [`revive`]: a host that was given up, and answers again;
@@ -35,13 +37,21 @@
 //! Fibre Channel and hibernation are not served yet.
 
 use core::marker::PhantomData;
-use kernel::{debugfs, device::Core, prelude::*, sync::Arc};
+use kernel::{
+    debugfs,
+    device::{self, Core},
+    prelude::*,
+    sync::Arc,
+};
 use vmbus::{Device, DeviceId, Driver, IdTable};
 
 mod channels;
+mod end;
 mod inbox;
 mod internal;
 mod luns;
+mod obstacles;
+mod params;
 mod probe;
 mod queue;
 mod reset;
@@ -50,8 +60,10 @@ mod routes;
 mod scsi;
 mod shared;
 mod status;
+mod units;
 
-use shared::{Bound, Shared};
+use end::Bound;
+use shared::Shared;
 
 /// What a device is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,13 +94,14 @@ vmbus::module_vmbus_driver! {
 /// The driver.
 struct Storvsc;
 
-/// What belongs to a bound device: dropping `bound` ends it.
+/// What belongs to a bound device: dropping `bound` ends it. It comes last and goes first: the file shows
+/// what is waited for, also while the device starts and while it ends.
 #[pin_data]
 struct Data<'bound> {
+    _bound: Bound,
     #[pin]
     _status: debugfs::File<Arc<Shared>>,
     _directory: debugfs::Dir,
-    _bound: Bound,
     _device: PhantomData<&'bound ()>,
 }
 
@@ -110,18 +123,18 @@ impl Driver for Storvsc {
                 None if dev.class() != vmbus_protocol::class::SCSI => return Err(ENODEV),
                 None => Kind::Scsi,
             };
-            let shared = Shared::new(dev.as_ref(), kind)?;
-            // From here on dropping it undoes whatever was done.
-            let bound = Bound(shared.clone());
-
-            probe::connect(&shared, dev)?;
-            probe::register(&shared, dev)?;
-            let directory = status::directory(dev.as_ref())?;
+            let device: &Device<device::Bound> = dev;
+            let shared = Shared::new(device.as_ref(), kind)?;
 
             Ok(try_pin_init!(Data {
-                _bound: bound,
-                _status <- status::file(&directory, shared),
-                _directory: directory,
+                _directory: status::directory(dev.as_ref())?,
+                _status <- status::file(_directory, shared.clone()),
+                // From here on dropping it undoes whatever was done.
+                _bound: Bound(shared.clone()),
+                _: {
+                    probe::connect(&shared, dev)?;
+                    probe::register(&shared, dev)?;
+                },
                 _device: PhantomData,
             }? Error))
         })

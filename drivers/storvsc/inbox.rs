@@ -2,10 +2,10 @@
 
 //! The packets that come through a channel, and what becomes of it.
 
-use crate::{channels::PRIMARY, luns, probe, reset, routes::reroute, shared::Shared};
+use crate::{channels::PRIMARY, luns, probe, reset, routes::reroute, scsi::End, shared::Shared};
 use kernel::{prelude::*, sync::Arc};
 use storvsc_protocol::{
-    inbound::Status, luns::is_sign_of_life, outcome::outcome, Inbound, Outcome,
+    inbound::Status, luns::is_sign_of_life, outcome::outcome, own::Answer, Inbound, Outcome,
 };
 use vmbus::{abstractions::Shown, CallbackContext, Handler, Packet, Sender};
 
@@ -26,21 +26,26 @@ impl Inbox {
     fn on_command(&self, id: u64, status: &Status) {
         let shared = &self.shared;
 
-        match shared.slots.take(id, self.number) {
+        match shared.host.slots().take(id, self.number) {
             Ok(command) => {
-                let result = outcome(&command.sent(), status);
-
-                let is_sign_of_life = is_sign_of_life(command.sent().opcode, status);
+                let sent = command.of_driver();
+                let result = outcome(&sent, status);
+                let is_sign_of_life = is_sign_of_life(sent.opcode, status);
 
                 if !is_sign_of_life {
                     if status.scsi != 0 || status.srb != 1 {
-                        self.on_failure(id, command.sent().opcode, status, &result);
+                        self.on_failure(id, sent.opcode, status, &result);
                     }
                     if let Some(followup) = result.followup {
-                        luns::on_followup(shared, command.address(), followup);
+                        luns::on_followup(shared, command.address().into(), followup);
                     }
                 }
-                command.finish(&result, status.sense(), is_sign_of_life);
+                command.finish(&End {
+                    result: result.result(),
+                    residual: result.residual,
+                    sense: if result.sense { status.sense() } else { &[] },
+                    is_sign_of_life,
+                });
             }
             Err(error) => {
                 shared.counters.refused.count();
@@ -53,6 +58,17 @@ impl Inbox {
                     );
                 }
             }
+        }
+    }
+
+    /// An answer to nothing.
+    #[cold]
+    fn on_unknown(&self, what: &str) {
+        let shared = &self.shared;
+
+        shared.counters.refused.count();
+        if shared.packet_lines.allow(&shared.dev) {
+            dev_warn!(shared.dev, "{}\n", what);
         }
     }
 
@@ -86,20 +102,19 @@ impl Handler for Inbox {
             Ok(Inbound::Command(id, status)) => return self.on_command(id, &status),
             Ok(Inbound::Rescan) => return luns::on_notice(shared),
             Ok(Inbound::Internal(id, status)) => {
-                if !shared.internal.on_answer(id, status) {
-                    shared.counters.refused.count();
-                    if shared.packet_lines.allow(&shared.dev) {
-                        dev_warn!(shared.dev, "answer to no command ignored\n");
-                    }
-                }
-                return;
+                return match shared.internal.on_answer(id, status) {
+                    Answer::Expected => {}
+                    Answer::Late(unit) => luns::on_voice(shared, unit),
+                    // A unit that is still mute is listened for again.
+                    Answer::Flushed => luns::wake(shared),
+                    // The next notice has it listened for again: the host may do so every time.
+                    Answer::Failed => {}
+                    Answer::Unknown => self.on_unknown("answer to no command ignored"),
+                };
             }
             Ok(Inbound::Reset(status)) => {
                 if !reset::on_answer(shared, status) {
-                    shared.counters.refused.count();
-                    if shared.packet_lines.allow(&shared.dev) {
-                        dev_warn!(shared.dev, "answer to no reset ignored\n");
-                    }
+                    self.on_unknown("answer to no reset ignored");
                 }
                 return;
             }
@@ -109,12 +124,22 @@ impl Handler for Inbox {
                 status,
                 body,
             }) => {
-                let next = shared.init.lock().on_answer(id, operation, status, &body);
+                // One that answers nothing gives the host no more time.
+                let (next, counts) = {
+                    let mut init = shared.init.lock();
+                    let before = init.state();
+                    let next = init.on_answer(id, operation, status, &body);
+
+                    (next, init.state() != before)
+                };
 
                 if let Some(step) = next {
                     probe::send_step(shared, sender, step);
                 }
-                return shared.step.complete();
+                if counts {
+                    shared.step.complete();
+                }
+                return;
             }
             Err(error) => error,
         };

@@ -9,21 +9,24 @@ use crate::{reset, shared::Shared};
 use core::iter;
 use kernel::{
     device::{Bound, Device},
-    dma::Coherent,
     io::Io,
     new_mutex, new_spinlock_irq,
     prelude::*,
     sync::{Arc, Mutex, SpinLockIrq},
-    time::{delay::fsleep, Delta},
+    time::{delay::fsleep, Delta, Instant, Monotonic},
 };
 use storvsc_protocol::{
-    identity::ANSWER_BYTES,
-    inbound::{internal_id, Status},
+    identity::{Interview, ANSWER_BYTES},
+    inbound::Status,
+    own::{Answer, OwnCommands, Ticket, BUFFERS},
     packet::{Address, Cdb, Direction, Execute, Request},
     pages::Pages,
     HV_PAGE_SIZE,
 };
-use vmbus::{abstractions::Completion, Doorbell, GpaDirectPacket};
+use vmbus::{
+    abstractions::{Completion, DmaBuffer},
+    Doorbell, GpaDirectPacket,
+};
 use vmbus_protocol::packet::{GpaRange, PacketFlags};
 
 /// How long to wait until there may be room in the ring.
@@ -32,28 +35,14 @@ const FULL_MS: i64 = 10;
 /// Data of an answer.
 pub(crate) type Data = [u8; ANSWER_BYTES];
 
-/// What the command under way waits for.
-enum Answer {
-    None,
-    Awaited(u64),
-    Came(Status),
-}
-
-/// The memory of the command under way.
-struct Memory {
-    data: Option<Coherent<Data>>,
-    /// Commands so far.
-    count: u64,
-}
-
 /// The driver's own commands.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Internal {
-    /// Held while a command is under way.
+    /// The buffers. Held while a command is waited for.
     #[pin]
-    memory: Mutex<Memory>,
+    memory: Mutex<KVec<DmaBuffer<Data>>>,
     #[pin]
-    answer: SpinLockIrq<Answer>,
+    commands: SpinLockIrq<OwnCommands>,
     /// The answer came, or the device died.
     #[pin]
     done: Completion,
@@ -63,29 +52,30 @@ impl Internal {
     /// Without memory.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            memory <- new_mutex!(Memory { data: None, count: 0 }),
-            answer <- new_spinlock_irq!(Answer::None),
+            memory <- new_mutex!(KVec::new()),
+            commands <- new_spinlock_irq!(OwnCommands::new()),
             done <- Completion::new(),
         })
     }
 
     /// Gets the memory. May sleep.
     pub(crate) fn prepare(&self, dev: &Device<Bound>) -> Result {
-        self.memory.lock().data = Some(Coherent::zeroed(dev, GFP_KERNEL)?);
+        let mut memory = self.memory.lock();
+
+        while memory.len() < BUFFERS {
+            memory.push(DmaBuffer::zeroed(dev)?, GFP_KERNEL)?;
+        }
         Ok(())
     }
 
-    /// The host ended a command. Returns whether it was one that is under way. Any context but NMI.
-    pub(crate) fn on_answer(&self, id: u64, status: Status) -> bool {
-        let mut answer = self.answer.lock();
+    /// The host ended a command. Returns which. Any context but NMI.
+    pub(crate) fn on_answer(&self, id: u64, status: Status) -> Answer {
+        let answer = self.commands.lock().on_answer(id, status);
 
-        if !matches!(*answer, Answer::Awaited(awaited) if awaited == id) {
-            return false;
+        if answer == Answer::Expected {
+            self.done.complete();
         }
-        *answer = Answer::Came(status);
-        drop(answer);
-        self.done.complete();
-        true
+        answer
     }
 
     /// Nothing can be expected of the host any more. Any context but NMI.
@@ -93,40 +83,98 @@ impl Internal {
         self.done.complete();
     }
 
-    /// The host has given back all memory: a command that it did not answer is over.
+    /// The host has given back all memory: commands that it did not answer are over. Any context but
+    /// NMI.
     pub(crate) fn forget(&self) {
-        *self.answer.lock() = Answer::None;
+        self.commands.lock().forget();
     }
 
-    /// The host has a command.
-    pub(crate) fn is_pending(&self) -> bool {
-        matches!(*self.answer.lock(), Answer::Awaited(_))
+    /// The bus is about to be reset. Any context but NMI.
+    pub(crate) fn on_reset(&self) {
+        self.commands.lock().on_reset();
+    }
+
+    /// It has been, or the host is not waited for any more. Any context but NMI.
+    pub(crate) fn on_reset_over(&self) {
+        self.commands.lock().on_reset_over();
+    }
+
+    /// A command is with the host, and waited for.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.commands.lock().is_awaited()
     }
 
     /// Has the unit do a command that asks for `len` bytes. Returns how it ended, and the data. May
-    /// sleep, until the host answers, is reset, or is given up.
+    /// sleep, until the host answers, or is given up, or for three times [`reset::patience_ms`] and as
+    /// long as the reset takes between them ([`reset::flush`]).
     ///
-    /// - `ENODEV`, `EIO`: nothing can be sent on the primary channel, or the device is dead.
+    /// - `ENODEV`, `EIO`: nothing can be sent on the primary channel, or the device is dead;
+    /// - `ETIMEDOUT`: the host answers, but the unit does not.
     pub(crate) fn execute(
         &self,
         shared: &Arc<Shared>,
         address: Address,
         (cdb, len): (Cdb, u8),
     ) -> Result<(Status, Data)> {
-        let mut memory = self.memory.lock();
+        let memory = self.memory.lock();
+        // Or else the host, which was given up, may still write everywhere.
+        let ticket = self.commands.lock().begin(address).ok_or(ENODEV)?;
 
-        if self.is_pending() {
-            // The host may still write there.
+        while self.done.try_wait() {}
+        let sent = self.send(
+            shared,
+            &memory,
+            ticket,
+            address,
+            (cdb, len),
+            reset::patience_ms(),
+        );
+
+        // It could not be told of a reset, either.
+        if sent.as_ref().err() == Some(&EAGAIN) {
+            dev_err!(
+                shared.dev,
+                "the host takes nothing, the device is given up\n"
+            );
+            shared.give_up();
             return Err(ENODEV);
         }
-        memory.count = memory.count.wrapping_add(1);
-        let id = internal_id(memory.count);
-        let data = memory.data.as_ref().ok_or(ENODEV)?;
+        let data = sent?;
+        let was_flushed = self.wait(shared)?;
+        let status = self.commands.lock().take().ok_or(ENODEV)?;
 
-        // What was there before is not part of the answer.
-        data.copy_write([0; ANSWER_BYTES]);
-        while self.done.try_wait() {}
-        *self.answer.lock() = Answer::Awaited(id);
+        // What a reset ends says nothing of the unit, and it would not answer the next time either.
+        if was_flushed && !status.is_good() {
+            return Err(ETIMEDOUT);
+        }
+        Ok((status, data.copy_read()))
+    }
+
+    /// Has a unit that does not answer do an INQUIRY, which nobody waits for, unless it has one. What it
+    /// answers at last is [`Answer::Late`]. May sleep, as long as another command is waited for.
+    ///
+    /// - `ENODEV`, `EIO`: nothing can be sent on the primary channel, or the device is dead;
+    /// - `EAGAIN`: there is no room in its ring now.
+    pub(crate) fn listen(&self, shared: &Arc<Shared>, address: Address) -> Result {
+        let memory = self.memory.lock();
+        let ticket = self.commands.lock().listen(address);
+
+        if let (Some(ticket), Some(question)) = (ticket, Interview::new().next()) {
+            self.send(shared, &memory, ticket, address, question, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a command, or takes it back. Returns its buffer. For `patience` see [`Self::push`].
+    fn send<'a>(
+        &self,
+        shared: &Shared,
+        memory: &'a [DmaBuffer<Data>],
+        ticket: Ticket,
+        address: Address,
+        (cdb, len): (Cdb, u8),
+        patience: u32,
+    ) -> Result<&'a DmaBuffer<Data>> {
         let request = Request {
             address,
             port: shared.settings.port,
@@ -135,68 +183,103 @@ impl Internal {
             data_len: len.into(),
             tagged: false,
         };
+        let sent = memory.get(ticket.buffer).ok_or(ENODEV).and_then(|data| {
+            // What was there before is not part of the answer.
+            data.copy_write([0; ANSWER_BYTES]);
+            self.push(shared, ticket, &request, data.dma_address(), patience)?;
+            Ok(data)
+        });
 
-        if let Err(error) = send(shared, id, &request, data.dma_address()) {
-            *self.answer.lock() = Answer::None;
-            return Err(error);
+        if sent.is_err() {
+            self.commands.lock().withdraw(ticket);
         }
-        self.wait(shared)?;
-        match core::mem::replace(&mut *self.answer.lock(), Answer::None) {
-            Answer::Came(status) => Ok((status, data.copy_read())),
-            Answer::None | Answer::Awaited(_) => Err(ENODEV),
-        }
+        sent
     }
 
-    /// Waits for the answer. A host that does not give it is reset, and then ends the command, or is
-    /// given up.
-    fn wait(&self, shared: &Arc<Shared>) -> Result {
-        loop {
-            let is_signalled = self.done.wait_timeout(reset::patience_ms());
+    /// Puts a command into the ring, when there is room. `EAGAIN` when there is none for `patience`
+    /// milliseconds, `ENODEV` also when the device was given up since the command began.
+    fn push(
+        &self,
+        shared: &Shared,
+        ticket: Ticket,
+        request: &Request,
+        dma: u64,
+        patience: u32,
+    ) -> Result {
+        let start = Instant::<Monotonic>::now();
+        let packet = Execute::new(request).units();
+        let len = request.data_len;
+        let packet = GpaDirectPacket {
+            flags: PacketFlags::COMPLETION_REQUESTED,
+            transaction_id: ticket.id,
+            range: GpaRange::new(len, (dma % u64::from(HV_PAGE_SIZE)) as u32),
+            payload: &packet,
+        };
 
-            if !self.is_pending() {
-                return Ok(());
-            }
+        loop {
             if shared.is_dead() {
                 return Err(ENODEV);
             }
-            if !is_signalled {
-                let sender = shared.channels.lock().primary_sender().ok_or(ENODEV)?;
+            let sender = shared.channels.lock().primary_sender().ok_or(ENODEV)?;
+            let mut outbox = sender.lock()?;
 
-                reset::run(shared, &sender);
+            // With the ring locked: where it is closed after this, the host gives the buffer back after that.
+            if !self.commands.lock().has(ticket) {
+                return Err(ENODEV);
+            }
+            let mut batch = outbox.batch()?;
+
+            match batch.push_pages(&packet, Pages::new(iter::once((dma, len)), len)) {
+                Ok(()) => {
+                    batch.commit();
+                    outbox.release(Doorbell::Ring);
+                    return Ok(());
+                }
+                Err(error) => match outbox.refuse(error) {
+                    EAGAIN if start.elapsed().as_millis() < patience.into() => {
+                        fsleep(Delta::from_millis(FULL_MS));
+                    }
+                    error => return Err(error),
+                },
             }
         }
     }
-}
 
-/// Sends a command, when there is room.
-fn send(shared: &Shared, id: u64, request: &Request, dma: u64) -> Result {
-    let packet = Execute::new(request).units();
-    let len = request.data_len;
-    let packet = GpaDirectPacket {
-        flags: PacketFlags::COMPLETION_REQUESTED,
-        transaction_id: id,
-        range: GpaRange::new(len, (dma % u64::from(HV_PAGE_SIZE)) as u32),
-        payload: &packet,
-    };
-
-    loop {
-        if shared.is_dead() {
-            return Err(ENODEV);
+    /// Waits for the answer, and returns whether it took a reset. A host that does not answer is
+    /// reset, which ends all commands. What is still not answered then is left to it.
+    fn wait(&self, shared: &Arc<Shared>) -> Result<bool> {
+        if self.is_over_in(shared, reset::patience_ms())? {
+            return Ok(false);
         }
         let sender = shared.channels.lock().primary_sender().ok_or(ENODEV)?;
-        let mut outbox = sender.lock()?;
-        let mut batch = outbox.batch()?;
 
-        match batch.push_pages(&packet, Pages::new(iter::once((dma, len)), len)) {
-            Ok(()) => {
-                batch.commit();
-                outbox.release(Doorbell::Ring);
-                return Ok(());
-            }
-            Err(error) => match outbox.refuse(error) {
-                EAGAIN => fsleep(Delta::from_millis(FULL_MS)),
-                error => return Err(error),
-            },
+        reset::flush(shared, &sender, || !self.is_awaited());
+        if self.is_over_in(shared, reset::flush_ms())? {
+            return Ok(true);
+        }
+        let mut commands = self.commands.lock();
+
+        if !commands.is_awaited() {
+            return Ok(true);
+        }
+        let has_room = commands.leave();
+
+        drop(commands);
+        shared.counters.left.count();
+        if !has_room {
+            dev_err!(shared.dev, "too many commands without an answer\n");
+            shared.give_up();
+        }
+        Err(ETIMEDOUT)
+    }
+
+    /// Whether the command is answered within that time. `ENODEV` when the device is dead.
+    fn is_over_in(&self, shared: &Shared, ms: u32) -> Result<bool> {
+        self.done.wait_timeout(ms);
+        match (self.is_awaited(), shared.is_dead()) {
+            (false, _) => Ok(true),
+            (true, true) => Err(ENODEV),
+            (true, false) => Ok(false),
         }
     }
 }
@@ -204,9 +287,13 @@ fn send(shared: &Shared, id: u64, request: &Request, dma: u64) -> Result {
 #[pinned_drop]
 impl PinnedDrop for Internal {
     fn drop(self: Pin<&mut Self>) {
-        if self.is_pending() {
+        let memory = core::mem::take(&mut *self.memory.lock());
+
+        for (number, buffer) in memory.into_iter().enumerate() {
             // The host may still write there.
-            core::mem::forget(self.memory.lock().data.take());
+            if self.commands.lock().is_with_host(number) {
+                buffer.leave();
+            }
         }
     }
 }

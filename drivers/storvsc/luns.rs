@@ -8,13 +8,17 @@
 //!
 //!  * the first one compares identities. It waits for nobody but the host, so that commands which
 //!    wait for it go on;
-//!  * the second one has the midlayer remove, rescan and find units. Drivers of units send commands
-//!    then, and those may wait for the first one.
+//!  * the second one ([`units`](crate::units)) has the midlayer remove, rescan and find units. Drivers of units send commands
+//!    then, and those may wait for the first one. A unit whose commands the host still has is not
+//!    removed: that would wait for them, and with it the units that come or go.
 //!
 //! The items exist before the channel is open, so a notice at any time is kept; before the midlayer
 //! knows the host it only waits there.
 
-use crate::shared::{Shared, IDENTIFY, UNITS};
+use crate::{
+    scsi,
+    shared::{Shared, IDENTIFY, UNITS},
+};
 use kernel::{
     prelude::*,
     sync::Arc,
@@ -23,14 +27,35 @@ use kernel::{
 };
 use storvsc_protocol::{
     identity::{compare, Found, Identity, Interview},
-    luns::{Task, Verdict, SUSPECT_MS},
+    luns::{Verdict, SUSPECT_MS},
     outcome::Followup,
     packet::Address,
 };
-use vmbus::abstractions::workqueue;
+use vmbus::abstractions::{workqueue, NoIo};
 
 /// How long to leave a unit alone that does not say who it is, in milliseconds.
 const PAUSE_MS: i64 = 100;
+
+impl From<scsi::Address> for Address {
+    #[inline]
+    fn from(unit: scsi::Address) -> Self {
+        Self {
+            channel: unit.channel,
+            target: unit.target,
+            lun: unit.lun,
+        }
+    }
+}
+
+impl From<Address> for scsi::Address {
+    fn from(unit: Address) -> Self {
+        Self {
+            channel: unit.channel,
+            target: unit.target,
+            lun: unit.lun,
+        }
+    }
+}
 
 /// Who the units are that the midlayer has.
 pub(crate) struct Identities(KVec<(Address, Identity)>);
@@ -41,7 +66,7 @@ impl Identities {
         Self(KVec::new())
     }
 
-    fn get(&mut self, unit: Address) -> Option<&mut Identity> {
+    pub(crate) fn get(&mut self, unit: Address) -> Option<&mut Identity> {
         let of_unit = |(address, _): &&mut (Address, Identity)| *address == unit;
 
         self.0
@@ -50,7 +75,7 @@ impl Identities {
             .map(|(_, identity)| identity)
     }
 
-    fn forget(&mut self, unit: Address) {
+    pub(crate) fn forget(&mut self, unit: Address) {
         self.0.retain(|(address, _)| *address != unit);
     }
 
@@ -79,14 +104,33 @@ pub(crate) fn on_followup(shared: &Arc<Shared>, unit: Address, followup: Followu
     wake(shared);
 }
 
+/// A unit has answered that may have been taken for mute. Any context but NMI.
+pub(crate) fn on_voice(shared: &Arc<Shared>, unit: Address) {
+    shared.with_luns(|luns| luns.on_voice(unit));
+    wake(shared);
+}
+
+/// Listens for all mute units that are not listened for, as far as there are buffers. May sleep.
+fn listen(shared: &Arc<Shared>) {
+    let mut last = None;
+
+    while let Some(unit) = shared.with_luns(|luns| luns.next_mute(last)) {
+        // Nothing can be sent, or it was asked already: later.
+        let _ = shared.internal.listen(shared, unit);
+        last = Some(unit);
+    }
+}
+
 /// Has all that was heard dealt with. Any context but NMI.
 pub(crate) fn wake(shared: &Arc<Shared>) {
     // An error means that it is about to run anyway, or that the device is unbound.
-    let _ = workqueue::system_dfl_long().enqueue::<_, IDENTIFY>(shared.clone());
+    let _ = workqueue::reclaim().enqueue::<_, IDENTIFY>(shared.clone());
 }
 
 /// The midlayer makes a new unit. May sleep.
 pub(crate) fn on_new_unit(shared: &Arc<Shared>, unit: Address) {
+    // Writes to a suspect wait for who compares identities, and memory may be waiting for writes.
+    let _noio = NoIo::new();
     let mut identities = shared.identities.lock();
 
     shared.with_luns(|luns| luns.add(unit));
@@ -98,7 +142,7 @@ pub(crate) fn on_new_unit(shared: &Arc<Shared>, unit: Address) {
 }
 
 /// Asks a unit who it is. May sleep. `ENODEV` when the device is dead.
-fn interview(shared: &Arc<Shared>, unit: Address) -> Result<Found> {
+pub(crate) fn interview(shared: &Arc<Shared>, unit: Address) -> Result<Found> {
     let mut interview = Interview::new();
 
     while let Some(question) = interview.next() {
@@ -108,7 +152,7 @@ fn interview(shared: &Arc<Shared>, unit: Address) -> Result<Found> {
 }
 
 /// Whether there is a unit. May sleep.
-fn is_present(shared: &Arc<Shared>, unit: Address) -> Result<bool> {
+pub(crate) fn is_present(shared: &Arc<Shared>, unit: Address) -> Result<bool> {
     let mut interview = Interview::new();
 
     loop {
@@ -139,6 +183,7 @@ fn ask(
             shared.give_up();
             return Err(ENODEV);
         }
+        Err(error) if error == ETIMEDOUT => interview.on_silence(),
         // There is no channel: the device is ended, or begins again, and asks when it has.
         Err(error) if error == ENODEV => return Err(ENODEV),
         Err(_) => interview.on_no_answer(),
@@ -171,9 +216,13 @@ fn identify(shared: &Arc<Shared>, unit: Address) -> Result<Option<Verdict>> {
         None => match found {
             Found::Busy | Found::Unknown => None,
             Found::Nothing | Found::Unit { .. } => Some(Verdict::Gone),
+            Found::Mute => Some(Verdict::Mute),
         },
     };
 
+    if verdict == Some(Verdict::Mute) {
+        say_given_up(shared, unit, "does not answer");
+    }
     if let Some(verdict) = verdict {
         shared.with_luns(|luns| luns.settle(unit, verdict));
     }
@@ -211,6 +260,7 @@ impl WorkItem<IDENTIFY> for Shared {
             }
             wake_units(&this);
         }
+        listen(&this);
         wake_units(&this);
     }
 }
@@ -224,92 +274,24 @@ fn is_primary_broken(shared: &Shared) -> bool {
 /// Suspects that for long have neither said who they are nor that they are busy are gone: their commands do not wait for ever.
 fn end_silent(shared: &Shared) {
     while let Some(unit) = shared.with_luns(|luns| luns.take_silent()) {
-        dev_err!(
-            shared.dev,
-            "unit {}:{}:{} does not say who it is, it is given up\n",
-            unit.channel,
-            unit.target,
-            unit.lun
-        );
+        say_given_up(shared, unit, "does not say who it is");
     }
     shared.with_luns(|luns| luns.wait_for_suspects());
 }
 
-fn wake_units(shared: &Arc<Shared>) {
-    if shared.is_added() {
+fn say_given_up(shared: &Shared, unit: Address, why: &str) {
+    dev_err!(
+        shared.dev,
+        "unit {}:{}:{} {}, it is given up\n",
+        unit.channel,
+        unit.target,
+        unit.lun,
+        why
+    );
+}
+
+pub(crate) fn wake_units(shared: &Arc<Shared>) {
+    if shared.host.is_added() {
         let _ = workqueue::system_dfl_long().enqueue::<_, UNITS>(shared.clone());
-    }
-}
-
-impl WorkItem<UNITS> for Shared {
-    type Pointer = Arc<Shared>;
-
-    fn run(this: Arc<Shared>) {
-        while !this.is_dead() {
-            match this.with_luns(|luns| luns.take()) {
-                Some(Task::Remove(unit)) => remove(&this, unit),
-                Some(Task::Rescan(unit)) => rescan(&this, unit),
-                Some(Task::LookAtAll { channel, target }) => look_at_all(&this, channel, target),
-                Some(Task::ScanBus) => this.host.scan(),
-                None => return,
-            }
-        }
-    }
-}
-
-/// Has the midlayer forget a unit, and looks what is there now.
-fn remove(shared: &Arc<Shared>, unit: Address) {
-    if shared.host.remove_unit(unit) {
-        shared.counters.units_gone.count();
-        dev_info!(
-            shared.dev,
-            "unit {}:{}:{} is gone\n",
-            unit.channel,
-            unit.target,
-            unit.lun
-        );
-    }
-    let mut identities = shared.identities.lock();
-
-    identities.forget(unit);
-    shared.with_luns(|luns| luns.forget(unit));
-    drop(identities);
-    // There is no unit, or it was found already: either is as good.
-    let _ = shared.host.add_unit(unit);
-}
-
-/// Has the midlayer read a unit's properties again.
-fn rescan(shared: &Arc<Shared>, unit: Address) {
-    let mut identities = shared.identities.lock();
-
-    shared.with_luns(|luns| luns.on_rescan(unit));
-    if let (Some(known), Ok(found)) = (identities.get(unit), interview(shared, unit)) {
-        match found {
-            Found::Unit { identity, .. } if known.is_same_but_size(&identity) => *known = identity,
-            _ => shared.with_luns(|luns| luns.on_doubt(unit)),
-        }
-    }
-    drop(identities);
-    wake(shared);
-    shared.host.rescan_unit(unit);
-}
-
-/// Looks at each unit of a target.
-fn look_at_all(shared: &Arc<Shared>, channel: u8, target: u8) {
-    for lun in 0..=u8::MAX {
-        let unit = Address {
-            channel,
-            target,
-            lun,
-        };
-
-        if shared.with_luns(|luns| luns.is_known(unit)) {
-            continue;
-        }
-        match is_present(shared, unit) {
-            Ok(true) => drop(shared.host.add_unit(unit)),
-            Ok(false) => {}
-            Err(_) => return,
-        }
     }
 }

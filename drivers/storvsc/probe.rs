@@ -5,8 +5,10 @@
 use crate::{
     channels::{self, PRIMARY},
     inbox::Inbox,
-    luns, routes,
-    scsi::{cpus_online, Limits},
+    luns,
+    params::cpus_online,
+    routes,
+    scsi::Limits,
     shared::Shared,
     Kind,
 };
@@ -143,11 +145,12 @@ pub(crate) fn register(shared: &Arc<Shared>, dev: &Device<Core<'_>>) -> Result {
             channels,
             sectors: transfer.bytes / 512,
             segments: transfer.segments,
-            depth: settings.depth,
-            queues: settings.queues,
         },
     )?;
-    shared.set_added();
+    // One that was given up before the midlayer knew the host is not tried again.
+    if shared.is_dead() {
+        return Err(ENODEV);
+    }
     match settings.kind {
         Kind::Scsi => shared.host.scan(),
         Kind::Ide => {

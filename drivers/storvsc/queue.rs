@@ -1,23 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Commands on their way out. Nothing here allocates, and nothing waits.
+//! Commands on their way out, and the midlayer's other callbacks. Sending allocates nothing, and waits for
+//! nothing.
 
 use crate::{
-    luns, reset,
+    luns,
+    params::Parameters,
+    reset,
     routes::{Route, Routes},
-    scsi::{Command, MapError, Mapped, Operations, Parameters, QueueStatus, TimeoutAction, Unit},
+    scsi::{self, MapError, Operations, QueueStatus, TimeoutAction, Unit},
     shared::Shared,
 };
 use kernel::{
+    dma::DataDirection,
     prelude::*,
     sync::{Arc, ArcBorrow},
 };
 use storvsc_protocol::{
+    limits,
     luns::{may_write, Admission},
-    outcome::LogLevel,
-    packet::{Direction, Execute, Request, Version, PACKET_LEN},
+    outcome::{LogLevel, Sent},
+    packet::{Cdb, Direction, Execute, Request, Version, PACKET_LEN},
+    pages::Pages,
     route::alternatives,
-    HostByte, Outcome,
+    HostByte, Outcome, HV_PAGE_SIZE,
 };
 use vmbus::{Doorbell, GpaDirectPacket, OutgoingPacket};
 use vmbus_protocol::packet::{GpaRange, PacketFlags};
@@ -29,14 +35,22 @@ const TIMEOUT_SECS: u32 = 180;
 /// Units of 8 bytes of a command's packet.
 const EXECUTE_UNITS: usize = PACKET_LEN / 8;
 
+/// A command.
+type Command<'a> = scsi::Command<'a, Sent>;
+
+/// A command whose data the host can reach.
+type Mapped<'a> = scsi::Mapped<'a, Sent>;
+
 /// The driver, for the midlayer.
 pub(crate) struct Storvsc;
 
+#[vtable]
 impl Operations for Storvsc {
     type Data = Routes;
+    type Sent = Sent;
 
     #[inline]
-    fn queue(routes: ArcBorrow<'_, Routes>, command: Command<'_>) -> QueueStatus {
+    fn queue<'a>(routes: ArcBorrow<'_, Routes>, command: Command<'a>) -> QueueStatus<'a> {
         let routes = &*routes;
         let home = routes.home(command.queue());
         let last = command.is_last();
@@ -83,7 +97,7 @@ impl Operations for Storvsc {
     fn configure(routes: Arc<Routes>, unit: &Unit) {
         let version = routes.shared.init.lock().version();
 
-        luns::on_new_unit(&routes.shared, unit.address());
+        luns::on_new_unit(&routes.shared, unit.address().into());
         let of_host = unit.vendor() == *b"Msft";
 
         // The host's own disks claim an older standard than they implement.
@@ -93,18 +107,45 @@ impl Operations for Storvsc {
             Parameters::answer_secs().map_or(TIMEOUT_SECS, |limit| limit.get().min(TIMEOUT_SECS)),
         );
     }
+
+    fn geometry(capacity: u64) -> [i32; 3] {
+        limits::geometry(capacity)
+    }
+}
+
+/// Which way the data of a command goes; `None` for both ways, which does not exist here.
+#[inline]
+fn direction(command: &Command<'_>) -> Option<Direction> {
+    match command.direction() {
+        DataDirection::ToDevice => Some(Direction::Write),
+        DataDirection::FromDevice => Some(Direction::Read),
+        DataDirection::None => Some(Direction::None),
+        DataDirection::Bidirectional => None,
+    }
+}
+
+/// What the result of a command depends on.
+#[inline]
+fn sent(command: &Command<'_>) -> Sent {
+    let ([opcode, flags, ..], _) = command.cdb();
+
+    Sent {
+        opcode: *opcode,
+        vpd: flags & 1 != 0,
+        data_len: command.data_len(),
+    }
 }
 
 /// Sends a command; also returns the channel that took it.
 #[inline]
-fn send(
+fn send<'a>(
     routes: &Routes,
-    command: Command<'_>,
+    command: Command<'a>,
     home: usize,
     last: bool,
-) -> (QueueStatus, Option<usize>) {
+) -> (QueueStatus<'a>, Option<usize>) {
     let shared = &routes.shared;
-    let Some(direction) = command.direction() else {
+    let Some(direction) = direction(&command) else {
         return (end(command, HostByte::Error), None);
     };
 
@@ -115,16 +156,17 @@ fn send(
             return (command.busy(), None);
         }
     }
+    let (cdb, cdb_len) = command.cdb();
     let packet = Execute::new(&Request {
-        address: command.address(),
+        address: command.address().into(),
         port: shared.settings.port,
-        cdb: command.cdb(),
+        cdb: Cdb::new(*cdb, cdb_len),
         direction,
         data_len: command.data_len(),
         tagged: command.is_tagged(),
     })
     .units();
-    let mapped = match command.map_dma(&shared.slots) {
+    let mapped = match command.map_dma() {
         Ok(mapped) => mapped,
         Err((command, MapError::Busy)) => return (command.busy(), None),
         Err((command, MapError::Invalid)) => return (end(command, HostByte::Error), None),
@@ -152,11 +194,11 @@ fn send(
 /// The host is told at once: the queue's next command may come on another CPU, and go elsewhere.
 // Not inlined: with a hardware queue for each CPU it is never called.
 #[inline(never)]
-fn send_from_cpu(
+fn send_from_cpu<'a>(
     routes: &Routes,
-    mapped: Mapped<'_>,
+    mapped: Mapped<'a>,
     packet: &[U64; EXECUTE_UNITS],
-) -> (QueueStatus, Option<usize>) {
+) -> (QueueStatus<'a>, Option<usize>) {
     let home = routes.home_of_cpu();
     let Some(route) = routes.channels.get(home) else {
         return (not_sent(routes, mapped, ENODEV), None);
@@ -178,13 +220,13 @@ fn send_from_cpu(
 /// Sends a command that the channel it belongs to did not take, for the reason `error`: `EPERM` when
 /// some commands may not be sent, and it has to be looked which.
 #[cold]
-fn send_elsewhere(
+fn send_elsewhere<'a>(
     routes: &Routes,
-    mut mapped: Mapped<'_>,
+    mut mapped: Mapped<'a>,
     packet: &[U64; EXECUTE_UNITS],
     home: usize,
     mut error: Error,
-) -> (QueueStatus, Option<usize>) {
+) -> (QueueStatus<'a>, Option<usize>) {
     let keep_free = routes.keep_free;
     // It was not tried where it belongs.
     let first = (error == EPERM).then_some((home, keep_free));
@@ -210,13 +252,22 @@ fn send_elsewhere(
 }
 
 /// Why a command may not be sent now, if it may not: `EBUSY` when it has to wait, `ENXIO` when there
-/// is no such unit, `ESHUTDOWN` when the device is dead.
+/// is no such unit, `ESHUTDOWN` when the device is dead. `EPERM` if it has to be looked which, and this
+/// does not do so.
 #[cold]
-fn obstacle(shared: &Shared, mapped: &Mapped<'_>) -> Option<Error> {
+fn obstacle<const LOOKS: bool>(shared: &Shared, mapped: &Mapped<'_>) -> Option<Error> {
+    let command = mapped.command();
+    let unit = command.address().into();
+
+    if !LOOKS {
+        return shared.obstacles.concern(unit).then_some(EPERM);
+    }
     if shared.is_dead() {
         return Some(ESHUTDOWN);
     }
-    match shared.with_luns(|luns| luns.admission(mapped.address(), mapped.opcode())) {
+    let opcode = sent(command).opcode;
+
+    match shared.with_luns(|luns| luns.admission(unit, opcode)) {
         Admission::Send => None,
         Admission::Hold => Some(EBUSY),
         Admission::Gone => Some(ENXIO),
@@ -225,7 +276,7 @@ fn obstacle(shared: &Shared, mapped: &Mapped<'_>) -> Option<Error> {
 
 /// What becomes of a command that no channel took.
 #[cold]
-fn not_sent(routes: &Routes, mapped: Mapped<'_>, error: Error) -> QueueStatus {
+fn not_sent<'a>(routes: &Routes, mapped: Mapped<'a>, error: Error) -> QueueStatus<'a> {
     let shared = &routes.shared;
     let command = mapped.unmap();
 
@@ -256,10 +307,10 @@ fn not_sent(routes: &Routes, mapped: Mapped<'_>, error: Error) -> QueueStatus {
     end(command, HostByte::Error)
 }
 
-fn end(command: Command<'_>, host: HostByte) -> QueueStatus {
+fn end(command: Command<'_>, host: HostByte) -> QueueStatus<'_> {
     let outcome = Outcome::not_done(host, command.data_len());
 
-    command.complete(&outcome)
+    command.complete(outcome.result())
 }
 
 /// Sends a command on one channel, or gives it back. Where some commands may not be sent, looks
@@ -277,18 +328,15 @@ fn try_send<'a, const LOOKS: bool>(
     packet: &[U64; EXECUTE_UNITS],
     keep_free: u32,
     doorbell: Doorbell,
-) -> Result<QueueStatus, (Mapped<'a>, Error)> {
+) -> Result<QueueStatus<'a>, (Mapped<'a>, Error)> {
     let mut outbox = match route.sender.lock() {
         Ok(outbox) => outbox,
         Err(error) => return Err((mapped, error)),
     };
 
     // With the ring locked: what is in it then was sent before anything was known.
-    if routes.shared.is_obstructed() {
-        if !LOOKS {
-            return Err((mapped, EPERM));
-        }
-        if let Some(error) = obstacle(&routes.shared, &mapped) {
+    if routes.shared.obstacles.exist() {
+        if let Some(error) = obstacle::<LOOKS>(&routes.shared, &mapped) {
             return Err((mapped, error));
         }
     }
@@ -300,7 +348,8 @@ fn try_send<'a, const LOOKS: bool>(
     let transaction_id = mapped.transaction_id(route.number);
 
     batch.keep_free(keep_free);
-    let pushed = if mapped.data_len() == 0 {
+    let data_len = mapped.command().data_len();
+    let pushed = if data_len == 0 {
         let payload: &[_] = &[packet.as_bytes()];
 
         batch.push(&OutgoingPacket::inband(flags, transaction_id, payload))
@@ -308,19 +357,28 @@ fn try_send<'a, const LOOKS: bool>(
         let packet = GpaDirectPacket {
             flags,
             transaction_id,
-            range: GpaRange::new(mapped.data_len(), mapped.page_offset()),
+            range: GpaRange::new(data_len, page_offset(&mapped)),
             payload: packet,
         };
 
-        batch.push_pages(&packet, mapped.pages())
+        batch.push_pages(&packet, Pages::new(mapped.pieces(), data_len))
     };
 
     if let Err(error) = pushed {
         return Err((mapped, outbox.refuse(error)));
     }
-    let verdict = mapped.publish(route.number);
+    let sent = sent(mapped.command());
+    let verdict = mapped.publish(route.number, sent);
 
     batch.commit();
     outbox.release(doorbell);
     Ok(verdict)
+}
+
+/// Where a command's data starts in its first page, in bytes.
+#[inline]
+fn page_offset(mapped: &Mapped<'_>) -> u32 {
+    let first = mapped.pieces().next().map_or(0, |(address, _)| address);
+
+    (first % u64::from(HV_PAGE_SIZE)) as u32
 }

@@ -22,7 +22,7 @@ use vmbus::abstractions::workqueue;
 /// Tries later whether the host answers again, unless the device is on its way out. Any context but
 /// NMI.
 pub(crate) fn try_later(shared: &Arc<Shared>) {
-    if !shared.is_added() {
+    if !shared.host.is_added() {
         return;
     }
     let pause = revive_pause_ms(shared.revivals.fetch_add(1u32, Relaxed));
@@ -38,7 +38,7 @@ pub(crate) fn try_later(shared: &Arc<Shared>) {
 /// The closed channels of a device that was given up, if the host has given back all memory.
 fn closed_channels(shared: &Shared) -> Option<Channels> {
     let mut ended = shared.ended.lock();
-    let is_over = shared.slots.in_flight() == 0 && !ended.withhold_any();
+    let is_over = shared.host.slots().in_flight() == 0 && !ended.withhold_any();
 
     (shared.is_dead() && is_over).then(|| ended.take())
 }

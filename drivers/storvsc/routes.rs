@@ -3,7 +3,7 @@
 //! Which hardware queue, and which CPU, sends on which channel.
 
 use crate::{
-    scsi::{cpus_present, node_of},
+    params::{cpus_present, node_of},
     shared::Shared,
 };
 use kernel::{
@@ -113,7 +113,7 @@ pub(crate) fn reroute(shared: &Arc<Shared>) -> Result {
 
         routes.homes.push(index, GFP_KERNEL)?;
     }
-    if let Some(old) = shared.host.publish(Arc::new(routes, GFP_KERNEL)?) {
+    if let Some(old) = shared.host.publish(Arc::new(routes, GFP_KERNEL)?)? {
         for index in 0..old.channels.len() {
             old.ring(index);
         }

@@ -7,42 +7,7 @@
 
 use crate::shared::Shared;
 use kernel::{debugfs, device, fmt, prelude::*, str::CString, sync::Arc};
-use vmbus::abstractions::{Counter, RateLimit};
-
-/// Keeps lines that a controller's host can cause from flooding the log. What is not printed is counted,
-/// and said with the next line.
-pub(crate) struct Lines {
-    limit: RateLimit,
-    suppressed: Counter,
-    /// How many of those were said.
-    said: Counter,
-}
-
-impl Lines {
-    pub(crate) const fn new() -> Self {
-        Self {
-            limit: RateLimit::new(),
-            suppressed: Counter::new(),
-            said: Counter::new(),
-        }
-    }
-
-    /// Whether another line may be printed about `dev` now. Any context but NMI.
-    pub(crate) fn allow(&self, dev: &device::Device) -> bool {
-        if !self.limit.allow() {
-            self.suppressed.count();
-            return false;
-        }
-        // Approximate when several print at once.
-        let unsaid = self.suppressed.get().saturating_sub(self.said.get());
-
-        if unsaid != 0 {
-            self.said.add(unsaid);
-            dev_warn!(dev, "{} lines were suppressed\n", unsaid);
-        }
-        true
-    }
-}
+use vmbus::abstractions::Counter;
 
 /// What went wrong, or was unusual, since the device was bound.
 pub(crate) struct Counters {
@@ -60,6 +25,8 @@ pub(crate) struct Counters {
     pub(crate) resets: Counter,
     /// Times that the host answered again after it was given up.
     pub(crate) revived: Counter,
+    /// Commands of the driver itself that the host did not answer.
+    pub(crate) left: Counter,
     /// Logical units that went, or were replaced by others.
     pub(crate) units_gone: Counter,
 }
@@ -74,6 +41,7 @@ impl Counters {
             late: Counter::new(),
             resets: Counter::new(),
             revived: Counter::new(),
+            left: Counter::new(),
             units_gone: Counter::new(),
         }
     }
@@ -110,13 +78,15 @@ fn show(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "channels: {}", shared.channels.lock().count())?;
     writeln!(f, "hardware_queues: {}", settings.queues)?;
     writeln!(f, "queue_depth: {}", settings.depth)?;
-    writeln!(f, "commands_in_flight: {}", shared.slots.in_flight())?;
+    writeln!(f, "commands_in_flight: {}", shared.host.slots().in_flight())?;
+    writeln!(f, "commands_withheld: {}", shared.withheld())?;
     line(f, "commands_failed", &counters.failed)?;
     line(f, "commands_late", &counters.late)?;
     line(f, "commands_requeued", &counters.requeued)?;
     line(f, "commands_abandoned", &counters.abandoned)?;
     line(f, "bus_resets", &counters.resets)?;
     line(f, "revivals", &counters.revived)?;
+    line(f, "own_commands_unanswered", &counters.left)?;
     line(f, "units_gone", &counters.units_gone)?;
     line(f, "packets_refused", &counters.refused)?;
     writeln!(
@@ -124,9 +94,8 @@ fn show(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         "lines_suppressed: {}",
         shared
             .command_lines
-            .suppressed
-            .get()
-            .saturating_add(shared.packet_lines.suppressed.get())
+            .suppressed()
+            .saturating_add(shared.packet_lines.suppressed())
     )
 }
 

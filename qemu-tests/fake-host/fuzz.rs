@@ -5,14 +5,21 @@
 //!
 //! Each panics when an invariant is broken; any input is legal.
 
+mod hot_add;
+mod storvsc;
+
+pub use storvsc::storvsc;
+
 use crate::{balloon as wire, memory::SharedRing, netvsc::Shared, slot::FakeSlot};
 use balloon_protocol::{
+    hot_add::Ledger,
     message::MAX_RANGES,
     range::{check_set, RangeLimits},
     response::ResponseBuilder,
     session::{Action, Features, Session},
     Inbound as BalloonInbound, PageRange,
 };
+use hot_add::Blocks;
 use netvsc_protocol::{
     buffers::Layout,
     exchange::Exchange,
@@ -50,7 +57,6 @@ pub fn message(data: &[u8]) {
         let min = MessageType::from_raw(kind).and_then(MessageType::min_len);
         assert!(min.is_some_and(|min| min <= copy.payload().len()));
         if let Inbound::Offer(offer) = inbound {
-            let _ = offer.pipe_mode();
             let _ = admit(offer, [], &Limits::default());
         }
     }
@@ -123,18 +129,19 @@ pub fn balloon(data: &[u8]) {
     };
     let mut session = Session::new(features);
     let _ = session.start();
+    let mut ledger = hot_add::ledger();
     let mut rest = data;
     while let Some((len, tail)) = rest.split_first_chunk::<2>() {
         let len = usize::from(u16::from_le_bytes(*len)).min(tail.len());
         let (message, tail) = tail.split_at(len);
         rest = tail;
-        balloon_message(&mut session, message);
+        balloon_message(&mut session, &mut ledger, message);
     }
     // Whatever came, a handshake's messages still parse.
     assert!(BalloonInbound::parse(&wire::accepted(2, true)).is_ok());
 }
 
-fn balloon_message(session: &mut Session<'_>, message: &[u8]) {
+fn balloon_message(session: &mut Session<'_>, ledger: &mut Ledger<Blocks>, message: &[u8]) {
     let inbound = match BalloonInbound::parse(message) {
         Ok(inbound) => inbound,
         Err(error) => {
@@ -143,12 +150,19 @@ fn balloon_message(session: &mut Session<'_>, message: &[u8]) {
             return;
         }
     };
-    if let Action::Unballoon(request) = session.on_message(&inbound) {
-        assert!(request.ranges.len() <= MAX_RANGES);
-        assert!(16 + request.ranges.len() * 8 <= message.len());
-        if let Ok(total) = check_set(request.ranges, &RangeLimits::default()) {
-            echo(request.ranges, total);
+    match session.on_message(&inbound) {
+        Action::Unballoon(request) => {
+            assert!(request.ranges.len() <= MAX_RANGES);
+            assert!(16 + request.ranges.len() * 8 <= message.len());
+            if let Ok(total) = check_set(request.ranges, &RangeLimits::default()) {
+                echo(request.ranges, total);
+            }
         }
+        Action::HotAdd(request) => {
+            hot_add::serve(ledger, &request);
+            let _ = session.hot_add_done();
+        }
+        _ => {}
     }
 }
 
@@ -220,6 +234,7 @@ pub fn netvsc_control(data: &[u8]) {
         receive_bytes: 1 << 20,
         send_bytes: 1 << 20,
         coalesce: true,
+        functions: true,
     });
     let mut exchange = Exchange::new();
     let mut rest = data;

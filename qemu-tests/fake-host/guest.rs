@@ -291,9 +291,7 @@ impl Guest {
             }))
             .collect();
         match admit(offer, live, &self.limits) {
-            Admission::Primary(properties)
-            | Admission::SubChannel { properties, .. }
-            | Admission::Resumed(properties) => {
+            Admission::Primary(properties) | Admission::SubChannel { properties, .. } => {
                 self.channels.insert(
                     offer.relid,
                     GuestChannel {

@@ -5,7 +5,7 @@
  * (docs/testing.md); it is no part of the drivers.
  *
  * To the layers above it looks like a disk on hv_storvsc_rust with one CPU: the
- * template and the limits are those of drivers/storvsc/shim.c and
+ * template and the limits are those of drivers/storvsc/scsi/shim.c and
  * drivers/storvsc/shared.rs. Reads leave the memory as it is.
  */
 #include <linux/blk-mq.h>

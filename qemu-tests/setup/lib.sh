@@ -30,13 +30,14 @@ KERNEL_KEY=$(key "$ROOT_KEY" "$SETUP/make-kernel" "$KERNEL_SERIES" "$CACHE")
 ROOT=$CACHE/root-$ROOT_KEY
 KERNEL=$CACHE/kernel-$KERNEL_KEY # a link, made when the folder behind it is complete
 GUEST_TOOLS=$CACHE/guesttools-$(key "$ROOT_KEY" "$SETUP/guest-packages" "$SETUP/make-guest-tools")
+MACHINE=$CACHE/machine-$(key "$ROOT_KEY" "$SETUP/machine-packages" "$SETUP/make-machine")
 # QEMU with the series of ../qemu: the binary, and the tree that later patches are built in.
 QEMU_TREE=$CACHE/qemutree-$(key "$ROOT_KEY" "$SETUP/make-qemu" "$TOP/qemu-tests/qemu/build")
 QEMU=$CACHE/qemu-$(key "$QEMU_TREE" "$TOP"/qemu-tests/qemu/{patches,plugins}/*)
 # who works on that QEMU has it elsewhere (and shows it with VMBUS_BIND)
 QEMU=${VMBUS_TEST_QEMU:-$QEMU}
 
-ENTRY='(root|stock|testkernel|guesttools|qemutree|qemu|build)-[0-9a-f]{12}(\..*)?|crates-bitflags-.*'
+ENTRY='(root|stock|testkernel|guesttools|machine|qemutree|qemu|build)-[0-9a-f]{12}(\..*)?|crates-bitflags-.*'
 
 entries() { # tests and actions of find: the cache's folders with a key; VMBUS_CACHE may hold others
 	find "$CACHE" -mindepth 1 -maxdepth 1 -regextype posix-extended -type d -regex ".*/($ENTRY)" "$@"
@@ -143,7 +144,8 @@ BITFLAGS=${BITFLAGS:-} STATIC_ASSERTIONS=${STATIC_ASSERTIONS:-}
 CRATES=$CACHE/crates-bitflags-$BITFLAGS-static_assertions-$STATIC_ASSERTIONS
 
 kbuild_modules() { # from Kbuild, the one list of modules: "OPTION module crate-root pure-crate..." a line each
-	awk '{ while (sub(/\\$/, "")) { getline more; $0 = $0 more } }
+	awk '{ gsub(/\$\(on-c\)/, ""); gsub(/\$\(core\)/, "vmbus") }
+		{ while (sub(/\\$/, "")) { getline more; $0 = $0 more } }
 		/^obj-\$\(CONFIG_/ { option = $1; gsub(/^obj-\$\(CONFIG_|\)$/, "", option); module = $3; sub(/\.o$/, "", module) }
 		$1 == module "-y" {
 			line = option " " module " " $3

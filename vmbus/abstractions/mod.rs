@@ -12,12 +12,14 @@
 //! [`core::mem::forget`], forbids unloading the module, as for every registration of
 //! `rust/kernel/`.
 
+pub mod clock;
 pub mod completion;
 pub mod counter;
 pub mod cpuhp;
+pub mod cpus;
+pub mod dma_buffer;
 pub mod noio;
 pub mod panic_notifier;
-pub mod ratelimit;
 pub mod rcu_arc;
 pub mod shown;
 pub mod workqueue;
@@ -26,9 +28,9 @@ pub use self::{
     completion::Completion,
     counter::Counter,
     cpuhp::{CpuHotplug, CpuHotplugOps, CpuHotplugState},
+    dma_buffer::DmaBuffer,
     noio::NoIo,
     panic_notifier::PanicNotifier,
-    ratelimit::RateLimit,
     rcu_arc::RcuArc,
     shown::Shown,
     workqueue::{Workqueue, WqFlags},

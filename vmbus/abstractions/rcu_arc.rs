@@ -77,6 +77,15 @@ impl<T: Send + Sync + 'static> RcuArc<T> {
         unsafe { Self::retire(self.0.xchg(ptr::null_mut(), Full)) }
     }
 
+    /// Takes the value out of a slot that nobody else sees. Any context.
+    pub fn take_mut(&mut self) -> Option<Arc<T>> {
+        let raw = self.0.xchg(ptr::null_mut(), Full);
+
+        // SAFETY: The slot owned the reference; the exchange made it ours. The exclusive reference says
+        // that no `with` can see it.
+        (!raw.is_null()).then(|| unsafe { Arc::from_raw(raw.cast_const()) })
+    }
+
     /// Waits until nobody sees any longer what was taken out of the slot.
     ///
     /// # Safety
@@ -132,6 +141,16 @@ mod tests {
         // The slot gave its reference up: this is the last one.
         assert!(Arc::into_unique_or_drop(first).is_some());
         assert_eq!(slot.unpublish().map(|value| *value), Some(2));
+        Ok(())
+    }
+
+    #[test]
+    fn a_slot_of_ones_own() -> Result {
+        let mut slot = RcuArc::empty();
+
+        slot.publish(Arc::new(1u32, GFP_KERNEL)?)?;
+        assert_eq!(slot.take_mut().map(|value| *value), Some(1));
+        assert!(slot.take_mut().is_none());
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! [`kernel::workqueue`] has the work items and the system's queues. This module adds
 //!
+//!  * [`reclaim`], the bus's queue for work that memory may have to wait for;
 //!  * [`Workqueue`], a queue that is drained and destroyed when it is dropped;
 //!  * [`system_bh_enqueue_on`], for the hand-over from an interrupt to a softirq on a given CPU;
 //!  * [`cancel_sync`], [`disable_sync`], [`enable`], [`flush`] and their `delayed` forms, which work
@@ -30,12 +31,15 @@ use kernel::{
 };
 
 mod items;
+mod reclaim;
 mod system;
 
 pub use self::items::{
     cancel_delayed_sync, cancel_sync, disable_delayed_sync, disable_sync, enable, flush, Delayed,
     Disable, DisableOnDrop, Plain,
 };
+pub use self::reclaim::reclaim;
+pub(crate) use self::reclaim::ReclaimQueue;
 pub use self::system::{
     enqueue_delayed,
     system_bh_enqueue_on,
@@ -66,8 +70,6 @@ impl WqFlags {
     pub const MEM_RECLAIM: Self = Self(bindings::wq_flags_WQ_MEM_RECLAIM);
     /// Work runs on workers of elevated priority.
     pub const HIGHPRI: Self = Self(bindings::wq_flags_WQ_HIGHPRI);
-    /// Long-running work does not keep other items of the same CPU from starting.
-    pub const CPU_INTENSIVE: Self = Self(bindings::wq_flags_WQ_CPU_INTENSIVE);
     /// The queue is visible under `/sys/devices/virtual/workqueue`.
     pub const SYSFS: Self = Self(bindings::wq_flags_WQ_SYSFS);
 
@@ -379,7 +381,7 @@ mod tests {
             let Some(cpu) = CpuId::from_u32(cpu) else {
                 continue;
             };
-            if !crate::hv::takes_device_interrupts(cpu) {
+            if !crate::abstractions::cpus::takes_device_interrupts(cpu) {
                 continue;
             }
             assert!(queue.enqueue_on(cpu, item.clone()).is_ok());

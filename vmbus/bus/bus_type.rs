@@ -2,12 +2,7 @@
 
 //! `struct bus_type` of the VMBus: matching, probing, removal and uevents.
 
-use super::{
-    attributes,
-    device::RawDevice,
-    driver::{RawDeviceId, RawDriver},
-    dynamic_ids,
-};
+use super::{adapter::RawDriver, attributes, device::RawDevice, driver::RawDeviceId, dynamic_ids};
 use crate::{abstractions::Shown, channel, ffi};
 use core::{mem::MaybeUninit, ptr};
 use kernel::{

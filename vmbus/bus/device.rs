@@ -95,6 +95,11 @@ impl<Ctx: device::DeviceContext> Device<Ctx> {
         unsafe { &(*self.0.get()).channel }
     }
 
+    /// The same, for a driver that is bound to the device.
+    pub(crate) fn bound_channel(&self) -> Result<Arc<Channel>> {
+        Ok(self.primary().clone())
+    }
+
     /// The class of the device (`class_id` in sysfs).
     pub fn class(&self) -> Guid {
         self.primary().offer().class
@@ -116,8 +121,8 @@ pub(crate) struct DeviceRegistration {
 }
 
 impl DeviceRegistration {
-    /// Makes a device for `channel` below `root` and offers it to the drivers. May sleep for as
-    /// long as a driver's `probe` does.
+    /// Makes a device for `channel` below `root` and offers it to the drivers, whose `probe` runs in a
+    /// worker of the driver core. May sleep.
     pub(crate) fn register(root: &device::Device, channel: Arc<Channel>) -> Result<Self> {
         let name = CString::try_from_fmt(fmt!("{}", Shown(&channel.offer().instance)))?;
         let raw = KBox::into_raw(KBox::new(

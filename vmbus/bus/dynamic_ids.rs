@@ -4,9 +4,9 @@
 //! `new_id` and `remove_id` files.
 
 use super::{
+    adapter::RawDriver,
     attributes::attribute,
     bus_type::{raw_driver, Static},
-    driver::RawDriver,
 };
 use core::{mem::MaybeUninit, ptr};
 use kernel::{bindings, ffi::c_char, prelude::*, sync::global_lock};

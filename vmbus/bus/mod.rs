@@ -5,6 +5,7 @@
 //! Written in the style of `rust/kernel/`: this folder and its API go there in an upstream
 //! series. It is one of the rooms where `unsafe` lives.
 
+mod adapter;
 mod attributes;
 mod bus_type;
 mod channel_files;
@@ -13,13 +14,13 @@ mod driver;
 mod dynamic_ids;
 mod platform;
 
+#[doc(hidden)]
+pub use adapter::{Adapter, RawDriver};
 pub(crate) use bus_type::BusRegistration;
 pub use device::Device;
 #[doc(hidden)]
 pub use device::RawDevice;
 pub(crate) use device::{wait_for_devices, DeviceRegistration};
-#[doc(hidden)]
-pub use driver::{Adapter, RawDriver};
 pub use driver::{DeviceId, Driver, IdTable};
 pub(crate) use dynamic_ids::init as init_dynamic_ids;
-pub(crate) use platform::PlatformDriver;
+pub(crate) use platform::{PlatformDriver, Shutdown};

@@ -34,8 +34,11 @@ kernel::acpi_device_table!(
 /// The ACPI device below which all VMBus devices hang, once it was found.
 static ROOT: Atomic<*mut bindings::device> = Atomic::new(core::ptr::null_mut());
 
-/// What runs when the machine is shut down or restarted.
-static SHUTDOWN: Atomic<usize> = Atomic::new(0);
+/// What is told that the machine is shut down or restarted.
+pub(crate) trait Shutdown {
+    /// Process context, after all VMBus devices were shut down.
+    fn shutdown();
+}
 
 /// Hibernation is refused: a resumed guest would have to bring all channels up again. Suspend to idle
 /// is none of the bus's business: the host's messages and interrupts go on, and end it
@@ -64,15 +67,9 @@ unsafe impl Send for PlatformDriver {}
 unsafe impl Sync for PlatformDriver {}
 
 impl PlatformDriver {
-    /// Registers the driver; a device that is there is probed before this returns.
-    ///
-    /// `shutdown` runs in process context when the machine is shut down, after all VMBus devices
-    /// were.
-    pub(crate) fn register(
-        module: &'static ThisModule,
-        shutdown: fn(),
-    ) -> impl PinInit<Self, Error> {
-        SHUTDOWN.store(shutdown as usize, Relaxed);
+    /// Registers the driver; a device that is there is probed before this returns. `T` is told of
+    /// shutdowns.
+    pub(crate) fn register<T: Shutdown>(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             driver <- Opaque::try_ffi_init(move |ptr: *mut bindings::platform_driver| {
                 // SAFETY: `ptr` is valid for writes; the structure stays pinned until `drop`.
@@ -80,7 +77,7 @@ impl PlatformDriver {
                     ptr.write(bindings::platform_driver::default());
                     (*ptr).probe = Some(probe_callback);
                     (*ptr).remove = Some(remove_callback);
-                    (*ptr).shutdown = Some(shutdown_callback);
+                    (*ptr).shutdown = Some(shutdown_callback::<T>);
                     (*ptr).driver.name = c"vmbus_rust".as_char_ptr();
                     (*ptr).driver.pm = POWER.as_ptr();
                     (*ptr).driver.acpi_match_table = ACPI_TABLE.as_ptr();
@@ -143,11 +140,6 @@ extern "C" fn remove_callback(_pdev: *mut bindings::platform_device) {
     }
 }
 
-extern "C" fn shutdown_callback(_pdev: *mut bindings::platform_device) {
-    let shutdown = SHUTDOWN.load(Relaxed);
-
-    if shutdown != 0 {
-        // SAFETY: `register` stored a function of this type, before the driver could be called.
-        unsafe { core::mem::transmute::<usize, fn()>(shutdown)() };
-    }
+extern "C" fn shutdown_callback<T: Shutdown>(_pdev: *mut bindings::platform_device) {
+    T::shutdown();
 }

@@ -6,7 +6,7 @@ use super::{
     gpadl::{Gpadl, Lingering},
     OpenChannel,
 };
-use crate::{connection::CONNECTION, memory::BufferMap};
+use crate::memory::BufferMap;
 use core::{mem::MaybeUninit, ptr::NonNull};
 use kernel::prelude::*;
 
@@ -26,10 +26,9 @@ impl OpenChannel {
     /// At most 8190 pages. `EINVAL` for no bytes, `EOVERFLOW` for too many, `ENOMEM`, `ENODEV` when
     /// the channel is rescinded, `EIO` when the host refuses, `ETIMEDOUT` when it does not answer.
     pub fn host_buffer(&self, bytes: usize) -> Result<HostBuffer> {
-        let connection = CONNECTION.get().ok_or(ENODEV)?;
         let channel = self.channel();
         let map = BufferMap::new(bytes, channel.numa_node())?;
-        let gpadl = Gpadl::create(&connection, channel, map.pages())?;
+        let gpadl = Gpadl::of_buffer(channel, &map)?;
 
         Ok(HostBuffer {
             map,
@@ -97,12 +96,7 @@ impl HostBuffer {
     }
 
     fn tear_down(&mut self) -> Option<Lingering> {
-        let gpadl = self.gpadl.take()?;
-
-        match CONNECTION.get() {
-            Some(connection) => gpadl.end(&connection),
-            None => Some(gpadl.abandon()),
-        }
+        self.gpadl.take()?.release()
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     session::{Reception, RxSlot, Session},
     Channel, ChannelConfig, Sender,
 };
-use crate::{connection::Connection, memory::RingMap};
+use crate::{abstractions::Workqueue, memory::RingMap};
 use kernel::{prelude::*, sync::Arc};
 use vmbus_ring::Reader;
 
@@ -186,10 +186,10 @@ pub(super) fn by_polling<S: Signal>(
     Ok((reception, Receiver::new(reader, sender, config)?))
 }
 
-/// Handles an event of a channel, or has it handled. Runs in the interrupt of the CPU that the host
-/// chose.
+/// Handles an event of a channel, or has it handled on `queue`, where that may sleep. Runs in the
+/// interrupt of the CPU that the host chose.
 #[inline]
-pub(super) fn on_event(channel: &Channel, connection: &Connection) {
+pub(super) fn on_event(channel: &Channel, queue: &Workqueue) {
     let mut rx = channel.rx.lock();
     // It is not there while the channel is closed.
     let Some(RxSlot {
@@ -202,12 +202,12 @@ pub(super) fn on_event(channel: &Channel, connection: &Connection) {
     };
 
     if session.context != CallbackContext::Interrupt {
-        return session.schedule(connection);
+        return session.schedule(queue);
     }
     match drain {
         Some(drain) => {
             if let Drained::More = drain.drain(PACKETS_PER_INTERRUPT) {
-                session.schedule(connection);
+                session.schedule(queue);
             }
         }
         // The work is at it, and looks again before it rests.

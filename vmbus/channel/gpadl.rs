@@ -14,8 +14,8 @@ pub(super) use teardown::{memory_of, Teardown};
 
 use super::Channel;
 use crate::{
-    connection::{Connection, Waiter},
-    memory::{PageList, PAGE_BYTES},
+    connection::{Connection, Waiter, CONNECTION},
+    memory::{BufferMap, PageList, PAGE_BYTES},
 };
 use kernel::{prelude::*, sync::Arc};
 use records::Record;
@@ -136,6 +136,13 @@ impl Gpadl {
         result
     }
 
+    /// Tells the host about a buffer. As [`Self::create`].
+    pub(super) fn of_buffer(channel: &Arc<Channel>, buffer: &BufferMap) -> Result<Self> {
+        let connection = CONNECTION.get().ok_or(ENODEV)?;
+
+        Self::create(&connection, channel, buffer.pages())
+    }
+
     /// The handle that the host knows it by.
     pub(super) fn handle(&self) -> GpadlHandle {
         self.record.handle
@@ -179,10 +186,13 @@ impl Gpadl {
 
     /// Takes the memory back and waits until the host has let go of it, for a bounded time. May
     /// sleep. Returns what is left to the host if it does not say that it has.
-    pub(super) fn end(self, connection: &Connection) -> Option<Lingering> {
-        let memory = memory_of(connection, &self.channel);
+    pub(super) fn release(self) -> Option<Lingering> {
+        let Some(connection) = CONNECTION.get() else {
+            return Some(self.abandon());
+        };
+        let memory = memory_of(&connection, &self.channel);
 
-        self.tear_down(connection, memory).finish(connection)
+        self.tear_down(&connection, memory).finish(&connection)
     }
 
     /// Leaves the memory to the host: there is no connection to say more.

@@ -1,6 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Channels: what an offer becomes, how a driver opens it, and how packets move.
+//!
+//! * What there is: the channel itself ([`object`]), all of them ([`table`]), how they come and go with
+//!   their devices ([`offer`]) and below them ([`sub`]; [`sub_channel`] is what drivers see), which CPU
+//!   has their interrupts ([`affinity`]).
+//! * While one is open: what a driver has of it ([`open`]), the open itself ([`session`]), its end
+//!   ([`close`]), memory that the host was told about ([`gpadl`], [`buffer`]), and what the host does when
+//!   the guest has given up waiting ([`late`]).
+//! * Packets: [`send`], [`receive`], and what happens when the host signals ([`drain`]).
+//!
+//! The form of the crate on the C core has some of these files, too (`vmbus/on_c/channel/mod.rs`).
 
 mod affinity;
 mod buffer;
@@ -8,351 +18,26 @@ mod close;
 mod drain;
 pub(crate) mod gpadl;
 pub(crate) mod late;
+mod object;
 pub(crate) mod offer;
 mod open;
 mod receive;
 mod send;
 mod session;
 mod sub;
+mod sub_channel;
 pub(crate) mod table;
 
 pub(crate) use affinity::{evacuate, retarget};
 pub use buffer::HostBuffer;
 pub(crate) use close::forbid_open;
 pub use gpadl::Lingering;
+pub(crate) use object::Channel;
 pub(crate) use offer::take_everything_down;
 pub use open::{ChannelConfig, OpenChannel};
 pub use receive::{CallbackContext, Handler, Line, ReadMode, Receiver, Signal};
 pub use send::{Batch, Doorbell, Sender, TxGuard};
 pub(crate) use session::allow_open;
-pub use sub::{SubChannel, SubChannels};
+pub use sub_channel::{SubChannel, SubChannels};
 
-use crate::{
-    abstractions::Shown,
-    bus::DeviceRegistration,
-    connection::{Connection, Doorbells, CONNECT_CPU},
-    hv,
-};
-use kernel::{
-    cpu::CpuId,
-    impl_has_work, new_mutex, new_spinlock, new_spinlock_irq, new_work,
-    prelude::*,
-    sync::{
-        atomic::{Atomic, Full, Relaxed},
-        static_lock_class, Arc, Mutex, SpinLock, SpinLockIrq,
-    },
-    workqueue::{Work, WorkItem},
-};
-use session::{RxSlot, Session};
-use vmbus_protocol::{
-    affinity::Affinity,
-    channel::{ChannelLife, State},
-    message::Offer,
-    offers::{LiveChannel, Properties},
-    synic::MonitorBit,
-    Relid,
-};
-use vmbus_ring::RingStats;
-
-/// Work items of a channel: the two ends of its device's life, and what the host has done late.
-const ADD: u64 = 0;
-const REMOVE: u64 = 1;
-const LATE: u64 = 2;
-
-/// One channel, from its offer to the release of its relid.
-#[pin_data]
-pub(crate) struct Channel {
-    offer: Offer,
-    /// What admission found out about it; nothing about an offer that it refused.
-    properties: Option<Properties>,
-    doorbells: Arc<Doorbells>,
-    /// The bit of the monitor page that rings the doorbell; without one it is a hypercall.
-    monitor: Option<MonitorBit>,
-    /// The channel that this one is a sub-channel of.
-    primary: Option<Arc<Channel>>,
-    /// Of a primary channel: who takes its sub-channels.
-    #[pin]
-    acceptor: Mutex<Option<Arc<dyn SubChannels>>>,
-    /// Of a sub-channel: its driver knows of it.
-    announced: Atomic<bool>,
-    /// The CPU that the host interrupts for this channel. Innermost: `life` may be held.
-    #[pin]
-    affinity: SpinLock<Affinity>,
-    /// Held while the host is asked for another CPU, and while a close begins.
-    #[pin]
-    modifying: Mutex<()>,
-    /// Interrupts from the host.
-    interrupts: Atomic<u64>,
-    /// Doorbells rung at the host.
-    signals: Atomic<u64>,
-    /// Of those, the ones because the host waited for room in the incoming ring.
-    signals_for_room: Atomic<u64>,
-    /// Packets that did not fit into the outgoing ring at once.
-    ring_full: Atomic<u64>,
-    /// Of those, the ones before which there was room.
-    ring_full_first: Atomic<u64>,
-    /// Where the outgoing ring was when it was full last.
-    full_at: Atomic<u32>,
-    /// Packets that were dropped because something was wrong with them.
-    dropped: Atomic<u64>,
-    #[pin]
-    life: SpinLock<ChannelLife>,
-    /// Where interrupts find the session of now. Written when a session begins and ends.
-    #[pin]
-    rx: SpinLockIrq<Option<RxSlot>>,
-    /// The session of now, from before it is open until it is closed. That of a primary channel may
-    /// be held around that of a sub-channel.
-    #[pin]
-    session: Mutex<Option<Arc<Session>>>,
-    /// Of a primary channel: a driver is bound to the device, or about to be. Written under the lock
-    /// of `session`.
-    bound: Atomic<bool>,
-    /// The device that the driver model sees.
-    #[pin]
-    device: Mutex<Option<DeviceRegistration>>,
-    #[pin]
-    add: Work<Channel, ADD>,
-    #[pin]
-    remove: Work<Channel, REMOVE>,
-    #[pin]
-    late: Work<Channel, LATE>,
-}
-
-impl_has_work! {
-    impl HasWork<Channel, 0> for Channel { self.add }
-    impl HasWork<Channel, 1> for Channel { self.remove }
-    impl HasWork<Channel, 2> for Channel { self.late }
-}
-
-/// Statistics of an open channel's rings.
-pub(crate) struct ChannelStats {
-    pub(crate) outgoing: RingStats,
-    pub(crate) incoming: RingStats,
-}
-
-/// What a channel counts.
-pub(crate) struct ChannelCounts {
-    /// Interrupts from the host.
-    pub(crate) interrupts: u64,
-    /// Doorbells rung at the host.
-    pub(crate) signals: u64,
-    /// Of those, the ones because the host waited for room in the incoming ring.
-    pub(crate) signals_for_room: u64,
-    /// Packets that did not fit into the outgoing ring at once.
-    pub(crate) ring_full: u64,
-    /// Of those, the ones before which there was room.
-    pub(crate) ring_full_first: u64,
-    /// Packets that were dropped because something was wrong with them.
-    pub(crate) dropped: u64,
-}
-
-impl Channel {
-    /// The channel of a refused offer: it has a relid that is to be handed back, and nothing else.
-    fn refused(connection: &Connection, offer: Offer) -> Result<Arc<Self>> {
-        Self::new(connection, offer, None, None, CONNECT_CPU)
-    }
-
-    fn new(
-        connection: &Connection,
-        offer: Offer,
-        properties: Option<Properties>,
-        primary: Option<Arc<Channel>>,
-        target_cpu: u32,
-    ) -> Result<Arc<Self>> {
-        // The two kinds of channels are added and removed on queues of their own, and the removal
-        // of a primary one waits for those of its sub-channels, whose sessions end inside of the end
-        // of its own: not the same thing for lockdep.
-        let (add_class, remove_class, session_class) = if primary.is_none() {
-            (
-                static_lock_class!(),
-                static_lock_class!(),
-                static_lock_class!(),
-            )
-        } else {
-            (
-                static_lock_class!(),
-                static_lock_class!(),
-                static_lock_class!(),
-            )
-        };
-
-        Arc::pin_init(
-            pin_init!(Self {
-                offer,
-                monitor: properties.and_then(|properties| properties.monitor),
-                properties,
-                doorbells: connection.doorbells.clone(),
-                primary,
-                acceptor <- new_mutex!(None),
-                announced: Atomic::new(false),
-                affinity <- new_spinlock!(Affinity::new(target_cpu)),
-                modifying <- new_mutex!(()),
-                interrupts: Atomic::new(0),
-                signals: Atomic::new(0),
-                signals_for_room: Atomic::new(0),
-                ring_full: Atomic::new(0),
-                ring_full_first: Atomic::new(0),
-                full_at: Atomic::new(u32::MAX),
-                dropped: Atomic::new(0),
-                life <- new_spinlock!(ChannelLife::new()),
-                rx <- new_spinlock_irq!(None),
-                session <- Mutex::new(None, c"vmbus_session", session_class),
-                bound: Atomic::new(false),
-                device <- new_mutex!(None),
-                add <- Work::new(c"vmbus_add", add_class),
-                remove <- Work::new(c"vmbus_remove", remove_class),
-                late <- new_work!("vmbus_late"),
-            }),
-            GFP_KERNEL,
-        )
-    }
-
-    /// The offer, all fields checked by [`vmbus_protocol::offers::admit`].
-    pub(crate) fn offer(&self) -> &Offer {
-        &self.offer
-    }
-
-    /// It was refused: no device, no driver.
-    fn is_refused(&self) -> bool {
-        self.properties.is_none()
-    }
-
-    fn is_sub_of(&self, primary: &Arc<Channel>) -> bool {
-        self.primary
-            .as_ref()
-            .is_some_and(|other| Arc::ptr_eq(other, primary))
-    }
-
-    /// The channel's number in messages and in the event flags.
-    pub(crate) fn relid(&self) -> Relid {
-        self.offer.relid
-    }
-
-    /// The CPU that the host interrupts for this channel.
-    pub(crate) fn target_cpu(&self) -> u32 {
-        self.affinity.lock().target()
-    }
-
-    /// The NUMA node of that CPU.
-    pub(crate) fn numa_node(&self) -> i32 {
-        CpuId::from_u32(self.target_cpu()).map_or(-1, hv::node_of)
-    }
-
-    /// The state as the C core numbers it: 1 is being opened, 2 may be opened, 3 is open.
-    pub(crate) fn state_number(&self) -> u32 {
-        match self.life.lock().state() {
-            State::Opening => 1,
-            State::Offered | State::Closed => 2,
-            State::Open | State::Closing => 3,
-        }
-    }
-
-    /// What admission has to know about this channel.
-    fn live(&self) -> LiveChannel {
-        LiveChannel {
-            relid: self.relid(),
-            class: self.offer.class,
-            instance: self.offer.instance,
-            sub_channel_index: self.offer.sub_channel_index,
-            rescinded: self.is_refused() || self.is_rescinded(),
-        }
-    }
-
-    /// What the channel counted so far.
-    pub(crate) fn counts(&self) -> ChannelCounts {
-        ChannelCounts {
-            interrupts: self.interrupts.load(Relaxed),
-            signals: self.signals.load(Relaxed),
-            signals_for_room: self.signals_for_room.load(Relaxed),
-            ring_full: self.ring_full.load(Relaxed),
-            ring_full_first: self.ring_full_first.load(Relaxed),
-            dropped: self.dropped.load(Relaxed),
-        }
-    }
-
-    /// The host has taken it back.
-    fn is_rescinded(&self) -> bool {
-        self.life.lock().is_rescinded()
-    }
-
-    /// Statistics of both rings; `EINVAL` while the channel is not open.
-    pub(crate) fn ring_stats(&self) -> Result<ChannelStats> {
-        let session = self.session.lock().clone().ok_or(EINVAL)?;
-        let (outgoing, incoming) = session.ring_stats()?;
-
-        Ok(ChannelStats { outgoing, incoming })
-    }
-
-    /// Handles an event, or has it handled. Runs in the interrupt of the CPU that the host chose.
-    #[inline]
-    pub(crate) fn on_event(&self, connection: &Connection) {
-        self.interrupts.fetch_add(1u64, Relaxed);
-        drain::on_event(self, connection);
-    }
-
-    /// A packet did not fit into the outgoing ring, which is written next at `position`.
-    #[cold]
-    fn note_full(&self, position: u32) {
-        self.ring_full.fetch_add(1u64, Relaxed);
-        // Nothing was written since the last time: it is full still.
-        if self.full_at.xchg(position, Full) != position {
-            self.ring_full_first.fetch_add(1u64, Relaxed);
-        }
-    }
-
-    /// Tells the host that waits for it of room in the incoming ring. Any context.
-    #[cold]
-    fn signal_room(&self) {
-        self.signals_for_room.fetch_add(1u64, Relaxed);
-        self.signal_host();
-    }
-
-    /// Rings the host's doorbell of this channel. Any context.
-    fn signal_host(&self) {
-        self.signals.fetch_add(1u64, Relaxed);
-        if !self.offer.dedicated_interrupt {
-            self.doorbells.interrupt_page.set(
-                crate::memory::FlagPage::SEND_OFFSET,
-                self.relid().raw() as usize,
-            );
-        }
-        if let Some(bit) = self.monitor {
-            self.doorbells.monitor_out.trigger(bit);
-            return;
-        }
-        if let Err(status) = hv::hypercall::signal_event(self.offer.connection_id) {
-            crate::ratelimited!(pr_err!(
-                "{}: signalling the host failed: status {}\n",
-                Shown(&self.offer.instance),
-                Shown(&status)
-            ));
-        }
-    }
-}
-
-impl WorkItem<ADD> for Channel {
-    type Pointer = Arc<Channel>;
-
-    fn run(this: Arc<Channel>) {
-        match this.primary {
-            None => offer::add_device(&this),
-            Some(_) => sub::announce(&this),
-        }
-    }
-}
-
-impl WorkItem<REMOVE> for Channel {
-    type Pointer = Arc<Channel>;
-
-    fn run(this: Arc<Channel>) {
-        offer::remove(&this);
-    }
-}
-
-impl WorkItem<LATE> for Channel {
-    type Pointer = Arc<Channel>;
-
-    fn run(this: Arc<Channel>) {
-        late::make_good(&this);
-    }
-}
+use object::{ADD, LATE, REMOVE};

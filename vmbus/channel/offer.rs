@@ -4,9 +4,9 @@
 //!
 //! Messages arrive one after the other. What can be done at once is done in the message work,
 //! which never waits for the host; devices are added and removed on the ordered queue
-//! `vmbus_devices`, where a driver's `probe` may take its time. A rescind wakes everybody who
-//! waits for the host about that channel before it queues the removal, so a `probe` that is stuck
-//! in a request cannot keep its own removal from running.
+//! `vmbus_devices`. A driver's `probe` runs in a worker of the driver core, and the removal waits
+//! for it. So a rescind wakes everybody who waits for the host about that channel before it queues
+//! the removal: a `probe` that is stuck in a request does not keep it from running.
 
 use super::{affinity, sub, Channel, ADD, REMOVE};
 use crate::{
@@ -79,8 +79,6 @@ fn decide(
 
             new_channel(connection, offer, properties, primary, list).map(Some)
         }
-        // Nothing is suspended, so admission never says this.
-        Admission::Resumed(_) => Ok(None),
         Admission::Refuse(error) => {
             counters::REFUSED_OFFERS.count();
             crate::ratelimited!(pr_warn!(

@@ -44,7 +44,7 @@ impl Device<Bound> {
         handler: Arc<H>,
         config: &ChannelConfig<'_>,
     ) -> Result<OpenChannel> {
-        open(self.primary(), None, handler, config)
+        open(&self.bound_channel()?, None, handler, config)
     }
 
     /// Opens the primary channel of the device for a driver that takes its packets by itself.
@@ -55,7 +55,7 @@ impl Device<Bound> {
         signal: Arc<S>,
         config: &ChannelConfig<'_>,
     ) -> Result<(OpenChannel, Receiver)> {
-        open_polled(self.primary(), None, signal, config)
+        open_polled(&self.bound_channel()?, None, signal, config)
     }
 }
 

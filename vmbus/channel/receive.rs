@@ -10,6 +10,7 @@
 use super::{ChannelConfig, Sender};
 use crate::{abstractions::Shown, memory::RingMap};
 use kernel::{prelude::*, sync::atomic::Relaxed};
+use vmbus_protocol::packet::PacketDescriptor;
 use vmbus_ring::{Packet, ReadError, Reader};
 
 /// Where a channel's handler runs.
@@ -142,10 +143,20 @@ impl Receiver {
     #[allow(clippy::should_implement_trait)]
     #[inline]
     pub fn next(&mut self) -> Result<Option<Packet<'_>>, ReadError> {
+        self.next_if(|_| true)
+    }
+
+    /// As [`Self::next`], if `wanted` says so of the packet's descriptor; otherwise the packet stays for
+    /// another call, and there is none now.
+    #[inline]
+    pub fn next_if(
+        &mut self,
+        wanted: impl FnOnce(&PacketDescriptor) -> bool,
+    ) -> Result<Option<Packet<'_>>, ReadError> {
         if self.sender.0.is_closing() {
             return Ok(None);
         }
-        match self.reader.next(&mut self.buffer) {
+        match self.reader.next_if(&mut self.buffer, wanted) {
             Err(error) => {
                 report(&self.sender, &error);
                 Err(error)
@@ -202,11 +213,9 @@ pub(super) fn report(sender: &Sender, error: &ReadError) {
     let channel = &sender.0.channel;
 
     channel.dropped.fetch_add(1u64, Relaxed);
-    crate::ratelimited!(pr_err!(
-        "{}: {}\n",
-        Shown(&channel.offer.instance),
-        Shown(error)
-    ));
+    if channel.lines.allow_about(&channel.offer.instance) {
+        pr_err!("{}: {}\n", Shown(&channel.offer.instance), Shown(error));
+    }
     if error.is_fatal() {
         sender.0.on_broken();
     }

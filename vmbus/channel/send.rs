@@ -99,7 +99,7 @@ impl TxGuard<'_> {
 
     /// Bytes that are free in the ring; a packet needs less than that. `ENODEV` when the channel is
     /// closed, `EIO` when the host corrupted the ring.
-    #[inline]
+    #[inline(always)]
     pub fn bytes_free(&self) -> Result<u32> {
         let writer = (*self.writer).as_ref().ok_or(ENODEV)?;
 
@@ -136,7 +136,7 @@ impl TxGuard<'_> {
     }
 
     /// Unlocks the ring and tells the host about the packets, now or later.
-    #[inline]
+    #[inline(always)]
     pub fn release(self, doorbell: Doorbell) {
         let Self {
             session,

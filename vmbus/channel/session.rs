@@ -16,7 +16,7 @@ use super::{
     Channel, ChannelConfig, OpenChannel, Sender,
 };
 use crate::{
-    abstractions::{workqueue, Completion, NoIo, Shown},
+    abstractions::{workqueue, Completion, NoIo, Shown, Workqueue},
     connection::{Connection, CONNECTION},
     hv,
     memory::{RingMap, RingPages},
@@ -317,17 +317,14 @@ impl Session {
         Ok((outgoing, incoming))
     }
 
-    /// Queues the work that drains the incoming ring. Any context but NMI; without effect once the
+    /// Queues the work that drains the incoming ring: on `queue`, where it may sleep. Any context but NMI; without effect once the
     /// session is closed.
-    pub(super) fn schedule(self: &Arc<Self>, connection: &Connection) {
+    pub(super) fn schedule(self: &Arc<Self>, queue: &Workqueue) {
         let cpu = CpuId::current();
 
         // An item that is queued already will see this event too.
         if self.context == CallbackContext::Process {
-            let _ = connection
-                .queues
-                .channels
-                .enqueue_on::<_, EVENT>(cpu, self.clone());
+            let _ = queue.enqueue_on::<_, EVENT>(cpu, self.clone());
         } else {
             let _ = workqueue::system_bh_enqueue_on::<_, EVENT>(cpu, self.clone());
         }
@@ -336,7 +333,7 @@ impl Session {
     /// As [`Self::schedule`], for who does not have the connection at hand.
     #[cold]
     pub(super) fn schedule_again(self: &Arc<Self>) {
-        CONNECTION.with(|connection| self.schedule(&connection));
+        CONNECTION.with(|connection| self.schedule(&connection.queues.channels));
     }
 
     /// The channel is rescinded. Does not wait.

@@ -3,19 +3,11 @@
 //! Sub-channels: further channels of a device, which the host offers after its driver asked for
 //! them in the device's own protocol.
 //!
-//! Their offers are handled on a queue of their own, so that a driver may ask for sub-channels in
-//! its `probe` and get them while it is still there. It must not wait for them: the host may offer
-//! fewer than it granted, or none.
-//!
-//! What the driver gets is a token, [`SubChannel`]. It may open it at once, or on work of its own:
-//! then a host that is slow with one device does not hold up the sub-channels of another.
+//! Their offers are handled on a queue of their own: the removal of a device, on the other one, waits
+//! for what is under way here. A driver may ask for sub-channels in its `probe`, and gets them while it
+//! is still there. It must not wait for them: the host may offer fewer than it granted, or none.
 
-use super::{
-    open::{self, ChannelConfig, OpenChannel},
-    receive::{Handler, Receiver, Signal},
-    session::Session,
-    Channel, ADD, REMOVE,
-};
+use super::{session::Session, Channel, OpenChannel, SubChannel, SubChannels, ADD, REMOVE};
 use crate::{
     abstractions::{workqueue, NoIo},
     connection::Connection,
@@ -27,63 +19,6 @@ use kernel::{
         Arc,
     },
 };
-
-/// A sub-channel that was offered. It can be opened as long as the primary channel is open.
-pub struct SubChannel {
-    channel: Arc<Channel>,
-    /// The session of the primary channel in which it was announced.
-    primary: Arc<Session>,
-}
-
-impl SubChannel {
-    /// Its number in messages; what [`SubChannels::rescinded`] names.
-    pub fn relid(&self) -> u32 {
-        self.channel.relid().raw()
-    }
-
-    /// Its index among the channels of the device; the primary channel has 0.
-    pub fn index(&self) -> u16 {
-        self.channel.offer.sub_channel_index
-    }
-
-    /// The CPU that the host interrupts for it.
-    pub fn target_cpu(&self) -> u32 {
-        self.channel.target_cpu()
-    }
-
-    /// Opens it. May sleep. Errors as for [`crate::Device::open`]; `ENODEV` also when the primary
-    /// channel is closed.
-    ///
-    /// The driver drops the channel when it is rescinded. What is open when the primary channel is
-    /// closed is closed with it.
-    pub fn open<H: Handler>(
-        &self,
-        handler: Arc<H>,
-        config: &ChannelConfig<'_>,
-    ) -> Result<OpenChannel> {
-        open::open(&self.channel, Some(&self.primary), handler, config)
-    }
-
-    /// As [`Self::open`], for a driver that takes its packets by itself.
-    pub fn open_polled<S: Signal>(
-        &self,
-        signal: Arc<S>,
-        config: &ChannelConfig<'_>,
-    ) -> Result<(OpenChannel, Receiver)> {
-        open::open_polled(&self.channel, Some(&self.primary), signal, config)
-    }
-}
-
-/// What a driver does with the sub-channels of its device.
-///
-/// Process context, one call at a time, and none after the primary channel is closed.
-pub trait SubChannels: Send + Sync + 'static {
-    /// The host offers a sub-channel.
-    fn offered(&self, channel: SubChannel);
-
-    /// The host has taken the sub-channel `relid` back: drop it.
-    fn rescinded(&self, relid: u32);
-}
 
 impl OpenChannel {
     /// Takes the sub-channels of the device from now on, those that were offered before included.
@@ -111,6 +46,7 @@ pub(super) fn announce(channel: &Arc<Channel>) {
     let Some(primary) = &channel.primary else {
         return;
     };
+    let _one = primary.telling.lock();
     let acceptor = primary.acceptor.lock().clone();
     let session = primary.session.lock().clone();
     // Without a driver that takes it, it waits in the table.
@@ -153,6 +89,7 @@ pub(super) fn withdraw(channel: &Arc<Channel>) {
     let Some(primary) = &channel.primary else {
         return;
     };
+    let _one = primary.telling.lock();
     let acceptor = primary.acceptor.lock().clone();
     // As in `announce`.
     let _noio = NoIo::new();

@@ -3,7 +3,7 @@
 //! Control messages to the host, and its replies.
 
 use super::Connection;
-use crate::{abstractions::Completion, channel::late, counters, hv::hypercall};
+use crate::{abstractions::Completion, channel::late, counters, hv::hypercall, module_parameters};
 use core::marker::PhantomData;
 use kernel::{
     new_spinlock,
@@ -19,8 +19,13 @@ use vmbus_protocol::{
     Relid,
 };
 
-/// How long the host may take for a reply.
-const REPLY_TIMEOUT_MS: u32 = 60_000;
+/// Longest patience that can be asked for, in seconds.
+const MOST_SECS: u32 = 3_600;
+
+/// How long the host may take for a reply, in milliseconds: the parameter `answer_secs`.
+fn reply_timeout_ms() -> u32 {
+    module_parameters::answer_secs.value().clamp(1, MOST_SECS) * 1_000
+}
 
 /// Somebody who waits for a reply.
 #[pin_data]
@@ -153,15 +158,16 @@ impl Connection {
             ..
         } = asked;
         let waited = u32::try_from(at.elapsed().as_millis()).unwrap_or(u32::MAX);
-        let left = REPLY_TIMEOUT_MS.saturating_sub(waited);
+        let timeout = reply_timeout_ms();
+        let left = timeout.saturating_sub(waited);
 
         if !waiter.done.wait_timeout(left) {
             let gave_up = self.pending.lock().give_up(token);
 
             // Otherwise it was found at the last moment, and is being handed over.
-            if gave_up.is_some() || !waiter.done.wait_timeout(REPLY_TIMEOUT_MS) {
+            if gave_up.is_some() || !waiter.done.wait_timeout(timeout) {
                 counters::TIMEOUTS.count();
-                pr_err!("no reply to {:?} in {} s\n", key, REPLY_TIMEOUT_MS / 1000);
+                pr_err!("no reply to {:?} in {} s\n", key, timeout / 1_000);
                 return Err(ETIMEDOUT);
             }
         }

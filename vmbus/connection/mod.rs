@@ -63,10 +63,11 @@ pub(crate) struct Queues {
     /// Reads message slots; bound to the CPU of the slot, never waits for the host.
     pub(crate) messages: Workqueue,
     /// Adds and removes devices, one after the other in the order of the host's messages. Not for
-    /// memory reclaim: it runs drivers' `probe` and `unbind`, and what they are built on waits for
-    /// queues that are not (runtime power management does).
+    /// memory reclaim: it runs drivers' `unbind`, and what that is built on waits for queues that are
+    /// not (runtime power management does).
     pub(crate) devices: Workqueue,
-    /// Announces sub-channels to drivers, and takes them back.
+    /// Announces sub-channels to drivers, and takes them back: of each device one after the other, of
+    /// several at the same time, since drivers open them here and a host may be slow.
     pub(crate) sub_channels: Workqueue,
     /// Runs the handlers of channels that want process context, and [`late`](crate::channel::late), which
     /// may post for minutes.
@@ -145,7 +146,7 @@ impl Connection {
                 1,
             )?,
             devices: Workqueue::new_ordered(c"vmbus_devices", WqFlags::empty())?,
-            sub_channels: Workqueue::new_ordered(c"vmbus_sub_channels", reclaim)?,
+            sub_channels: Workqueue::new(c"vmbus_sub_channels", WqFlags::UNBOUND | reclaim, 0)?,
             channels: Workqueue::new(
                 c"vmbus_channels",
                 WqFlags::PERCPU | WqFlags::HIGHPRI | reclaim,

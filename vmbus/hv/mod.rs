@@ -12,6 +12,8 @@ pub(crate) mod hypercall;
 pub(crate) mod interrupt;
 pub(crate) mod synic;
 
+pub(crate) use crate::abstractions::cpus::{is_online as cpu_online, takes_device_interrupts};
+
 use crate::ffi;
 use kernel::cpu::CpuId;
 use vmbus_protocol::VpIndex;
@@ -50,21 +52,6 @@ pub(crate) fn max_version() -> u32 {
 pub(crate) fn vp_index(cpu: CpuId) -> VpIndex {
     // SAFETY: A `CpuId` is below `nr_cpu_ids`, which is the length of the kernel's table.
     VpIndex(unsafe { ffi::vmbus_shim_vp_number(cpu.as_u32()) })
-}
-
-/// Whether `cpu` is online and takes the interrupts of devices: the administrator can isolate some
-/// from them, with `isolcpus=managed_irq`. Stable only while CPU hotplug is held off.
-pub(crate) fn takes_device_interrupts(cpu: CpuId) -> bool {
-    // SAFETY: A `CpuId` is below `nr_cpu_ids`.
-    unsafe {
-        ffi::vmbus_shim_cpu_housekeeping(cpu.as_u32()) && ffi::vmbus_shim_cpu_online(cpu.as_u32())
-    }
-}
-
-/// Whether `cpu` is online. Stable only while CPU hotplug is held off.
-pub(crate) fn cpu_online(cpu: CpuId) -> bool {
-    // SAFETY: A `CpuId` is below `nr_cpu_ids`.
-    unsafe { ffi::vmbus_shim_cpu_online(cpu.as_u32()) }
 }
 
 /// Whether `cpu` exists in this machine, online or not.

@@ -26,10 +26,10 @@ pub(crate) fn leaked_pages() -> u64 {
 }
 
 /// Whether memory was left to the host.
-struct Leak(Atomic<bool>);
+pub(super) struct Leak(Atomic<bool>);
 
 impl Leak {
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self(Atomic::new(false))
     }
 
@@ -123,9 +123,9 @@ const MAX_ORDER: u32 = 9;
 /// # Invariants
 ///
 /// `page` is the first of `1 << order` pages in a row.
-struct Block {
-    page: NonNull<bindings::page>,
-    order: u32,
+pub(super) struct Block {
+    pub(super) page: NonNull<bindings::page>,
+    pub(super) order: u32,
 }
 
 impl Block {
@@ -147,11 +147,11 @@ impl Block {
 ///
 /// # Invariants
 ///
-/// The blocks belong to this object and have `count` pages in all.
+/// The blocks belong to this object and have at least `count` pages in all.
 pub(crate) struct PageList {
-    blocks: KVVec<Block>,
-    count: usize,
-    leak: Leak,
+    pub(super) blocks: KVVec<Block>,
+    pub(super) count: usize,
+    pub(super) leak: Leak,
 }
 
 // SAFETY: The pages belong to the object and are not bound to a thread.
@@ -194,7 +194,8 @@ impl PageList {
         Ok(this)
     }
 
-    fn add(&mut self, block: Block) -> Result {
+    /// Adds a block; it is freed if there is no memory for that.
+    pub(super) fn add(&mut self, block: Block) -> Result {
         let count = block.count();
 
         if let Err(error) = self.blocks.reserve(1, GFP_KERNEL) {
@@ -214,7 +215,7 @@ impl PageList {
 
     /// The `struct page` of each page.
     pub(super) fn pages(&self) -> impl Iterator<Item = *mut bindings::page> + '_ {
-        self.blocks.iter().flat_map(Block::pages)
+        self.blocks.iter().flat_map(Block::pages).take(self.count)
     }
 
     /// Guest frame numbers, one for each page.

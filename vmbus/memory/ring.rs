@@ -22,8 +22,8 @@ const UNIT: u32 = 8;
 ///
 /// Each ring is one page of indices followed by its data.
 pub(crate) struct RingPages {
-    pages: Arc<PageList>,
-    send_pages: usize,
+    pub(super) pages: Arc<PageList>,
+    pub(super) send_pages: usize,
 }
 
 impl RingPages {

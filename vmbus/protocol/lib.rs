@@ -20,6 +20,7 @@ pub mod class;
 pub mod gpadl;
 pub mod guid;
 pub mod ids;
+pub mod lines;
 pub mod link;
 pub mod message;
 pub mod offers;
@@ -40,5 +41,3 @@ pub use version::Version;
 
 /// Page size of the hypervisor's interface, whatever the guest's own is.
 pub const HV_PAGE_SIZE: u32 = 4096;
-/// log2 of [`HV_PAGE_SIZE`].
-pub const HV_PAGE_SHIFT: u32 = 12;

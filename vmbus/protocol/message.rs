@@ -20,7 +20,6 @@ pub use outbound::{
     FEATURE_CONFIDENTIAL_CHANNELS,
 };
 
-use crate::Relid;
 use zerocopy::little_endian::U32;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -29,10 +28,6 @@ pub const MAX_MESSAGE: usize = 240;
 
 /// Bytes of user data in an offer and in OPENCHANNEL.
 pub const USER_DEFINED_BYTES: usize = 120;
-
-/// A relid no channel has (`INVALID_RELID`): a channel between suspend and
-/// resume.
-pub const INVALID_RELID: Relid = Relid(u32::MAX);
 
 /// Size of the relid space; valid relids are 1 to 2047.
 pub const MAX_CHANNEL_RELIDS: u32 = 2048;

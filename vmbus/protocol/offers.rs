@@ -18,8 +18,7 @@ use core::fmt;
 /// What admission needs to know of a live channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LiveChannel {
-    /// Its relid; [`INVALID_RELID`](crate::message::INVALID_RELID) between
-    /// suspend and resume.
+    /// Its relid.
     pub relid: Relid,
     /// Device class.
     pub class: Guid,
@@ -64,8 +63,6 @@ pub enum Admission {
         /// What was found out about the offer.
         properties: Properties,
     },
-    /// A primary that existed before a suspend comes back under this relid.
-    Resumed(Properties),
     /// The offer is wrong: drop it, count it, report it once.
     Refuse(OfferError),
 }
@@ -180,76 +177,57 @@ where
     if offer.relid.raw() == 0 || offer.relid.raw() > limits.max_relid.min(MAX_CHANNEL_RELIDS - 1) {
         return Admission::Refuse(OfferError::RelidOutOfRange { relid: offer.relid });
     }
-    let relations = match Relations::gather(offer, live) {
-        Ok(relations) => relations,
+    let primary_relid = match find_primary(offer, live) {
+        Ok(primary_relid) => primary_relid,
         Err(error) => return Admission::Refuse(error),
     };
     let properties = match check_properties(offer, limits) {
         Ok(properties) => properties,
         Err(error) => return Admission::Refuse(error),
     };
-    if offer.is_sub_channel() {
-        return match relations.primary_relid {
-            Some(primary_relid) => Admission::SubChannel {
-                primary_relid,
-                properties,
-            },
-            None => Admission::Refuse(OfferError::NoPrimary {
-                index: offer.sub_channel_index,
-            }),
-        };
+    if !offer.is_sub_channel() {
+        return Admission::Primary(properties);
     }
-    if relations.suspended_primary {
-        Admission::Resumed(properties)
-    } else {
-        Admission::Primary(properties)
+    match primary_relid {
+        Some(primary_relid) => Admission::SubChannel {
+            primary_relid,
+            properties,
+        },
+        None => Admission::Refuse(OfferError::NoPrimary {
+            index: offer.sub_channel_index,
+        }),
     }
 }
 
-/// How an offer relates to the live channels.
-#[derive(Default)]
-struct Relations {
-    primary_relid: Option<Relid>,
-    suspended_primary: bool,
-}
-
-impl Relations {
-    fn gather<I>(offer: &Offer, live: I) -> Result<Relations, OfferError>
-    where
-        I: IntoIterator<Item = LiveChannel>,
-    {
-        let mut relations = Relations::default();
-        for channel in live {
-            if channel.relid == offer.relid {
-                return Err(OfferError::DuplicateRelid { relid: offer.relid });
-            }
-            if channel.instance != offer.instance || channel.rescinded {
-                continue;
-            }
-            relations.note(offer, &channel)?;
+/// The live primary channel of an offered sub-channel, if there is one; an error if a live channel
+/// stands in the way.
+fn find_primary<I>(offer: &Offer, live: I) -> Result<Option<Relid>, OfferError>
+where
+    I: IntoIterator<Item = LiveChannel>,
+{
+    let mut primary_relid = None;
+    for channel in live {
+        if channel.relid == offer.relid {
+            return Err(OfferError::DuplicateRelid { relid: offer.relid });
         }
-        Ok(relations)
-    }
-
-    /// Notes a live channel with the same instance.
-    fn note(&mut self, offer: &Offer, channel: &LiveChannel) -> Result<(), OfferError> {
-        let suspended = channel.relid == crate::message::INVALID_RELID;
+        if channel.instance != offer.instance || channel.rescinded {
+            continue;
+        }
         let same_class = channel.class == offer.class;
         match (offer.sub_channel_index, channel.sub_channel_index) {
-            (0, 0) if suspended && same_class => self.suspended_primary = true,
             (0, 0) => {
                 return Err(OfferError::DuplicateInstance {
                     live_relid: channel.relid,
                 })
             }
-            (_, 0) if same_class && !suspended => self.primary_relid = Some(channel.relid),
+            (_, 0) if same_class => primary_relid = Some(channel.relid),
             (index, other) if index == other && same_class => {
                 return Err(OfferError::DuplicateSubChannel { index })
             }
             _ => {}
         }
-        Ok(())
     }
+    Ok(primary_relid)
 }
 
 fn check_properties(offer: &Offer, limits: &Limits) -> Result<Properties, OfferError> {

@@ -18,10 +18,6 @@ use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of a packet descriptor.
 pub const DESCRIPTOR_LEN: usize = 16;
-/// Bytes of the trailer after each packet.
-pub const TRAILER_LEN: usize = 8;
-/// Longest packet the descriptor can express, in bytes.
-pub const MAX_PACKET_LEN: usize = 0xffff * 8;
 
 /// Packet types (`enum vmbus_packet_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,7 +264,7 @@ pub struct TransferPagesHeader {
 )]
 #[repr(C)]
 pub struct TransferRange {
-    /// Bytes.
+    /// Bytes of the range.
     pub byte_count: U32,
     /// Offset in the shared memory.
     pub byte_offset: U32,

@@ -14,10 +14,10 @@ pub trait SharedState: Copy {
     /// was first, or it does not fit.
     fn after(self, event: Self::Event) -> Option<Self>;
 
-    /// Its number.
+    /// The word that stands for this state.
     fn raw(self) -> u32;
 
-    /// From its number.
+    /// The state that a word stands for.
     fn from_raw(raw: u32) -> Self;
 }
 

@@ -17,10 +17,6 @@ pub const MESSAGE_CONNECTION_ID: u32 = 1;
 pub const MESSAGE_CONNECTION_ID_4: u32 = 4;
 /// The same for a guest in VTL 2, tried first.
 pub const MESSAGE_CONNECTION_ID_REDIRECT: u32 = 0x80_0074;
-/// Connection id of the shared event port.
-pub const EVENT_CONNECTION_ID: u32 = 2;
-/// Connection id of the monitor port.
-pub const MONITOR_CONNECTION_ID: u32 = 3;
 
 /// Bytes of one message slot.
 pub const MESSAGE_SLOT_SIZE: usize = 256;
@@ -41,8 +37,6 @@ pub const SLOT_FLAG_MESSAGE_PENDING: u8 = 1;
 pub const HVMSG_NONE: u32 = 0;
 /// Message type of channel messages posted by the host.
 pub const HVMSG_CHANNEL: u32 = 1;
-/// Message type of an expired synthetic timer.
-pub const HVMSG_TIMER_EXPIRED: u32 = 0x8000_0010;
 
 /// Event flags per SINT, one per relid.
 pub const EVENT_FLAGS_COUNT: u32 = 2048;
@@ -113,7 +107,7 @@ impl Message {
 /// What a slot held.
 #[allow(clippy::large_enum_variant)] // No allocator to box the message with.
 pub enum SlotContent {
-    /// Nothing.
+    /// No message.
     Empty,
     /// A message; release the slot after taking care of it.
     Message(Message),
@@ -157,7 +151,7 @@ pub fn read_slot<S: MessageSlot>(slot: &S) -> SlotContent {
 pub enum EndOfMessage {
     /// Write the EOM register: a message waits for the slot.
     Write,
-    /// Nothing.
+    /// Write no register: no message waits.
     NotNeeded,
     /// Someone else already released it, perhaps for a new message: leave it.
     Lost,

@@ -27,10 +27,6 @@ pub use reader::{mask, Packet, ReadError, Reader};
 pub use signal::{frees_enough, wants_signal};
 pub use writer::{Batch, OutgoingPacket, Published, SendError, WaitState, Writer};
 
-/// Bytes of the control page. With guest pages over 4 KiB the data still
-/// starts here in the host's view.
-pub const RING_HEADER: u32 = 4096;
-
 /// Bytes of the trailer behind each packet.
 pub const TRAILER: u32 = 8;
 

@@ -274,11 +274,29 @@ impl<M: RingMemory> Reader<M> {
     /// See [`ReadError`].
     #[inline]
     pub fn next<'b>(&mut self, buf: &'b mut [u8]) -> Result<Option<Packet<'b>>, ReadError> {
+        self.next_if(buf, |_| true)
+    }
+
+    /// As [`next`](Self::next), if `wanted` says so of the packet's descriptor, which is the one that the
+    /// packet has then; `None` also when it does not, and the packet stays where it is.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    #[inline]
+    pub fn next_if<'b>(
+        &mut self,
+        buf: &'b mut [u8],
+        wanted: impl FnOnce(&PacketDescriptor) -> bool,
+    ) -> Result<Option<Packet<'b>>, ReadError> {
         let available = self.available()?;
         if available == 0 {
             return Ok(None);
         }
         let (descriptor, layout) = self.descriptor(available)?;
+        if !wanted(&descriptor) {
+            return Ok(None);
+        }
         let start = self.read;
         self.read = advance(start, layout.len.wrapping_add(TRAILER), self.data_len);
 

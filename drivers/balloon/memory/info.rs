@@ -3,6 +3,7 @@
 //! How much memory the guest has, and two more things to ask the kernel.
 
 use super::ffi;
+use balloon_protocol::policy::Limits;
 use kernel::{bindings, page::PAGE_SIZE};
 
 /// Whether a page of the guest is a page of the protocol.
@@ -60,4 +61,18 @@ pub(crate) fn report_delay_secs() -> u32 {
     // SAFETY: The variable is always valid. It may be written through sysfs at any time, hence
     // volatile; a word is written in one go.
     unsafe { (&raw const ffi::hv_balloon_shim_report_delay).read_volatile() }
+}
+
+/// Returns what the administrator allows.
+pub(crate) fn limits() -> Limits {
+    // SAFETY: The variables are always valid. They may be written through sysfs at any time, hence
+    // volatile; a word is written in one go.
+    let (below, above) = unsafe {
+        (
+            (&raw const ffi::hv_balloon_shim_never_below).read_volatile(),
+            (&raw const ffi::hv_balloon_shim_never_above).read_volatile(),
+        )
+    };
+
+    Limits::from_mib(below, above)
 }

@@ -11,18 +11,28 @@
 //!  * [`balloon`]: which frames are given away, and the way in and out;
 //!  * [`pages`]: allocating, hiding from the kernel, accounting and freeing them;
 //!  * [`frames`]: the set of frames in one block;
+//!  * [`hot_add`]: blocks of memory that the host adds, and which pages of them come into use;
+//!  * [`reporting`]: memory that is free, and the host's hearing of it;
+//!  * [`tools`]: what tools know from the C driver; no frames, but C, too;
 //!  * [`info`]: how much memory the guest has.
-//!
-//! Memory hot-add and page reporting will be neighbours of `balloon` here.
 
 mod balloon;
 mod ffi;
 mod frames;
+mod hot_add;
 mod info;
 mod pages;
+mod reporting;
+mod tools;
 
 pub(crate) use self::{
     balloon::{BadRange, Balloon},
-    info::{hibernation_possible, memory_block_bytes, report_delay_secs, MemInfo, HOST_PAGES_FIT},
+    hot_add::{onlines_itself, watch, Claim, Memory, Stop, WatchUntilDrop, WhyNot},
+    info::{
+        hibernation_possible, limits, memory_block_bytes, report_delay_secs, MemInfo,
+        HOST_PAGES_FIT,
+    },
     pages::Order,
+    reporting::{hint, report_large_only, FreeMemory, Listener, Listening},
+    tools::{trace_status, Link, ReportedStatus},
 };

@@ -13,6 +13,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod hint;
+pub mod hot_add;
 pub mod message;
 pub mod policy;
 pub mod range;

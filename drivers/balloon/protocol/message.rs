@@ -104,9 +104,9 @@ impl VersionRequest {
 /// What the guest can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CapabilityBits {
-    /// Ballooning.
+    /// It gives memory to the host and takes it back.
     pub balloon: bool,
-    /// Hot add.
+    /// It takes memory that the host adds.
     pub hot_add: bool,
     /// log2 of the hot-add alignment in MiB, 0 to 15.
     pub hot_add_alignment: u8,

@@ -97,6 +97,52 @@ pub const fn balloon_target(requested: u64, available: u64, floor: u64) -> u64 {
     }
 }
 
+/// What an administrator allows, in pages of 4 KiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// So much of the guest's memory stays with it.
+    pub never_below: u64,
+    /// No memory is added beyond this, if there is a limit.
+    pub never_above: Option<u64>,
+}
+
+impl Limits {
+    /// From module parameters in MiB, where 0 is no limit.
+    #[must_use]
+    pub const fn from_mib(never_below: u32, never_above: u32) -> Self {
+        let never_above = if never_above == 0 {
+            None
+        } else {
+            Some((never_above as u64).wrapping_mul(256))
+        };
+        Limits {
+            never_below: (never_below as u64).wrapping_mul(256),
+            never_above,
+        }
+    }
+
+    /// How many of `pages` a guest of `total` pages may give.
+    #[must_use]
+    pub const fn give(&self, pages: u64, total: u64) -> u64 {
+        let spare = total.saturating_sub(self.never_below);
+        if pages < spare {
+            pages
+        } else {
+            spare
+        }
+    }
+
+    /// Whether a guest that has `total` pages, those in the balloon and those that are not in use included, may
+    /// get `pages` more.
+    #[must_use]
+    pub const fn may_add(&self, pages: u64, total: u64) -> bool {
+        match self.never_above {
+            Some(limit) => total.saturating_add(pages) <= limit,
+            None => true,
+        }
+    }
+}
+
 /// The guest's memory counters, in guest pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryCounts {

@@ -57,7 +57,7 @@ pub enum State {
     CapabilitiesSent,
     /// Requests are served.
     Ready,
-    /// Over.
+    /// The negotiation failed; nothing is served.
     Failed(SessionError),
 }
 
@@ -68,8 +68,8 @@ pub enum IgnoreReason {
     NotReady,
     /// A response nobody waits for.
     UnexpectedResponse,
-    /// The same kind of request is being served; its answer is still to come.
-    Busy,
+    /// The session has begun already.
+    Begun,
     /// Information of no use.
     UnknownInfo,
 }
@@ -90,8 +90,7 @@ pub enum Action<'a> {
     Start,
     /// The session is over: close the channel and fail.
     Fail(SessionError),
-    /// Give up to that many pages, answer, then call
-    /// [`Session::balloon_done`].
+    /// Give up to that many pages, call [`Session::balloon_done`], and answer.
     Balloon {
         /// Pages of 4 KiB.
         page_count: u32,
@@ -99,20 +98,15 @@ pub enum Action<'a> {
     /// Answer a balloon request at once with an empty last response: nothing
     /// is given while hibernation is possible, but the host must not wait for
     /// ever.
-    AnswerEmptyBalloon {
-        /// Say so in the log; only the first time.
-        log: bool,
-    },
+    AnswerEmptyBalloon,
     /// Take pages back, then answer unless `more_pages` is set.
     Unballoon(Unballoon<'a>),
     /// Take nothing back: nothing was given. Answer if `respond` is set.
     RefuseUnballoon {
         /// This was the request's last message.
         respond: bool,
-        /// Say so in the log; only the first time.
-        log: bool,
     },
-    /// Add memory, answer, then call [`Session::hot_add_done`].
+    /// Add memory, call [`Session::hot_add_done`], and answer.
     HotAdd(HotAdd),
     /// Answer a hot-add request at once with 0 pages and result 1 (never).
     RefuseHotAdd {
@@ -126,6 +120,9 @@ pub enum Action<'a> {
         /// Say so in the log; only when it is another one than before.
         log: bool,
     },
+    /// Nothing now: a request of this kind is being served. This one is next, and comes when that is done; one
+    /// that waited so far does no longer, and is answered together with this one.
+    Wait,
     /// Nothing; it was counted.
     Ignore(IgnoreReason),
 }
@@ -138,8 +135,29 @@ pub struct Features {
     pub hibernation: bool,
     /// Ballooning was stated as a capability.
     pub balloon: bool,
-    /// Hot add was stated as a capability.
+    /// Memory can be added.
     pub hot_add: bool,
+}
+
+impl Features {
+    /// Whether memory is given to the host.
+    #[must_use]
+    pub const fn gives(&self) -> bool {
+        self.balloon && !self.hibernation
+    }
+
+    /// Whether memory of the host is added.
+    #[must_use]
+    pub const fn adds(&self) -> bool {
+        self.hot_add && !self.hibernation
+    }
+
+    /// Whether hot-add is stated as a capability. Where hibernation is possible hosts insist on it being
+    /// stated; requests are declined then (`drivers/hv/hv_balloon.c:balloon_connect_vsp`).
+    #[must_use]
+    pub const fn states_hot_add(&self) -> bool {
+        self.hot_add || self.hibernation
+    }
 }
 
 /// One session with the host, from the channel's opening to its close.
@@ -152,7 +170,8 @@ pub struct Session<'v> {
     transaction_id: u32,
     ballooning: bool,
     hot_adding: bool,
-    logged_balloon: bool,
+    next_balloon: Option<u32>,
+    next_hot_add: Option<HotAdd>,
     logged_hot_add: bool,
     max_pages: Option<u64>,
     ignored: u32,
@@ -178,7 +197,8 @@ impl<'v> Session<'v> {
             transaction_id: 0,
             ballooning: false,
             hot_adding: false,
-            logged_balloon: false,
+            next_balloon: None,
+            next_hot_add: None,
             logged_hot_add: false,
             max_pages: None,
             ignored: 0,
@@ -239,7 +259,7 @@ impl<'v> Session<'v> {
     /// Starts the negotiation; the channel is open.
     pub fn start(&mut self) -> Action<'static> {
         if self.state != State::Idle {
-            return self.ignore(IgnoreReason::Busy);
+            return self.ignore(IgnoreReason::Begun);
         }
         self.propose(SessionError::NoVersion)
     }
@@ -303,48 +323,55 @@ impl<'v> Session<'v> {
     }
 
     fn on_balloon<'m>(&mut self, page_count: u32) -> Action<'m> {
-        if self.features.hibernation || !self.features.balloon {
-            let log = !core::mem::replace(&mut self.logged_balloon, true);
-            return Action::AnswerEmptyBalloon { log };
+        if !self.features.gives() {
+            return Action::AnswerEmptyBalloon;
         }
         if self.ballooning {
-            return self.ignore(IgnoreReason::Busy);
+            self.next_balloon = Some(page_count);
+            return Action::Wait;
         }
         self.ballooning = true;
         Action::Balloon { page_count }
     }
 
     fn on_unballoon<'m>(&mut self, request: Unballoon<'m>) -> Action<'m> {
-        if self.features.hibernation || !self.features.balloon {
-            let log = !core::mem::replace(&mut self.logged_balloon, true);
+        if !self.features.gives() {
             return Action::RefuseUnballoon {
                 respond: !request.more_pages,
-                log,
             };
         }
         Action::Unballoon(request)
     }
 
     fn on_hot_add<'m>(&mut self, request: HotAdd) -> Action<'m> {
-        if self.features.hibernation || !self.features.hot_add {
-            let log = !core::mem::replace(&mut self.logged_hot_add, true);
+        if !self.features.adds() {
+            // Of hibernation the log knows since the start.
+            let first = !core::mem::replace(&mut self.logged_hot_add, true);
+            let log = first && !self.features.hibernation;
             return Action::RefuseHotAdd { log };
         }
         if self.hot_adding {
-            return self.ignore(IgnoreReason::Busy);
+            self.next_hot_add = Some(request);
+            return Action::Wait;
         }
         self.hot_adding = true;
         Action::HotAdd(request)
     }
 
-    /// The last response of a balloon request was sent.
-    pub fn balloon_done(&mut self) {
-        self.ballooning = false;
+    /// A balloon request is served, and its last response about to be sent. Returns the pages of the next
+    /// one, which is being served from now on, if there is one.
+    pub fn balloon_done(&mut self) -> Option<u32> {
+        let next = self.next_balloon.take();
+        self.ballooning = next.is_some();
+        next
     }
 
-    /// The response of a hot-add request was sent.
-    pub fn hot_add_done(&mut self) {
-        self.hot_adding = false;
+    /// A hot-add request is served, and its response about to be sent. Returns the next one, which is being
+    /// served from now on, if there is one.
+    pub fn hot_add_done(&mut self) -> Option<HotAdd> {
+        let next = self.next_hot_add.take();
+        self.hot_adding = next.is_some();
+        next
     }
 
     /// A balloon request is being served.

@@ -50,7 +50,7 @@ pub(crate) struct Config<'a> {
 /// Which frames a device wants besides its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mode {
-    /// All.
+    /// Those for any address.
     pub(crate) promiscuous: bool,
     /// Those for groups.
     pub(crate) multicast: bool,
@@ -83,16 +83,17 @@ impl NetDevice {
         self.ptr.as_ptr()
     }
 
-    /// Whether the link is up, from now on. Any context but NMI.
+    /// Whether the link is up, from now on; without effect unless the device is registered, and none is left
+    /// when [`Registration`] is gone. A full barrier before and after. Any context but NMI.
     pub(crate) fn set_carrier(&self, on: bool) {
         // SAFETY: The device is valid by the type invariant.
         unsafe { ffi::hv_netvsc_shim_carrier(self.as_ptr(), on) };
     }
 
-    /// Tells the neighbours where the device is. May sleep.
+    /// Tells the neighbours where the device is, if its interface is up. Takes RTNL.
     pub(crate) fn notify_peers(&self) {
         // SAFETY: The device is valid by the type invariant.
-        unsafe { ffi::netdev_notify_peers(self.as_ptr()) };
+        unsafe { ffi::hv_netvsc_shim_notify_peers(self.as_ptr()) };
     }
 
     /// Which frames it wants. Any context.
@@ -106,15 +107,29 @@ impl NetDevice {
         }
     }
 
-    /// Uses so many of its queues, both ways, if it is registered. May sleep.
-    pub(crate) fn set_queues(&self, queues: u32) {
-        if (1..=self.queues).contains(&queues) {
-            // SAFETY: The device is valid by the type invariant, and has as many queues.
-            unsafe { ffi::hv_netvsc_shim_set_queues(self.as_ptr(), queues) };
+    /// Uses so many of its queues, both ways, if it is registered, and if `still` says so under RTNL.
+    /// Returns what that says. May sleep.
+    pub(crate) fn set_queues(&self, queues: u32, still: impl FnOnce() -> bool) -> bool {
+        let _held = Held::new();
+
+        if !still() {
+            return false;
         }
+        if (1..=self.queues).contains(&queues) {
+            // SAFETY: The device is valid by the type invariant, has as many queues, and RTNL is held.
+            unsafe { ffi::hv_netvsc_shim_use_queues(self.as_ptr(), queues) };
+        }
+        true
     }
 
-    /// Calls [`super::Operations::recover`] under RTNL, if the interface is up. May sleep.
+    /// Runs `f` under RTNL. May sleep.
+    pub(super) fn with_rtnl(&self, f: impl FnOnce()) {
+        let _held = Held::new();
+
+        f();
+    }
+
+    /// Calls [`super::Operations::recover`] under RTNL, if it is registered. May sleep.
     pub(crate) fn recover(&self) {
         // SAFETY: The device is valid by the type invariant.
         unsafe { ffi::hv_netvsc_shim_recover(self.as_ptr()) };
@@ -127,7 +142,7 @@ impl NetDevice {
         unsafe { ffi::hv_netvsc_shim_tx_reset(self.as_ptr()) };
     }
 
-    /// As [`Self::set_queues`], for who holds RTNL.
+    /// Uses so many of its queues, both ways, if it is registered. For who holds RTNL.
     pub(crate) fn use_queues(&self, _rtnl: &Rtnl<'_>, queues: u32) {
         if (1..=self.queues).contains(&queues) {
             // SAFETY: The device is valid by the type invariant, has as many queues, and RTNL is held.
@@ -145,7 +160,16 @@ impl NetDevice {
         }
     }
 
-    /// Wakes a transmit queue if it is stopped, and returns whether it was. To be called after
+    /// Forgets what was sent on a queue and not completed, and lets frames come to it, to be dropped. To be called
+    /// when nothing that comes to it is sent any more, nor completed. May sleep.
+    pub(crate) fn end_queue(&self, queue: u32) {
+        if queue < self.queues {
+            // SAFETY: The device is valid by the type invariant, and has the queue.
+            unsafe { ffi::hv_netvsc_shim_tx_end(self.as_ptr(), queue) };
+        }
+    }
+
+    /// Wakes a transmit queue if it is stopped, unless all are, and returns whether it was. To be called after
     /// something was changed that made it stop; this is a full barrier first. Any context but NMI.
     #[inline]
     pub(crate) fn wake_queue(&self, queue: u32) -> bool {
@@ -170,10 +194,17 @@ impl NetDevice {
         unsafe { ffi::hv_netvsc_shim_tx_wake_all(self.as_ptr()) };
     }
 
-    /// Stops all queues, and waits for who is transmitting. Process context.
+    /// Stops all queues until [`Self::wake_all`], and waits for who is transmitting. Process context.
     pub(crate) fn disable_transmit(&self) {
         // SAFETY: The device is valid by the type invariant.
         unsafe { ffi::hv_netvsc_shim_tx_disable(self.as_ptr()) };
+    }
+
+    /// Whether a queue is stopped, and no frame of it was sent or done with in the last `HV_NETVSC_SHIM_IDLE`
+    /// seconds. Any context.
+    pub(crate) fn is_stalled(&self, queue: u32) -> bool {
+        // SAFETY: The device is valid by the type invariant, and has the queue.
+        queue < self.queues && unsafe { ffi::hv_netvsc_shim_tx_stalled(self.as_ptr(), queue) }
     }
 
     /// So many bytes are about to be sent on a queue, and `more` follow soon. Returns whether the
@@ -201,7 +232,7 @@ impl Drop for NetDevice {
     fn drop(&mut self) {
         // SAFETY: By the type invariant the device is ours. Whoever registered it held a reference
         // until it was unregistered.
-        unsafe { ffi::free_netdev(self.as_ptr()) };
+        unsafe { ffi::hv_netvsc_shim_dealloc(self.as_ptr()) };
     }
 }
 
@@ -228,6 +259,24 @@ impl Parent {
             device: unsafe { &*device.cast::<vmbus::Device<device::Bound>>() },
             _thread: PhantomData,
         }
+    }
+}
+
+/// RTNL, which this thread takes and holds.
+struct Held(PhantomData<*mut ()>);
+
+impl Held {
+    fn new() -> Self {
+        // SAFETY: Process context, says who calls.
+        unsafe { ffi::rtnl_lock() };
+        Self(PhantomData)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // SAFETY: This thread holds it.
+        unsafe { ffi::rtnl_unlock() };
     }
 }
 
@@ -290,7 +339,6 @@ impl<'bound> Registration<'bound> {
             tso4: four.segments,
             tso6: six.segments,
             coalesce: agreed.offloads.coalesce,
-            connected: agreed.connected,
         };
         let pointer = Arc::as_ptr(data).cast_mut().cast();
 
@@ -306,11 +354,16 @@ impl<'bound> Registration<'bound> {
             _device: PhantomData,
         })
     }
+
+    /// The device.
+    pub(super) fn netdev(&self) -> &NetDevice {
+        &self.netdev
+    }
 }
 
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant the device is registered, and this is done once.
-        unsafe { ffi::unregister_netdev(self.netdev.as_ptr()) };
+        unsafe { ffi::hv_netvsc_shim_unregister(self.netdev.as_ptr()) };
     }
 }

@@ -20,6 +20,10 @@ pub(super) struct sk_buff([u8; 0]);
 #[repr(C)]
 pub(super) struct napi_struct([u8; 0]);
 
+/// `struct hv_netvsc_shim_notifier`, seen as a whole only.
+#[repr(C)]
+pub(super) struct notifier([u8; 0]);
+
 /// `HV_NETVSC_SHIM_FRAGS`.
 pub(super) const FRAGS: usize = 17;
 /// `HV_NETVSC_SHIM_HEADROOM`.
@@ -54,6 +58,27 @@ pub(super) mod cast {
     pub(in super::super) const XDP_DROPPED: u32 = 4;
     pub(in super::super) const XDP_SENT: u32 = 5;
     pub(in super::super) const XDP_REDIRECTED: u32 = 6;
+}
+
+/// `enum hv_netvsc_shim_card_event`.
+pub(super) mod card_event {
+    pub(in super::super) const BEGINS: u32 = 0;
+    pub(in super::super) const APPEARS: u32 = 1;
+    pub(in super::super) const CLOSES: u32 = 3;
+    pub(in super::super) const GOES: u32 = 4;
+}
+
+/// `struct hv_netvsc_shim_card`.
+#[repr(C)]
+pub(super) struct RawCard {
+    pub(super) permanent: [u8; 6],
+    pub(super) address: [u8; 6],
+    pub(super) ours: [u8; 6],
+    pub(super) joined: bool,
+    pub(super) usable: bool,
+    pub(super) same_net: bool,
+    pub(super) slot: [u8; 32],
+    pub(super) slot_len: u32,
 }
 
 /// `struct hv_netvsc_shim_piece`.
@@ -110,7 +135,6 @@ pub(super) struct RawConfig {
     pub(super) tso4: bool,
     pub(super) tso6: bool,
     pub(super) coalesce: bool,
-    pub(super) connected: bool,
 }
 
 /// `struct hv_netvsc_shim_limits`.
@@ -155,8 +179,9 @@ extern "C" {
         data: *mut c_void,
         config: *const RawConfig,
     ) -> c_int;
+    pub(super) fn hv_netvsc_shim_unregister(dev: *mut net_device);
     pub(super) fn hv_netvsc_shim_recover(dev: *mut net_device);
-    pub(super) fn hv_netvsc_shim_set_queues(dev: *mut net_device, queues: u32);
+    pub(super) fn hv_netvsc_shim_notify_peers(dev: *mut net_device);
     pub(super) fn hv_netvsc_shim_carrier(dev: *mut net_device, on: bool);
     pub(super) fn hv_netvsc_shim_flags(dev: *mut net_device) -> u32;
     pub(super) fn hv_netvsc_shim_tx_stop(dev: *mut net_device, queue: u32);
@@ -176,7 +201,9 @@ extern "C" {
         packets: u32,
         bytes: u32,
     );
+    pub(super) fn hv_netvsc_shim_tx_stalled(dev: *mut net_device, queue: u32) -> bool;
     pub(super) fn hv_netvsc_shim_tx_reset(dev: *mut net_device);
+    pub(super) fn hv_netvsc_shim_tx_end(dev: *mut net_device, queue: u32);
     pub(super) fn hv_netvsc_shim_use_queues(dev: *mut net_device, queues: u32);
     pub(super) fn hv_netvsc_shim_barrier();
     pub(super) fn hv_netvsc_shim_free(skb: *mut sk_buff);
@@ -207,10 +234,28 @@ extern "C" {
     pub(super) fn hv_netvsc_shim_default_queues() -> u32;
     pub(super) fn hv_netvsc_shim_rss_key(key: *mut u8, len: u32);
 
+    pub(super) fn hv_netvsc_shim_dealloc(dev: *mut net_device);
+    pub(super) fn hv_netvsc_shim_isolated() -> bool;
+    pub(super) fn hv_netvsc_shim_notifier_add(dev: *mut net_device) -> *mut notifier;
+    pub(super) fn hv_netvsc_shim_notifier_del(notifier: *mut notifier);
+    pub(super) fn hv_netvsc_shim_rx_handler_add(
+        card: *mut net_device,
+        dev: *mut net_device,
+    ) -> c_int;
+    pub(super) fn hv_netvsc_shim_rx_handler_del(card: *mut net_device);
+    pub(super) fn hv_netvsc_shim_upper_add(card: *mut net_device, dev: *mut net_device) -> c_int;
+    pub(super) fn hv_netvsc_shim_upper_del(card: *mut net_device, dev: *mut net_device);
+    pub(super) fn hv_netvsc_shim_vf_mark(card: *mut net_device);
+    pub(super) fn hv_netvsc_shim_vf_joined(dev: *mut net_device, card: *mut net_device);
+    pub(super) fn hv_netvsc_shim_vf_left(dev: *mut net_device, card: *mut net_device);
+    pub(super) fn hv_netvsc_shim_vf_stray(dev: *mut net_device, card: *mut net_device);
+    pub(super) fn hv_netvsc_shim_vf_take_up(dev: *mut net_device);
+    pub(super) fn hv_netvsc_shim_vf_path(dev: *mut net_device, function: bool);
+    pub(super) fn hv_netvsc_shim_vf_leave_path(dev: *mut net_device);
+
     // net/core
-    pub(super) fn free_netdev(dev: *mut net_device);
-    pub(super) fn unregister_netdev(dev: *mut net_device);
-    pub(super) fn netdev_notify_peers(dev: *mut net_device);
+    pub(super) fn rtnl_lock();
+    pub(super) fn rtnl_unlock();
     pub(super) fn napi_enable(napi: *mut napi_struct);
     pub(super) fn napi_disable(napi: *mut napi_struct);
 }

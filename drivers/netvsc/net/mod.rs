@@ -19,14 +19,15 @@
 //!   `IFF_TX_SKB_SHARING`, or a frame could be sent that somebody else sends too.
 //!   [`TxFrame`] takes addresses after all that can move the frame's head was
 //!   done.
-//! - **Polling.** [`Poll::poll`] gets `&mut` of what only the poller uses. NAPI
-//!   runs one poll at a time, which the shim ends with `napi_complete_done()` after `poll` has
-//!   returned. While polling is disabled, and only then, [`Napi::with_disabled`]
-//!   gives it to others. [`PollContext`] cannot leave the poll, so frames are
+//! - **Polling.** [`Poll::poll`] gets `&mut` of what one at a time uses, which a flag makes sure of: NAPI
+//!   runs one poll at a time, but netpoll may come in between. The shim ends a poll with
+//!   `napi_complete_done()` after `poll` has returned. While polling is disabled, and only then,
+//!   [`Napi::with_disabled`] gives it to others. [`PollContext`] cannot leave the poll, so frames are
 //!   filled and delivered there only; [`rx`] has more of that.
 //! - **RTNL.** [`Rtnl`] exists in callbacks that the stack makes under RTNL, and cannot leave them or
 //!   their thread. Such a callback is of a registered device, whose registration does not outlive
 //!   the binding of the device on the bus; so that can be had from it.
+//! - **Other cards.** [`vf`] has what lets a virtual function be joined to a device.
 //! - **Module text.** The callbacks are this module's. They end with
 //!   [`Registration`] and [`Napi`], which belong to a bound device, and a module
 //!   with a bound device is not unloaded.
@@ -59,13 +60,15 @@ mod page;
 mod rx;
 mod settings;
 mod tx;
+mod vf;
 
-pub(crate) use device::{Config, Mode, NetDevice, Parent, Registration, Rtnl};
+pub(crate) use device::{Config, NetDevice, Parent, Registration, Rtnl};
 pub(crate) use napi::{Napi, Poll, PollContext, Polled};
 pub(crate) use ops::{Dropped, Limits, Operations, Sections, Stats, Transmit};
 pub(crate) use page::HostPage;
 pub(crate) use rx::Delivered;
 pub(crate) use tx::{Account, SkBuff, TxFrame};
+pub(crate) use vf::{is_isolated, Card, CardEvent, Joined, Notifier};
 
 /// CPUs that are online.
 pub(crate) fn cpus_online() -> u32 {

@@ -8,13 +8,21 @@ use kernel::{
     ffi::{c_int, c_void},
     new_mutex,
     prelude::*,
-    sync::{Arc, Mutex},
+    sync::{
+        atomic::{Acquire, Atomic, Release},
+        Arc, Mutex,
+    },
 };
 
 /// Somebody who takes what the host has sent.
 pub(crate) trait Poll: Send + 'static {
     /// Takes up to [`PollContext::budget`] frames. Softirq context; one call at a time.
     fn poll(&mut self, context: PollContext<'_>) -> Polled;
+
+    /// Takes back frames that the host is done with, and receives nothing: for netpoll, which sends with
+    /// interrupts off and makes room for that. Any context but NMI; one call at a time, of this or
+    /// [`Self::poll`].
+    fn reclaim(&mut self, context: &PollContext<'_>);
 }
 
 /// What a poll left.
@@ -28,32 +36,68 @@ pub(crate) enum Polled {
 /// Who is polled.
 pub(super) type Poller = crate::poll::Poller;
 
+/// What one at a time works with, who does not wait for it: a poll may be interrupted by netpoll, on the same CPU
+/// too, and netpoll's lock is no help to a poll that began before netpoll was set up.
+///
+/// # Invariants
+///
+/// `value` is accessed by whoever has turned `taken` from false to true, until that is false again.
+struct OneAtATime<T> {
+    taken: Atomic<bool>,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: By the type invariant one thread at a time accesses the value, and that is `Send`.
+unsafe impl<T: Send> Sync for OneAtATime<T> {}
+
+impl<T> OneAtATime<T> {
+    fn new(value: T) -> Self {
+        Self {
+            taken: Atomic::new(false),
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    /// Works with it; `None` if somebody else does. Any context.
+    #[inline]
+    fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        if self.taken.xchg(true, Acquire) {
+            return None;
+        }
+        // SAFETY: By the type invariant it is ours.
+        let result = f(unsafe { &mut *self.value.get() });
+
+        // INVARIANT: The reference is gone.
+        self.taken.store(false, Release);
+        Some(result)
+    }
+}
+
 /// A NAPI of a device, and what it works with.
 ///
 /// # Invariants
 ///
 /// `ptr` is a NAPI of the shim for `netdev`, whose data is the address of `poller`. It is enabled if
-/// and only if the value in `enabled` is true. `poller` is accessed by the poll of an enabled NAPI
-/// only, or with the lock held while it is disabled.
+/// and only if the value in `enabled` is true.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Napi {
     ptr: NonNull<ffi::napi_struct>,
     netdev: Arc<NetDevice>,
-    poller: KBox<UnsafeCell<Poller>>,
+    poller: KBox<OneAtATime<Poller>>,
     #[pin]
     enabled: Mutex<bool>,
 }
 
 // SAFETY: A NAPI is not bound to a thread, nor is the poller.
 unsafe impl Send for Napi {}
-// SAFETY: By the type invariant one thread at a time accesses the poller, and that is `Send`.
+// SAFETY: What is called with it may be called by several threads.
 unsafe impl Sync for Napi {}
 
 impl Napi {
     /// A NAPI of the device for queue `index`, disabled, with memory for received frames. May sleep.
     pub(crate) fn new(netdev: &Arc<NetDevice>, index: u32, poller: Poller) -> Result<Arc<Self>> {
-        let poller = KBox::new(UnsafeCell::new(poller), GFP_KERNEL)?;
-        let data: *mut c_void = poller.get().cast();
+        let poller = KBox::new(OneAtATime::new(poller), GFP_KERNEL)?;
+        let data: *mut c_void = core::ptr::from_ref(&*poller).cast_mut().cast();
         // SAFETY: The device is valid. The NAPI is deleted before the poller is freed.
         let napi = unsafe { ffi::hv_netvsc_shim_napi_add(netdev.as_ptr(), index, data) };
         let ptr = NonNull::new(napi).ok_or(ENOMEM)?;
@@ -107,8 +151,8 @@ impl Napi {
         if *enabled {
             return None;
         }
-        // SAFETY: By the type invariant nobody else accesses it while we hold the lock.
-        Some(f(unsafe { &mut *self.poller.get() }))
+        // No poll runs, and nobody else is here.
+        self.poller.try_with(f)
     }
 
     /// Has it polled now, on this CPU. Process context. Without effect while it is disabled.
@@ -178,17 +222,16 @@ impl PollContext<'_> {
 ///
 /// # Safety
 ///
-/// The shim calls this with the data of a NAPI of ours that is being polled, and with its budget, which is
-/// not 0. It ends the poll afterwards.
+/// The shim calls this with the data of a NAPI of ours that is being polled, and with its budget. Unless that
+/// is 0, it ends the poll afterwards.
 #[no_mangle]
 unsafe extern "C" fn hv_netvsc_rust_poll(
     data: *mut c_void,
     napi: NonNull<ffi::napi_struct>,
     budget: c_int,
 ) -> c_int {
-    // SAFETY: By the requirements of this function, and the invariants of `Napi`: one poll runs at a
-    // time, and while it does nobody else accesses the poller.
-    let poller = unsafe { &mut *data.cast::<Poller>() };
+    // SAFETY: By the requirements of this function, and the invariants of `Napi`.
+    let poller = unsafe { &*data.cast_const().cast::<OneAtATime<Poller>>() };
     // INVARIANT: By the requirements of this function.
     let context = PollContext {
         napi,
@@ -196,8 +239,14 @@ unsafe extern "C" fn hv_netvsc_rust_poll(
         _poll: PhantomData,
     };
 
-    match poller.poll(context) {
-        Polled::Idle(work) => c_int::try_from(work).unwrap_or(budget),
-        Polled::More => budget,
+    if budget == 0 {
+        // Netpoll is content with what a poll does that runs already.
+        let _ = poller.try_with(|poller| poller.reclaim(&context));
+        return 0;
+    }
+    match poller.try_with(|poller| poller.poll(context)) {
+        Some(Polled::Idle(work)) => c_int::try_from(work).unwrap_or(budget),
+        // Or netpoll is at it, which takes nothing but sent frames.
+        Some(Polled::More) | None => budget,
     }
 }

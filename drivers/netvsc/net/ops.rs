@@ -6,6 +6,7 @@ use super::{
     device::{Parent, Rtnl},
     ffi::{self, drop, RawStats, Tx},
     tx::{SkBuff, TxFrame},
+    vf::{Card, CardEvent},
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -113,6 +114,15 @@ pub(crate) trait Operations: Send + Sync + Sized + 'static {
 
     /// What was counted. Atomic context.
     fn stats(&self) -> RawStats;
+
+    /// Something becomes of a card on a PCI bus. Process context, under RTNL.
+    fn on_card(this: ArcBorrow<'_, Self>, rtnl: &Rtnl<'_>, card: &Card<'_>, event: CardEvent);
+
+    /// The interface is in another network namespace. Process context, under RTNL.
+    fn on_moved(this: ArcBorrow<'_, Self>);
+
+    /// What was counted for queues whose channel interrupts this CPU. Process context.
+    fn cpu_stats(&self, cpu: u32) -> RawStats;
 
     /// The link's speed in Mb/s.
     fn speed(&self) -> Option<u32>;

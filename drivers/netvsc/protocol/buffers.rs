@@ -7,10 +7,6 @@ use core::fmt;
 
 /// Smallest section that an RNDIS message with a frame fits into, in bytes.
 pub const MIN_SECTION: u32 = 68;
-/// Bytes of a receive section that the sizes are counted in (1728).
-pub const RECEIVE_UNIT: u32 = 1728;
-/// Bytes of a send section that the sizes are counted in.
-pub const SEND_UNIT: u32 = 6144;
 /// Bytes of the receive buffer, unless somebody asks for more or less.
 pub const RECEIVE_BYTES: u32 = 16 << 20;
 /// Bytes of the send buffer, unless somebody asks for more or less.
@@ -45,7 +41,7 @@ pub enum LayoutError {
     Status(u32),
     /// Not one part that starts at 0.
     Parts {
-        /// Parts.
+        /// Number of parts.
         parts: u32,
         /// Start of the first one.
         offset: u32,
@@ -85,9 +81,9 @@ pub struct Layout {
 /// What the host says of the receive buffer, which has `bytes` bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct ReceiveClaim {
-    /// Status.
+    /// NVSP status of the answer.
     pub status: u32,
-    /// Parts.
+    /// Number of parts.
     pub parts: u32,
     /// Start of the first part.
     pub offset: u32,

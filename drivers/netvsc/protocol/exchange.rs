@@ -3,9 +3,10 @@
 //! RNDIS requests and their answers: one at a time, each with an id of its
 //! own.
 //!
-//! What comes late, twice, with another type, or unasked changes nothing
-//! (netvsc.md 4.12); the C driver compares the id only, and writes a repeated
-//! answer to memory that it may have freed.
+//! What comes twice, with another type, or unasked changes nothing, and what
+//! comes late says no more than that the host answers again; the C driver
+//! compares the id only, and writes a repeated answer to memory that it may
+//! have freed (`drivers/net/hyperv/rndis_filter.c:rndis_filter_receive_response`).
 
 use crate::{
     rndis::{head, Kind},
@@ -17,14 +18,29 @@ use crate::{
 pub enum Outcome {
     /// It is the answer that is waited for.
     Answered,
+    /// It is the answer to the last request that had none when it was ended.
+    Late,
     /// It answers nothing that is waited for.
     Ignored,
+}
+
+/// The answer to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Expected {
+    id: u32,
+    kind: Kind,
+}
+
+impl Expected {
+    fn is(self, message: &[u8]) -> bool {
+        head(message).is_some_and(|(kind, _, id)| kind == self.kind && id == self.id)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
-    Waiting { id: u32, answer: Kind },
+    Waiting(Expected),
     Answered,
 }
 
@@ -32,6 +48,8 @@ enum State {
 #[derive(Debug)]
 pub struct Exchange {
     state: State,
+    /// That to the last request that had none when it was ended.
+    late: Option<Expected>,
     last_id: u32,
     answer: [u8; MAX_CONTROL],
     len: usize,
@@ -50,6 +68,7 @@ impl Exchange {
     pub const fn new() -> Self {
         Exchange {
             state: State::Idle,
+            late: None,
             last_id: 0,
             answer: [0; MAX_CONTROL],
             len: 0,
@@ -62,19 +81,16 @@ impl Exchange {
     pub fn begin(&mut self, kind: Kind) -> u32 {
         let id = self.last_id.wrapping_add(1);
         self.last_id = id;
-        self.state = State::Waiting {
+        self.state = State::Waiting(Expected {
             id,
-            answer: kind.answer(),
-        };
+            kind: kind.answer(),
+        });
         id
     }
 
     /// Takes a message, a private copy.
     pub fn on_message(&mut self, message: &[u8]) -> Outcome {
-        let fits = match (self.state, head(message)) {
-            (State::Waiting { id, answer }, Some((kind, _, of))) => kind == answer && of == id,
-            _ => false,
-        };
+        let fits = matches!(self.state, State::Waiting(expected) if expected.is(message));
         let to = self.answer.get_mut(..message.len());
         match to {
             Some(to) if fits => {
@@ -83,6 +99,7 @@ impl Exchange {
                 self.state = State::Answered;
                 Outcome::Answered
             }
+            _ if self.late.take_if(|late| late.is(message)).is_some() => Outcome::Late,
             _ => {
                 self.ignored = self.ignored.saturating_add(1);
                 Outcome::Ignored
@@ -99,8 +116,16 @@ impl Exchange {
         }
     }
 
+    /// The request could not be sent: no answer is owed to it. That to the one before still is.
+    pub fn withdraw(&mut self) {
+        self.state = State::Idle;
+    }
+
     /// Ends the request, answered or not.
     pub fn end(&mut self) {
+        if let State::Waiting(expected) = self.state {
+            self.late = Some(expected);
+        }
         self.state = State::Idle;
     }
 

@@ -12,7 +12,7 @@ const PAGE: u64 = 4096;
 const UNITS: usize = 1 + 2 * MAX_PAGES;
 
 /// Pieces of memory, in order. What is contiguous is one range, since hosts
-/// want a message's header in one (case N12).
+/// want a message's header in one.
 #[derive(Clone, Debug)]
 pub struct Pieces {
     units: [U64; UNITS],
@@ -36,7 +36,7 @@ impl Default for Pieces {
 }
 
 impl Pieces {
-    /// None.
+    /// No pieces yet.
     #[inline]
     #[must_use]
     pub const fn new() -> Self {

@@ -27,7 +27,7 @@ pub enum MessageError {
     Unexpected(u32),
     /// A table of the wrong size, or not inside of its message.
     Table {
-        /// Entries.
+        /// Number of entries.
         count: u32,
         /// Where it starts in the message.
         offset: u32,
@@ -76,6 +76,8 @@ pub enum Answer {
         /// Bytes of a section.
         section: u32,
     },
+    /// To what needs no more than to be done: no payload.
+    Done,
     /// To the request for sub-channels.
     SubChannels {
         /// Status.
@@ -115,6 +117,9 @@ impl Answer {
     ///
     /// See [`MessageError`].
     pub fn parse(message: &[u8]) -> Result<Self, MessageError> {
+        if message.is_empty() {
+            return Ok(Self::Done);
+        }
         let kind = kind_of(message)?;
         match kind {
             Kind::INIT_COMPLETE => {
@@ -171,7 +176,7 @@ pub enum Notice {
     /// Which channel each value of the hash modulo [`TABLE_LEN`] goes to. Not
     /// checked against the channels that there are.
     Table([u32; TABLE_LEN]),
-    /// A virtual function was added or removed; not used (case N17).
+    /// A virtual function was added or removed.
     VirtualFunction {
         /// It is there.
         present: bool,
@@ -207,7 +212,7 @@ impl Notice {
 
 /// The offset counts from the start of the message. Hosts up to version 6 say
 /// something smaller; where the message is long enough for the table to stand
-/// behind the fixed part, there it is (case N04).
+/// behind the fixed part, there it is.
 fn table(
     version: Version,
     message: &[u8],

@@ -36,7 +36,9 @@ pub mod rss;
 pub mod rx;
 pub mod sections;
 pub mod setup;
+pub mod silence;
 pub mod transfer;
+pub mod vf;
 
 mod bytes;
 

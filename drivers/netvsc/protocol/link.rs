@@ -37,7 +37,7 @@ impl Event {
     /// when it is not an indication.
     ///
     /// The buffer has to be inside of the range; the message may claim to be
-    /// shorter (case N06).
+    /// shorter.
     #[must_use]
     pub fn parse(message: &[u8]) -> Option<Result<Self, EventError>> {
         let (kind, _, status) = head(message)?;
@@ -68,4 +68,62 @@ impl Event {
             other => Err(EventError::Unknown(other)),
         }
     }
+}
+
+/// What a host has said of the link since it was connected to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    up: Option<bool>,
+    speed: Option<u32>,
+}
+
+impl Link {
+    /// Nothing yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Link {
+            up: None,
+            speed: None,
+        }
+    }
+
+    /// Takes what it said when it was asked, at the beginning. What it has told by itself meanwhile is newer.
+    pub fn on_answer(&mut self, up: bool, speed: Option<u32>) {
+        self.up = self.up.or(Some(up));
+        self.speed = self.speed.or(speed);
+    }
+
+    /// Takes what it tells by itself.
+    pub fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Connected => self.up = Some(true),
+            Event::Disconnected => self.up = Some(false),
+            Event::Speed(speed) => self.speed = Some(speed),
+            Event::Changed => {}
+        }
+    }
+
+    /// Whether it is up.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.up == Some(true)
+    }
+
+    /// Its speed in Mb/s.
+    #[must_use]
+    pub fn speed(&self) -> Option<u32> {
+        self.speed.filter(|speed| *speed != 0)
+    }
+}
+
+/// The neighbours are told of the link once in so many milliseconds at most, however often the host tells of it;
+/// each time everybody waits who changes something of a network.
+pub const TOLD_EVERY_MS: u32 = 2_000;
+
+/// How many milliseconds to wait before they are told, when they were told so many before, if ever.
+#[must_use]
+pub fn tell_after(told_before_ms: Option<i64>) -> u32 {
+    let since = told_before_ms.and_then(|ms| u32::try_from(ms).ok());
+
+    since.map_or(0, |since| TOLD_EVERY_MS.saturating_sub(since))
 }

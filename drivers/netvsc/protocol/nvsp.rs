@@ -2,6 +2,7 @@
 
 //! NVSP: the guest's messages (`struct nvsp_message`).
 
+use crate::vf::Path;
 use core::{fmt, mem::size_of};
 use static_assertions::const_assert_eq;
 use zerocopy::{
@@ -50,6 +51,13 @@ impl Version {
     /// Sub-channels, link speed and receive scaling exist.
     #[must_use]
     pub fn has_sub_channels(self) -> bool {
+        self >= Self::V5
+    }
+
+    /// The guest says whether virtual functions are welcome. Earlier ones know the messages, but the C driver does
+    /// not ask for functions there.
+    #[must_use]
+    pub fn has_functions(self) -> bool {
         self >= Self::V5
     }
 
@@ -107,6 +115,8 @@ impl Kind {
     pub const NDIS_CONFIG: Self = Self(125);
     /// A virtual function comes or goes.
     pub const VF_ASSOCIATION: Self = Self(128);
+    /// Where the guest wants frames to go; its completion has no payload.
+    pub const SWITCH_DATA_PATH: Self = Self(129);
     /// Asks for sub-channels, and is the answer too.
     pub const SUB_CHANNEL: Self = Self(133);
     /// On which channels the host wants packets with which hash.
@@ -130,12 +140,14 @@ pub const NO_SECTION: u32 = u32::MAX;
 pub enum Channel {
     /// A frame.
     Data = 0,
-    /// Configuration.
+    /// A message about the interface.
     Control = 1,
 }
 
 /// Capabilities of the guest (`struct nvsp_2_vsc_capability`).
 mod caps {
+    /// Virtual functions are welcome.
+    pub(super) const SRIOV: u64 = 1 << 2;
     /// VLAN tags travel beside the frame.
     pub(super) const VLAN: u64 = 1 << 3;
     /// Needed to hear of changes of the link's speed.
@@ -174,12 +186,15 @@ impl Message {
     }
 
     /// Says how long frames are, `frame` bytes with their header, and what the
-    /// guest can do in `version`. Virtual functions are not asked for.
+    /// guest can do in `version`; virtual functions are welcome if `functions` and the version say so.
     #[must_use]
-    pub fn ndis_config(version: Version, frame: u32) -> Self {
+    pub fn ndis_config(version: Version, frame: u32, functions: bool) -> Self {
         let mut capabilities = caps::VLAN;
         if version >= Version::V5 {
             capabilities |= caps::TEAMING;
+        }
+        if functions && version.has_functions() {
+            capabilities |= caps::SRIOV;
         }
         if version >= Version::V6_1 {
             capabilities |= caps::RSC;
@@ -229,6 +244,16 @@ impl Message {
     #[must_use]
     pub fn sub_channels(count: u32) -> Self {
         Self::new(Kind::SUB_CHANNEL, [1, count, 0, 0])
+    }
+
+    /// Says by which path frames are to go both ways.
+    #[must_use]
+    pub fn switch_data_path(path: Path) -> Self {
+        let active = match path {
+            Path::Synthetic => 0,
+            Path::Function => 1,
+        };
+        Self::new(Kind::SWITCH_DATA_PATH, [active, 0, 0, 0])
     }
 
     /// Carries an RNDIS message: in `section` of the send buffer, which it

@@ -54,7 +54,7 @@ pub struct Family {
     pub segments: bool,
 }
 
-/// Offloads.
+/// What the host does in place of the guest's stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Offloads {
     /// IPv4.

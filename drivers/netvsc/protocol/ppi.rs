@@ -48,7 +48,7 @@ impl Tci {
 /// What the host does to a frame before it goes out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// Nothing.
+    /// The frame goes out as it is.
     None,
     /// Fills in a checksum.
     Checksum {
@@ -82,7 +82,7 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Nothing.
+    /// No packet information.
     pub const NONE: Self = Outgoing {
         hash: None,
         vlan: None,
@@ -197,7 +197,7 @@ impl Incoming {
     /// # Errors
     ///
     /// [`RecordError`] at the first record that does not advance or goes
-    /// beyond the end: the C driver loops for ever there (netvsc.md 4.8).
+    /// beyond the end: the C driver loops for ever at one of size 0.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Self, RecordError> {
         let mut infos = Incoming::default();

@@ -38,12 +38,6 @@ impl Kind {
     pub const fn answer(self) -> Self {
         Self(self.0 | ANSWER)
     }
-
-    /// It answers something.
-    #[must_use]
-    pub const fn is_answer(self) -> bool {
-        self.0 & ANSWER != 0
-    }
 }
 
 /// Type, claimed length and the number behind the head of a message: of

@@ -94,14 +94,13 @@ pub const fn slot(hash: u32) -> usize {
 const _: () = assert!(TABLE_LEN == 16);
 
 /// What is in a place as long as the host says nothing: all channels take
-/// turns. Set before the host can say something (case N05).
+/// turns. Set before the host can say something.
 #[must_use]
 pub fn default_entry(slot: usize) -> u32 {
     u32::try_from(slot).unwrap_or(0)
 }
 
-/// The channel that an entry names; one of `channels`, whatever the host said
-/// (case N04).
+/// The channel that an entry names; one of `channels`, whatever the host said.
 #[inline]
 #[must_use]
 pub fn channel(entry: u32, channels: u32) -> u32 {

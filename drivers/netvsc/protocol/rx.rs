@@ -3,7 +3,7 @@
 //! RNDIS messages in the receive buffer.
 //!
 //! The host can change the buffer at any time. What a decision depends on is
-//! copied out ([`Memory`]) and looked at in one copy only (case N02); the frame
+//! copied out ([`Memory`]) and looked at in one copy only; the frame
 //! itself is copied where it is going.
 
 use crate::{
@@ -34,7 +34,7 @@ pub trait Memory {
 pub struct Range {
     /// First byte.
     pub start: u32,
-    /// Bytes.
+    /// Number of bytes.
     pub len: u32,
 }
 
@@ -78,9 +78,9 @@ pub enum RxError {
     TooShort(u32),
     /// The message claims to be longer than its range, or too short to be one.
     Length {
-        /// Claimed.
+        /// Bytes that the message claims.
         message: u32,
-        /// There.
+        /// Bytes of the range.
         range: u32,
     },
     /// The frame is not inside of the message, or shorter than its header.
@@ -245,8 +245,7 @@ fn far_infos(memory: &impl Memory, area: Range) -> Option<Result<Incoming, RxErr
 /// not there.
 ///
 /// All of the range is taken, whatever length the message claims: hosts up to
-/// Windows Server 2012 leave the status buffer of an indication out (case
-/// N06).
+/// Windows Server 2012 leave the status buffer of an indication out.
 #[cold]
 pub fn control<'a>(
     memory: &impl Memory,

@@ -23,7 +23,7 @@ use core::fmt;
 const ETHERNET_LEN: u32 = 14;
 /// Longest frame that version 1 carries, without its header, in bytes.
 pub const STANDARD_MTU: u32 = 1500;
-/// Shortest.
+/// Shortest such length that can be set, in bytes.
 pub const MIN_MTU: u32 = 68;
 /// Longest frame of all, without its header, in bytes.
 pub const MAX_MTU: u32 = 65_521;
@@ -39,6 +39,8 @@ pub struct Config {
     pub send_bytes: u32,
     /// Coalesced packets are welcome.
     pub coalesce: bool,
+    /// Virtual functions are welcome.
+    pub functions: bool,
 }
 
 /// One of the two buffers.
@@ -254,7 +256,7 @@ impl Setup {
             Step::Version => Action::Ask(Message::init(version)),
             Step::Config => {
                 let frame = self.agreed.mtu.saturating_add(ETHERNET_LEN);
-                Action::Tell(Message::ndis_config(version, frame))
+                Action::Tell(Message::ndis_config(version, frame, self.config.functions))
             }
             Step::NdisVersion => Action::Tell(Message::ndis_version(version)),
             Step::ReceiveMemory => Action::Announce(Buffer::Receive, self.receive_bytes()),

@@ -59,7 +59,7 @@ impl<'a> Transfer<'a> {
     /// # Errors
     ///
     /// See [`TransferError`]. The packet has to be completed all the same, or
-    /// the host never uses its part of the buffer again (case N01).
+    /// the host never uses its part of the buffer again.
     #[inline]
     pub fn parse(layout: Layout, header: &'a [u8], payload: &[u8]) -> Result<Self, TransferError> {
         let kind = crate::bytes::u32_at(payload, 0).unwrap_or(0);

@@ -67,8 +67,10 @@ pub enum Found {
     },
     /// It says that it is busy, and has to be asked later.
     Busy,
-    /// It does not say: it does not answer, or with errors.
+    /// It does not say: it answers with errors.
     Unknown,
+    /// It does not answer.
+    Mute,
 }
 
 /// What to ask next.
@@ -99,6 +101,7 @@ enum End {
     Unit,
     Busy,
     Unknown,
+    Mute,
 }
 
 impl Default for Interview {
@@ -205,6 +208,7 @@ impl Interview {
             End::Nothing => Found::Nothing,
             End::Busy => Found::Busy,
             End::Unknown => Found::Unknown,
+            End::Mute => Found::Mute,
             End::Unit => Found::Unit {
                 identity: self.identity,
                 resized: self.resized,
@@ -218,7 +222,7 @@ impl Interview {
         match (self.question, self.end) {
             (Some(Question::Inquiry), _) => None,
             (Some(_), _) | (None, End::Unit) => Some(true),
-            (None, End::Nothing | End::Busy | End::Unknown) => Some(false),
+            (None, _) => Some(false),
         }
     }
 
@@ -238,7 +242,7 @@ impl Interview {
         let Some(question) = self.question else {
             return;
         };
-        if status.scsi == 0 && status.srb & 0x3f == 1 {
+        if status.is_good() {
             self.tries = 0;
             return self.on_data(question, data);
         }
@@ -285,6 +289,12 @@ impl Interview {
         if restarts > RESTARTS {
             self.finish(End::Unknown);
         }
+    }
+
+    /// The last command was not answered in all the time that there is: the unit
+    /// is not asked again.
+    pub fn on_silence(&mut self) {
+        self.finish(End::Mute);
     }
 
     /// The last command was not answered, or not with what was asked.
@@ -379,6 +389,7 @@ pub fn compare(old: &Identity, found: &Found) -> Option<Verdict> {
     let (new, resized) = match found {
         Found::Busy | Found::Unknown => return None,
         Found::Nothing => return Some(Verdict::Gone),
+        Found::Mute => return Some(Verdict::Mute),
         Found::Unit { identity, resized } => (identity, *resized),
     };
     let same_size = match (old.capacity, new.capacity) {

@@ -4,9 +4,11 @@
 
 use crate::{
     init,
+    outcome::{CODE, GOOD, SUCCESS},
     packet::{Operation, Packet, Srb, BODY_LEN, MAX_SENSE, PACKET_LEN},
 };
 use core::fmt;
+use static_assertions::const_assert;
 use vmbus_protocol::requests::RESERVED_IDS;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
@@ -14,9 +16,12 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 pub const RESET_ID: u64 = u64::MAX - 3;
 
 const INTERNAL_BASE: u64 = u64::MAX - 9;
-const INTERNAL_IDS: u64 = 4;
+/// Ids of the driver's own commands.
+pub(crate) const INTERNAL_IDS: u64 = 6;
+const_assert!(INTERNAL_IDS > crate::own::BUFFERS as u64);
+const_assert!(INTERNAL_BASE + INTERNAL_IDS <= RESET_ID);
 
-/// Transaction id of the driver's own command number `number`. A few are used in turn, so a late or
+/// Transaction id of the driver's own command number `number`. They are used in turn, so a late or
 /// repeated answer is not taken for that to the next command.
 #[must_use]
 pub const fn internal_id(number: u64) -> u64 {
@@ -34,7 +39,7 @@ pub struct Status {
     pub nt: u32,
     /// Bytes transferred, not checked.
     pub transferred: u32,
-    /// Bytes of `sense` that are there; at most [`MAX_SENSE`] (case P08).
+    /// Bytes of `sense` that are there; at most [`MAX_SENSE`].
     pub sense_len: u8,
     /// Sense data.
     pub sense: [u8; MAX_SENSE],
@@ -103,8 +108,8 @@ impl Inbound {
     /// Judges a packet by its transaction id and payload, a private copy.
     ///
     /// Whatever has no id is a notice: only the two that tell of changed
-    /// logical units are acted on, and their first 4 bytes are enough (case
-    /// S01). An answer has all 64 bytes and, for a SCSI command, operation
+    /// logical units are acted on, and their first 4 bytes are enough. An
+    /// answer has all 64 bytes and, for a SCSI command, operation
     /// `COMPLETE_IO`; the C driver unmaps the command's memory for any other
     /// operation as well.
     ///
@@ -170,6 +175,13 @@ impl Status {
             sense_len: srb.sense_length.min(20),
             sense: srb.cdb_or_sense,
         })
+    }
+
+    /// The unit did it, and has nothing to say.
+    #[inline]
+    #[must_use]
+    pub const fn is_good(&self) -> bool {
+        self.scsi == GOOD && self.srb & CODE == SUCCESS
     }
 
     /// The sense data that is there.

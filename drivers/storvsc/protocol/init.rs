@@ -4,7 +4,7 @@
 //!
 //! Each step is one packet and one answer. Each has a transaction id of its
 //! own, so a repeated or late answer to an earlier step is not taken for the
-//! answer to the present one (case S12); the C driver has one id for all.
+//! answer to the present one; the C driver has one id for all.
 //! There are never more steps than those of [`Step`], and the caller bounds
 //! each by [`crate::ANSWER_TIMEOUT_MS`].
 

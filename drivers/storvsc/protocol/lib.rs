@@ -19,9 +19,12 @@ pub mod init;
 pub mod limits;
 pub mod luns;
 pub mod outcome;
+pub mod own;
 pub mod packet;
 pub mod pages;
 pub mod route;
+/// For tests and fuzzing: the driver compiles it with its SCSI hosts.
+#[path = "../scsi/tags.rs"]
 pub mod tags;
 
 pub use inbound::{Inbound, PacketError};

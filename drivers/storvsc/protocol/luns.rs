@@ -12,6 +12,13 @@
 //! unit is *gone*: commands end without being sent, until the midlayer has
 //! forgotten it.
 //!
+//! A unit that does not answer for minutes is *mute*: it is gone, too, and
+//! is not looked for until it answers at last ([`Luns::on_voice`]), since
+//! whoever looks would wait for ever, and with him all who look for units. So
+//! that it can answer, [`crate::own`] listens for each of them.
+//!
+//! For a bus reset all commands are held.
+//!
 //! Bounded, and nothing is allocated, since hints come in interrupts: a bit for
 //! each address. Whoever owns a [`Luns`] locks it.
 
@@ -20,7 +27,8 @@ use crate::{inbound::Status, packet::Address};
 const TARGETS: usize = 4;
 const LUNS: usize = 256;
 const CHANNELS: usize = 8;
-const WORDS: usize = CHANNELS * TARGETS * LUNS / 64;
+/// Words of 64 bits with a bit for each address: see [`place`].
+pub const WORDS: usize = CHANNELS * TARGETS * LUNS / 64;
 
 /// A set of addresses: channels 0 to 7, targets 0 to 3, all logical units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +39,22 @@ fn index(address: Address) -> Option<usize> {
     let (channel, target) = (usize::from(address.channel), usize::from(address.target));
     (channel < CHANNELS && target < TARGETS)
         .then(|| (channel * TARGETS + target) * LUNS + usize::from(address.lun))
+}
+
+/// Which of [`WORDS`] words an address has its bit in, and a word with that bit. `None` for an
+/// address that no host has.
+#[must_use]
+pub fn place(address: Address) -> Option<(usize, u64)> {
+    let index = index(address)?;
+    Some((index / 64, 1 << (index % 64)))
+}
+
+/// The number of the address behind this one, or of the first one.
+fn behind(unit: Option<Address>) -> Option<usize> {
+    match unit {
+        Some(unit) => index(unit)?.checked_add(1),
+        None => Some(0),
+    }
 }
 
 /// The address with this number.
@@ -47,9 +71,8 @@ impl Set {
     const EMPTY: Self = Set([0; WORDS]);
 
     fn word(&mut self, address: Address) -> Option<(&mut u64, u64)> {
-        let index = index(address)?;
-        let word = self.0.get_mut(index / 64)?;
-        Some((word, 1 << (index % 64)))
+        let (word, bit) = place(address)?;
+        Some((self.0.get_mut(word)?, bit))
     }
 
     fn insert(&mut self, address: Address) {
@@ -65,8 +88,8 @@ impl Set {
     }
 
     fn contains(&self, address: Address) -> bool {
-        index(address)
-            .and_then(|index| Some(self.0.get(index / 64)? & (1 << (index % 64)) != 0))
+        place(address)
+            .and_then(|(word, bit)| Some(self.0.get(word)? & bit != 0))
             .unwrap_or(false)
     }
 
@@ -82,6 +105,15 @@ impl Set {
 
     fn first(&self) -> Option<Address> {
         self.first_from(0)
+    }
+
+    /// The first one that is not in `other`.
+    fn first_without(&self, other: &Set) -> Option<Address> {
+        let mut left = *self;
+        for (word, other) in left.0.iter_mut().zip(other.0) {
+            *word &= !other;
+        }
+        left.first()
     }
 
     /// The first one whose number is not less than `start`.
@@ -105,7 +137,7 @@ impl Set {
 pub enum Admission {
     /// It is sent.
     Send,
-    /// It waits until the unit's identity has been compared.
+    /// It waits until the unit's identity has been compared, or the bus reset is over.
     Hold,
     /// It ends: there is no such unit any more.
     Gone,
@@ -138,6 +170,8 @@ pub enum Verdict {
     Resized,
     /// There is another one, or none.
     Gone,
+    /// It does not answer.
+    Mute,
 }
 
 /// What is known, and what is left to do.
@@ -152,7 +186,13 @@ pub struct Luns {
     /// Suspects that have not said who they are since [`Luns::wait_for_suspects`].
     silent: Set,
     gone: Set,
+    /// Of those that are gone: the host has commands of theirs, for which their removal would wait.
+    put_off: Set,
+    /// They do not answer, so the midlayer does not get to know that they are there.
+    mute: Set,
     changed: Set,
+    /// No command may be sent.
+    held: bool,
     /// A bit for each target of each channel.
     unlisted: u32,
     scan: bool,
@@ -178,7 +218,10 @@ impl Luns {
             again: Set::EMPTY,
             silent: Set::EMPTY,
             gone: Set::EMPTY,
+            put_off: Set::EMPTY,
+            mute: Set::EMPTY,
             changed: Set::EMPTY,
+            held: false,
             unlisted: 0,
             scan: false,
         }
@@ -187,6 +230,7 @@ impl Luns {
     /// The midlayer makes a new unit. What was at its address is forgotten.
     pub fn add(&mut self, unit: Address) {
         self.forget(unit);
+        self.mute.remove(unit);
         self.known.insert(unit);
     }
 
@@ -198,6 +242,7 @@ impl Luns {
             &mut self.again,
             &mut self.silent,
             &mut self.gone,
+            &mut self.put_off,
             &mut self.changed,
         ] {
             set.remove(unit);
@@ -237,43 +282,74 @@ impl Luns {
     /// Whether there are commands that may not be sent.
     #[must_use]
     pub fn is_obstructed(&self) -> bool {
-        !self.suspect.is_empty() || !self.gone.is_empty()
+        self.held || !self.suspect.is_empty() || !self.gone.is_empty() || !self.mute.is_empty()
+    }
+
+    /// Which units those are to: [`WORDS`] words, see [`place`].
+    pub fn obstructed(&self) -> impl Iterator<Item = u64> + '_ {
+        let all = if self.held { u64::MAX } else { 0 };
+        self.suspect
+            .0
+            .iter()
+            .zip(&self.gone.0)
+            .zip(&self.mute.0)
+            .map(move |((suspect, gone), mute)| all | suspect | gone | mute)
     }
 
     /// What becomes of a command that starts with `opcode`.
     #[must_use]
     pub fn admission(&self, unit: Address, opcode: u8) -> Admission {
-        if self.gone.contains(unit) {
+        if self.gone.contains(unit) || self.mute.contains(unit) {
             return Admission::Gone;
         }
         match opcode {
+            _ if self.held => Admission::Hold,
             REQUEST_SENSE | INQUIRY | REPORT_LUNS => Admission::Send,
             _ if self.suspect.contains(unit) => Admission::Hold,
             _ => Admission::Send,
         }
     }
 
-    /// Whether the unit is suspect or gone, so that what its commands say about
-    /// it is no news.
-    #[must_use]
-    pub fn is_in_doubt(&self, unit: Address) -> bool {
-        self.suspect.contains(unit) || self.gone.contains(unit)
-    }
-
-    /// The midlayer has a unit there, as far as is known.
+    /// The midlayer has a unit there, as far as is known, or shall have none.
     #[must_use]
     pub fn is_known(&self, unit: Address) -> bool {
-        self.known.contains(unit) || self.gone.contains(unit)
+        self.known.contains(unit) || self.gone.contains(unit) || self.mute.contains(unit)
+    }
+
+    /// The unit does not answer.
+    #[must_use]
+    pub fn is_mute(&self, unit: Address) -> bool {
+        self.mute.contains(unit)
+    }
+
+    /// A unit answered that may have been mute. If it was, it is looked for; others are not.
+    pub fn on_voice(&mut self, unit: Address) {
+        if self.mute.contains(unit) {
+            self.mute.remove(unit);
+            self.scan = true;
+        }
+    }
+
+    /// A unit that is mute, the first one behind `after`.
+    #[must_use]
+    pub fn next_mute(&self, after: Option<Address>) -> Option<Address> {
+        self.mute.first_from(behind(after)?)
+    }
+
+    /// No command may be sent from now on.
+    pub fn hold(&mut self) {
+        self.held = true;
+    }
+
+    /// Commands may be sent again.
+    pub fn release(&mut self) {
+        self.held = false;
     }
 
     /// A unit whose identity has to be compared, the first one behind `after`.
     /// [`Self::settle`] follows, unless it does not say who it is.
     pub fn next_suspect(&mut self, after: Option<Address>) -> Option<Address> {
-        let start = match after {
-            Some(unit) => index(unit)?.checked_add(1)?,
-            None => 0,
-        };
-        let unit = self.suspect.first_from(start)?;
+        let unit = self.suspect.first_from(behind(after)?)?;
         self.again.remove(unit);
         Some(unit)
     }
@@ -298,7 +374,10 @@ impl Luns {
     /// The identity of a suspect was compared. If something was heard about it
     /// meanwhile, it stays one.
     pub fn settle(&mut self, unit: Address, verdict: Verdict) {
-        if verdict == Verdict::Gone {
+        if verdict == Verdict::Mute {
+            self.mute.insert(unit);
+        }
+        if matches!(verdict, Verdict::Gone | Verdict::Mute) {
             self.forget(unit);
             self.gone.insert(unit);
             return;
@@ -330,10 +409,30 @@ impl Luns {
         Some(unit)
     }
 
-    /// Takes what is to be done next. A removal is followed by [`Self::forget`],
-    /// a rescan by [`Self::on_rescan`]: until then it is what comes next.
+    /// The host has commands of a unit that is gone. Who removes it waits for
+    /// them, and with him all who look for units, so that is done later.
+    pub fn put_off(&mut self, unit: Address) {
+        if self.gone.contains(unit) {
+            self.put_off.insert(unit);
+        }
+    }
+
+    /// There are units whose removal was put off.
+    #[must_use]
+    pub fn have_put_off(&self) -> bool {
+        !self.put_off.is_empty()
+    }
+
+    /// It may be time to remove them.
+    pub fn try_again(&mut self) {
+        self.put_off = Set::EMPTY;
+    }
+
+    /// Takes what is to be done next. A removal is followed by [`Self::forget`]
+    /// or [`Self::put_off`], a rescan by [`Self::on_rescan`]: until then it is
+    /// what comes next.
     pub fn take(&mut self) -> Option<Task> {
-        if let Some(unit) = self.gone.first() {
+        if let Some(unit) = self.gone.first_without(&self.put_off) {
             return Some(Task::Remove(unit));
         }
         if let Some(unit) = self.changed.first() {

@@ -36,7 +36,7 @@ pub enum Followup {
 /// When to print a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
-    /// Never.
+    /// Not at any `logging_level`.
     None = 0,
     /// With `logging_level` 1 and more.
     Error = 1,
@@ -103,7 +103,7 @@ const MODE_SENSE_10: u8 = 0x5a;
 const ATA_16: u8 = 0x85;
 const ATA_12: u8 = 0xa1;
 
-const GOOD: u8 = 0;
+pub(crate) const GOOD: u8 = 0;
 const CHECK_CONDITION: u8 = 2;
 const BUSY: u8 = 0x08;
 const TASK_SET_FULL: u8 = 0x28;
@@ -112,9 +112,10 @@ const UNIT_ATTENTION: u8 = 6;
 
 /// Flag in the SRB status: the sense data is valid.
 pub const AUTOSENSE_VALID: u8 = 0x80;
-/// The SRB status without its two flags (case S09).
-const CODE: u8 = 0x3f;
-const SUCCESS: u8 = 0x01;
+/// The SRB status without its two flags.
+pub(crate) const CODE: u8 = 0x3f;
+/// The host's storage stack did it.
+pub(crate) const SUCCESS: u8 = 0x01;
 const DATA_OVERRUN: u8 = 0x12;
 
 /// What the status codes of the host's storage stack have in common.
@@ -189,7 +190,7 @@ pub fn sense_key(sense: &[u8]) -> Option<u8> {
 /// The sense data says that the unit's properties changed: its capacity
 /// (2A/09), or its operating parameters (3F, but not `inquiry data changed`,
 /// 03, and `reported LUNs changed`, 0E), which is what a differencing disk
-/// with another block size looks like (cases S09, S10).
+/// with another block size looks like.
 fn says_changed(sense: &[u8]) -> bool {
     match sense_code(sense) {
         Some((0x2a, 0x09)) => true,

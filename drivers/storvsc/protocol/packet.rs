@@ -287,7 +287,7 @@ const SIMPLE_QUEUE_TAG: u8 = 0x20;
 
 impl Execute {
     /// Lays a command out. Every byte of the packet is set, whatever was in
-    /// the command's memory before (case S04).
+    /// the command's memory before.
     #[inline]
     #[must_use]
     pub fn new(request: &Request) -> Self {

@@ -12,8 +12,8 @@ const OFFSET: u64 = HV_PAGE_SIZE as u64 - 1;
 ///
 /// The host gets one offset and one length for all of them, so only the first
 /// may start, and only the last may end, elsewhere than at a page boundary
-/// (case S06). Where a piece contradicts that, or pieces are missing, there is
-/// a run of more pages than any range has, so the ring does not take the packet.
+/// of 4 KiB. Where a piece contradicts that, or pieces are missing, there is a
+/// run of more pages than any range has, so the ring does not take the packet.
 #[derive(Clone, Debug)]
 pub struct Pages<I> {
     pieces: I,

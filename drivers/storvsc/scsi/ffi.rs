@@ -3,13 +3,18 @@
 //! C functions that `kernel::bindings` does not have: those of `shim.h`, and exports of the SCSI
 //! midlayer, whose headers it does not cover.
 
-use core::mem::{offset_of, size_of};
+use core::{
+    mem::{offset_of, size_of},
+    ptr::NonNull,
+};
 use kernel::{
     bindings::{device, phys_addr_t, scatterlist},
     ffi::{c_char, c_int, c_uint, c_void},
 };
 use static_assertions::const_assert_eq;
-use storvsc_protocol::packet::MAX_CDB;
+
+/// Bytes of a command block that are read.
+pub(crate) const CDB_BYTES: usize = 16;
 
 /// `struct Scsi_Host`, seen as a whole only.
 #[repr(C)]
@@ -23,12 +28,12 @@ pub(super) struct scsi_cmnd([u8; 0]);
 #[repr(C)]
 pub(super) struct scsi_device([u8; 0]);
 
-/// `struct hv_storvsc_shim_view`.
+/// `struct hv_scsi_shim_view`.
 #[repr(C)]
 pub(super) struct View {
     pub(super) sgl: *mut scatterlist,
     pub(super) first: phys_addr_t,
-    pub(super) cdb: *const [u8; MAX_CDB],
+    pub(super) cdb: *const [u8; CDB_BYTES],
     pub(super) first_len: u32,
     pub(super) data_len: u32,
     pub(super) sg_count: u32,
@@ -44,7 +49,18 @@ pub(super) struct View {
     pub(super) from_eh: bool,
 }
 
-/// `struct hv_storvsc_shim_limits`.
+/// `struct hv_scsi_shim_ops`.
+#[repr(C)]
+pub(super) struct RawOps {
+    pub(super) queue: unsafe extern "C" fn(*mut c_void, NonNull<scsi_cmnd>, &View) -> c_int,
+    pub(super) commit: unsafe extern "C" fn(*mut c_void, u16),
+    pub(super) reset: unsafe extern "C" fn(*mut c_void) -> bool,
+    pub(super) timed_out: unsafe extern "C" fn(*mut c_void, u32) -> bool,
+    pub(super) configure: unsafe extern "C" fn(*mut c_void, NonNull<scsi_device>),
+    pub(super) geometry: unsafe extern "C" fn(u64, *mut c_int),
+}
+
+/// `struct hv_scsi_shim_limits`.
 #[repr(C)]
 pub(super) struct RawLimits {
     pub(super) max_lun: u64,
@@ -75,6 +91,14 @@ const_assert_eq!(offset_of!(View, tagged), 47);
 const_assert_eq!(offset_of!(View, last), 48);
 const_assert_eq!(offset_of!(View, from_eh), 49);
 
+const_assert_eq!(size_of::<RawOps>(), 48);
+const_assert_eq!(offset_of!(RawOps, queue), 0);
+const_assert_eq!(offset_of!(RawOps, commit), 8);
+const_assert_eq!(offset_of!(RawOps, reset), 16);
+const_assert_eq!(offset_of!(RawOps, timed_out), 24);
+const_assert_eq!(offset_of!(RawOps, configure), 32);
+const_assert_eq!(offset_of!(RawOps, geometry), 40);
+
 const_assert_eq!(size_of::<RawLimits>(), 32);
 const_assert_eq!(offset_of!(RawLimits, max_lun), 0);
 const_assert_eq!(offset_of!(RawLimits, max_id), 8);
@@ -84,62 +108,57 @@ const_assert_eq!(offset_of!(RawLimits, can_queue), 20);
 const_assert_eq!(offset_of!(RawLimits, hw_queues), 24);
 const_assert_eq!(offset_of!(RawLimits, segments), 28);
 
+/// The result with host byte `DID_NO_CONNECT`.
+pub(super) const NO_CONNECT: c_int = 0x01 << 16;
+
 /// `SCSI_MLQUEUE_DEVICE_BUSY` (`include/scsi/scsi.h`).
 pub(super) const DEVICE_BUSY: c_int = 0x1056;
 
-/// `SCSI_SCAN_MANUAL` is of no interest; the midlayer's own default for hosts.
+/// The logical unit that each target has.
 pub(super) const LUN_0: u64 = 0;
 
 // Generated types have members of types that are empty in this configuration, which C does not
 // have; only pointers to them go over.
 #[allow(improper_ctypes)]
 extern "C" {
-    pub(super) static hv_storvsc_shim_logging_level: c_int;
-    pub(super) static hv_storvsc_shim_ring_size: c_int;
-    pub(super) static hv_storvsc_shim_max_hw_queues: c_uint;
-    pub(super) static hv_storvsc_shim_vcpus_per_sub_channel: c_int;
-    pub(super) static hv_storvsc_shim_low_water: c_int;
-    pub(super) static hv_storvsc_shim_answer_secs: c_int;
-
-    pub(super) fn hv_storvsc_shim_done(
+    pub(super) fn hv_scsi_shim_done(
         cmd: *mut scsi_cmnd,
         result: c_int,
         resid: u32,
         sign_of_life: bool,
     );
-    pub(super) fn hv_storvsc_shim_sense(cmd: *mut scsi_cmnd, sense: *const u8, len: u32);
-    pub(super) fn hv_storvsc_shim_unit_of(cmd: *mut scsi_cmnd) -> *mut scsi_device;
-    pub(super) fn hv_storvsc_shim_is_for_shutdown(cmd: *mut scsi_cmnd) -> bool;
-    pub(super) fn hv_storvsc_shim_activity(
+    pub(super) fn hv_scsi_shim_sense(cmd: *mut scsi_cmnd, sense: *const u8, len: u32);
+    pub(super) fn hv_scsi_shim_unit_of(cmd: *mut scsi_cmnd) -> *mut scsi_device;
+    pub(super) fn hv_scsi_shim_is_for_shutdown(cmd: *mut scsi_cmnd) -> bool;
+    pub(super) fn hv_scsi_shim_activity(
         cmd: *mut scsi_cmnd,
         pending: *mut u32,
         silent_ms: *mut u32,
     );
-    pub(super) fn hv_storvsc_shim_unit(
+    pub(super) fn hv_scsi_shim_unit(
         sdev: *mut scsi_device,
         channel: *mut u8,
         target: *mut u8,
         lun: *mut u8,
     );
-    pub(super) fn hv_storvsc_shim_host_alloc(private_bytes: u32) -> *mut Scsi_Host;
-    pub(super) fn hv_storvsc_shim_host_private(host: *mut Scsi_Host) -> *mut c_void;
-    pub(super) fn hv_storvsc_shim_host_number(host: *mut Scsi_Host) -> u32;
-    pub(super) fn hv_storvsc_shim_host_add(
+    pub(super) fn hv_scsi_shim_host_alloc(ops: *const RawOps, private_bytes: u32)
+        -> *mut Scsi_Host;
+    pub(super) fn hv_scsi_shim_host_private(host: *mut Scsi_Host) -> *mut c_void;
+    pub(super) fn hv_scsi_shim_host_number(host: *mut Scsi_Host) -> u32;
+    pub(super) fn hv_scsi_shim_host_add(
         host: *mut Scsi_Host,
         dev: *mut device,
         limits: *const RawLimits,
     ) -> c_int;
-    pub(super) fn hv_storvsc_shim_set_units_running(host: *mut Scsi_Host);
-    pub(super) fn hv_storvsc_shim_device_host(sdev: *mut scsi_device) -> *mut Scsi_Host;
-    pub(super) fn hv_storvsc_shim_vendor(sdev: *mut scsi_device) -> *const c_char;
-    pub(super) fn hv_storvsc_shim_configure(
+    pub(super) fn hv_scsi_shim_set_units_running(host: *mut Scsi_Host);
+    pub(super) fn hv_scsi_shim_is_busy(sdev: *mut scsi_device) -> bool;
+    pub(super) fn hv_scsi_shim_vendor(sdev: *mut scsi_device) -> *const c_char;
+    pub(super) fn hv_scsi_shim_configure(
         sdev: *mut scsi_device,
         spc3: bool,
         no_write_same: bool,
         timeout_secs: u32,
     );
-    pub(super) fn hv_storvsc_shim_cpus(online: bool) -> u32;
-    pub(super) fn hv_storvsc_shim_node(cpu: u32) -> c_int;
 
     // drivers/scsi
     pub(super) fn scsi_host_put(host: *mut Scsi_Host);

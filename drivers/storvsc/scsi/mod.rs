@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! SCSI hosts: what `rust/kernel` lacks of the SCSI midlayer. The only part of the driver with
-//! `unsafe` code; it knows nothing of VMBus.
+//! SCSI hosts: what `rust/kernel` lacks of the SCSI midlayer. A driver implements [`Operations`], and makes
+//! a [`Host`] for itself.
+//!
+//! Of VMBus it uses `RcuArc` and nothing else, which knows nothing of VMBus either. What is fixed in the host
+//! template of `shim.c`, which all hosts share, are the wishes of this driver: the name that users see
+//! (the C driver's), 2048 commands of a unit, pieces of data that only begin and end a list within a
+//! page of 4 KiB, no WRITE SAME, and units whose list is asked for and whose VPD pages are read whatever
+//! standard they claim. For another driver those would have to become arguments.
 //!
 //! # Who owns a command
 //!
@@ -24,24 +30,26 @@
 //!
 //!  * [`command`]: commands before they are published;
 //!  * [`mapping`]: their data, as the device sees it;
-//!  * [`slots`]: commands in flight, and their end;
-//!  * [`host`]: the host's life, scanning, and its logical units;
-//!  * [`ops`]: the callbacks;
-//!  * [`params`]: module parameters, and how many CPUs there are.
+//!  * [`slots`]: commands in flight, and their end; [`tags`]: their transaction ids;
+//!  * [`host`]: the host's life, scanning, and its logical units; [`unit`]: those that are being set up;
+//!  * [`ops`]: the callbacks of a driver.
 
 mod command;
 mod ffi;
 mod host;
 mod mapping;
 mod ops;
-mod params;
 mod slots;
+// A pure crate compiles it, too.
+#[allow(unreachable_pub)]
+mod tags;
+mod unit;
 
 pub(crate) use self::{
     command::{Command, Mapped, QueueStatus},
-    host::{Host, Limits, Unit},
+    host::{Address, Host, Limits},
     mapping::MapError,
     ops::{Operations, TimeoutAction},
-    params::{cpus_online, cpus_present, node_of, Parameters},
-    slots::Slots,
+    slots::{Completed, End},
+    unit::Unit,
 };

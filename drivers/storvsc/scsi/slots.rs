@@ -1,33 +1,51 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Commands that are with the host.
+//! Commands that are with the device.
 
-use super::{ffi, host::Unit, mapping::Mapping};
-use core::{cell::UnsafeCell, ptr};
+use super::{
+    ffi,
+    host::Address,
+    mapping::Mapping,
+    tags::{Answer, BadId, Word, MAX_SLOTS},
+    unit::Unit,
+};
+use core::{cell::UnsafeCell, mem::MaybeUninit, ptr};
 use kernel::{
     bindings, device,
+    ffi::c_int,
     prelude::*,
     sync::{
         aref::ARef,
         atomic::{Acquire, Atomic, Relaxed},
         rcu,
     },
+    time::{delay::fsleep, Delta},
 };
-use storvsc_protocol::{
-    outcome::{Outcome, Sent},
-    packet::Address,
-    tags::{Answer, Word, MAX_SLOTS},
-};
-use vmbus::protocol::requests::BadId;
+
+/// How often to look whether commands are in flight, in milliseconds.
+const LOOK_EVERY_MS: i64 = 100;
 
 /// What a slot remembers of its command.
 #[derive(Clone, Copy)]
-pub(super) struct Data {
+pub(super) struct Data<D> {
     pub(super) cmd: *mut ffi::scsi_cmnd,
     /// As it was mapped; not looked up again, since error handling gives a command another scatter
     /// list for a while.
     pub(super) mapping: Mapping,
-    pub(super) sent: Sent,
+    /// What the driver wants to know of it when it comes back.
+    pub(super) of_driver: D,
+}
+
+/// How a command ended.
+pub(crate) struct End<'a> {
+    /// The result as the midlayer wants it.
+    pub(crate) result: c_int,
+    /// Bytes that were not transferred.
+    pub(crate) residual: u32,
+    /// Sense data, if there is any.
+    pub(crate) sense: &'a [u8],
+    /// Its unit did something that it would not do with a unit attention to give.
+    pub(crate) is_sign_of_life: bool,
 }
 
 /// One place for a command.
@@ -35,15 +53,15 @@ pub(super) struct Data {
 /// # Invariants
 ///
 /// - `word` is a [`Word`]. While it is free, `data` belongs to who holds the tag of this slot, that is
-///   the owner of the command; while it is in flight, it belongs to nobody and describes a command
-///   that the midlayer waits for.
+///   the owner of the command; while it is in flight, it belongs to nobody, is initialised, and
+///   describes a command that the midlayer waits for.
 /// - Whoever turns the word from in flight to free becomes the owner of that command.
-pub(super) struct CommandSlot {
+pub(super) struct CommandSlot<D> {
     word: Atomic<u64>,
-    data: UnsafeCell<Data>,
+    data: UnsafeCell<MaybeUninit<Data<D>>>,
 }
 
-impl CommandSlot {
+impl<D: Copy> CommandSlot<D> {
     /// The present word. For the owner of the tag it does not change while it is free.
     #[inline]
     pub(super) fn word(&self) -> Word {
@@ -57,9 +75,9 @@ impl CommandSlot {
     /// The caller owns the command that has this slot's tag, `data` describes it, and `word` is
     /// the next one of the present word, which is free. The caller no longer owns it afterwards.
     #[inline]
-    pub(super) unsafe fn publish(&self, word: Word, data: Data) {
+    pub(super) unsafe fn publish(&self, word: Word, data: Data<D>) {
         // SAFETY: The word is free and the caller holds the tag, so `data` is the caller's.
-        unsafe { *self.data.get() = data };
+        unsafe { self.data.get().cast::<Data<D>>().write(data) };
         // Release: who takes the command sees its data.
         //
         // INVARIANT: The data was just written, and the caller gives the command up.
@@ -67,23 +85,31 @@ impl CommandSlot {
     }
 }
 
-/// The commands of a host that are in flight.
-pub(crate) struct Slots {
-    slots: KVVec<CommandSlot>,
+/// The commands of a host that are in flight. With each goes what the driver has to know of it when it
+/// comes back.
+pub(crate) struct Slots<D> {
+    slots: KVVec<CommandSlot<D>>,
+    /// Hardware queues.
+    queues: u32,
     /// Slots of each hardware queue.
     depth: u32,
     dev: ARef<device::Device>,
 }
 
 // SAFETY: The pointers are to objects that are not bound to a thread.
-unsafe impl Send for Slots {}
+unsafe impl<D: Send> Send for Slots<D> {}
 // SAFETY: By the invariants of `CommandSlot` only one thread at a time accesses what is in the cells: the
 // one that holds the tag, or the one whose exchange succeeded.
-unsafe impl Sync for Slots {}
+unsafe impl<D: Send> Sync for Slots<D> {}
 
-impl Slots {
+impl<D: Copy> Slots<D> {
     /// Slots for `queues` hardware queues of `depth` commands, whose data is mapped for `dev`.
-    pub(crate) fn new(dev: ARef<device::Device>, queues: u32, depth: u32) -> Result<Self> {
+    pub(super) fn new(
+        dev: &device::Device<device::Bound>,
+        queues: u32,
+        depth: u32,
+    ) -> Result<Self> {
+        let dev: &device::Device = dev;
         let count = queues.checked_mul(depth).ok_or(EOVERFLOW)?;
         if count >= MAX_SLOTS {
             return Err(EINVAL);
@@ -94,20 +120,27 @@ impl Slots {
             // INVARIANT: The word is free.
             let slot = CommandSlot {
                 word: Atomic::new(Word::UNUSED.0),
-                data: UnsafeCell::new(Data {
-                    cmd: ptr::null_mut(),
-                    mapping: Mapping::none(),
-                    sent: Sent {
-                        opcode: 0,
-                        vpd: false,
-                        data_len: 0,
-                    },
-                }),
+                data: UnsafeCell::new(MaybeUninit::uninit()),
             };
 
             slots.push(slot, GFP_KERNEL)?;
         }
-        Ok(Self { slots, depth, dev })
+        Ok(Self {
+            slots,
+            queues,
+            depth,
+            dev: dev.into(),
+        })
+    }
+
+    /// Hardware queues, and commands of each.
+    pub(super) fn shape(&self) -> (u32, u32) {
+        (self.queues, self.depth)
+    }
+
+    /// Data is mapped for this device.
+    pub(super) fn is_for(&self, dev: &device::Device) -> bool {
+        ptr::eq(&*self.dev, dev)
     }
 
     /// The device that data is mapped for.
@@ -118,7 +151,7 @@ impl Slots {
 
     /// The slot of a tag, and its number.
     #[inline]
-    pub(super) fn of_tag(&self, queue: u16, tag: u32) -> Option<(&CommandSlot, u32)> {
+    pub(super) fn of_tag(&self, queue: u16, tag: u32) -> Option<(&CommandSlot<D>, u32)> {
         if tag >= self.depth {
             return None;
         }
@@ -127,9 +160,10 @@ impl Slots {
         Some((self.slots.get(number as usize)?, number))
     }
 
-    /// Takes the command that the host's answer `id` on `channel` is for. Any context but NMI.
+    /// Takes the command that the device's answer `id` on `channel` is for. Any context but NMI; who
+    /// has the result may not sleep.
     #[inline]
-    pub(crate) fn take(&self, id: u64, channel: u16) -> Result<Completed<'_>, BadId> {
+    pub(crate) fn take(&self, id: u64, channel: u16) -> Result<Completed<'_, D>, BadId> {
         let answer = Answer::parse(id, channel)?;
         let slot = self.slots.get(answer.slot as usize).ok_or(BadId::Unknown)?;
 
@@ -141,9 +175,12 @@ impl Slots {
     #[inline]
     fn take_from<'a>(
         &'a self,
-        slot: &'a CommandSlot,
+        slot: &'a CommandSlot<D>,
         expected: Word,
-    ) -> Result<Completed<'a>, Word> {
+    ) -> Result<Completed<'a, D>, Word> {
+        // Before the slot is free: see `wait_for_all`.
+        let completing = rcu::read_lock();
+
         // Acquire: the data was written before the word.
         //
         // INVARIANT: `expected` is in flight, so on success the command becomes ours.
@@ -152,19 +189,24 @@ impl Slots {
             .map_err(Word)?;
         // INVARIANT: By the invariants of `CommandSlot` the data is ours until the command has ended, and
         // describes it.
-        Ok(Completed { slot, slots: self })
+        Ok(Completed {
+            slot,
+            slots: self,
+            _completing: completing,
+        })
     }
 
     /// Takes every command in flight that is on a channel `which` names, and gives it to `end`. May
     /// take long; `end` may not sleep.
-    pub(crate) fn take_all(&self, which: impl Fn(u16) -> bool, mut end: impl FnMut(Completed<'_>)) {
+    pub(crate) fn take_all(
+        &self,
+        which: impl Fn(u16) -> bool,
+        mut end: impl FnMut(Completed<'_, D>),
+    ) {
         for slot in self.slots.iter() {
             let word = slot.word();
 
             if word.is_in_flight() && which(word.channel()) {
-                // See `wait_for_completions`.
-                let _completing = rcu::read_lock();
-
                 if let Ok(command) = self.take_from(slot, word) {
                     end(command);
                 }
@@ -180,10 +222,14 @@ impl Slots {
             .count()
     }
 
-    /// Waits until every command that was taken out of its slot before has ended: a command is not in
-    /// flight any more a little before its data is unmapped and the midlayer has it back. May sleep.
-    pub(crate) fn wait_for_completions(&self) {
-        // Commands are taken and ended in interrupts, in softirqs, or in `take_all`.
+    /// Waits until no command is in flight, nor on its way back to the midlayer. May sleep, for as long as
+    /// the device does not answer.
+    pub(super) fn wait_for_all(&self) {
+        while self.in_flight() != 0 {
+            fsleep(Delta::from_millis(LOOK_EVERY_MS));
+        }
+        // A command is not in flight any more a little before its data is unmapped and the midlayer has it
+        // back. Who has it meanwhile, a `Completed`, is in a read-side section.
         rcu::synchronize_rcu();
     }
 }
@@ -195,9 +241,11 @@ impl Slots {
 /// The data in `slot` describes a command that the midlayer waits for and that this object owns, and
 /// a mapping that still exists. Nobody else accesses it before the command has ended.
 #[must_use = "the midlayer waits for the command"]
-pub(crate) struct Completed<'a> {
-    slot: &'a CommandSlot,
-    slots: &'a Slots,
+pub(crate) struct Completed<'a, D> {
+    slot: &'a CommandSlot<D>,
+    slots: &'a Slots<D>,
+    /// Held until it has ended.
+    _completing: rcu::Guard,
 }
 
 /// The unit of a command.
@@ -209,20 +257,21 @@ unsafe fn unit_of(cmd: *mut ffi::scsi_cmnd) -> Unit {
     // SAFETY: By the requirements of this function; a command always has a unit.
     //
     // INVARIANT: The unit lives as long as its command.
-    Unit(unsafe { ptr::NonNull::new_unchecked(ffi::hv_storvsc_shim_unit_of(cmd)) })
+    Unit(unsafe { ptr::NonNull::new_unchecked(ffi::hv_scsi_shim_unit_of(cmd)) })
 }
 
-impl Completed<'_> {
+impl<D: Copy> Completed<'_, D> {
     #[inline]
-    fn data(&self) -> &Data {
-        // SAFETY: By the type invariant nobody writes it while this object exists.
-        unsafe { &*self.slot.data.get() }
+    fn data(&self) -> &Data<D> {
+        // SAFETY: By the type invariant it is initialised, and nobody writes it while this object
+        // exists.
+        unsafe { (*self.slot.data.get()).assume_init_ref() }
     }
 
-    /// What its result depends on.
+    /// What the driver gave with it.
     #[inline]
-    pub(crate) fn sent(&self) -> Sent {
-        self.data().sent
+    pub(crate) fn of_driver(&self) -> D {
+        self.data().of_driver
     }
 
     /// The logical unit that it is for.
@@ -231,26 +280,25 @@ impl Completed<'_> {
         unsafe { unit_of(self.data().cmd) }.address()
     }
 
-    /// Ends it: its data is the midlayer's again. `is_sign_of_life` if its unit gave one now. Any
-    /// context but NMI.
+    /// Ends it: its data is the midlayer's again. Any context but NMI.
     #[inline]
-    pub(crate) fn finish(self, outcome: &Outcome, sense: &[u8], is_sign_of_life: bool) {
+    pub(crate) fn finish(self, end: &End<'_>) {
         let data = self.data();
         let cmd = data.cmd;
 
         // SAFETY: By the type invariant it is still mapped, for the device of the slots.
         unsafe { data.mapping.unmap(self.slots.raw_device()) };
-        if outcome.sense {
-            let len = u32::try_from(sense.len()).unwrap_or(0);
+        if !end.sense.is_empty() {
+            let len = u32::try_from(end.sense.len()).unwrap_or(0);
 
             // SAFETY: The command is valid and ours, so is its sense buffer; the function limits the
             // length to that of the buffer.
-            unsafe { ffi::hv_storvsc_shim_sense(cmd, sense.as_ptr(), len) };
+            unsafe { ffi::hv_scsi_shim_sense(cmd, end.sense.as_ptr(), len) };
         }
         // SAFETY: By the type invariant the midlayer waits for the command, and it is ended once,
         // since `self` is consumed. Its slot is not looked at any more.
         unsafe {
-            ffi::hv_storvsc_shim_done(cmd, outcome.result(), outcome.residual, is_sign_of_life);
+            ffi::hv_scsi_shim_done(cmd, end.result, end.residual, end.is_sign_of_life);
         };
     }
 }

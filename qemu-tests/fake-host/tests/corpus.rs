@@ -285,3 +285,143 @@ fn netvsc_control_corpus() {
     ];
     replay("netvsc_control", fuzz::netvsc_control, made);
 }
+
+/// The start of the operation, 1: it is complete; and what comes after the status.
+fn done(status: u32, body: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0; 64];
+    packet[0] = 1;
+    packet[8..12].copy_from_slice(&status.to_le_bytes());
+    packet[12..12 + body.len()].copy_from_slice(body);
+    packet
+}
+
+/// A SCSI command's end: SRB status, SCSI status, and sense data.
+fn ended(srb: u8, scsi: u8, sense: &[u8]) -> Vec<u8> {
+    let mut body = vec![0; 52];
+    body[2] = srb;
+    body[3] = scsi;
+    body[9] = sense.len() as u8;
+    body[16..16 + sense.len()].copy_from_slice(sense);
+    done(0, &body)
+}
+
+fn storage(packets: &[(u64, u8, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (id, opcode, packet) in packets {
+        bytes.extend_from_slice(&(packet.len() as u16).to_le_bytes());
+        bytes.extend_from_slice(&id.to_le_bytes());
+        bytes.push(*opcode);
+        bytes.extend_from_slice(packet);
+    }
+    bytes
+}
+
+#[test]
+fn storvsc_corpus() {
+    use storvsc_protocol::{inbound::internal_id, init::Step, packet::Version};
+    let steps = [
+        Step::Begin,
+        Step::Version(Version::WIN10),
+        Step::Properties,
+        Step::End,
+        Step::SubChannels(3),
+    ];
+    // four bytes, the number of channels, flags (several), and the most bytes
+    let properties = [0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 8, 0];
+    let start: Vec<_> = steps
+        .iter()
+        .map(|step| {
+            let body: &[u8] = if *step == Step::Properties {
+                &properties
+            } else {
+                &[]
+            };
+            (step.id(), 0, done(0, body))
+        })
+        .collect();
+    let attention = [0x70, 0, 6, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x29, 0, 0, 0, 0, 0];
+    let changed = [
+        0x70, 0, 6, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x2a, 0x09, 0, 0, 0, 0,
+    ];
+    let other = [
+        0x70, 0, 6, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x3f, 0x0e, 0, 0, 0, 0,
+    ];
+    let illegal = [0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x24, 0, 0, 0, 0, 0];
+    let made = vec![
+        ("initialisation", storage(&start)),
+        (
+            "no-version",
+            storage(&[start[0].clone(), (steps[1].id(), 0, done(0xc000_0059, &[]))]),
+        ),
+        (
+            "changed",
+            storage(&[
+                (1, 0x28, ended(1, 0, &[])),
+                (1, 0x28, ended(0x84, 2, &changed)),
+            ]),
+        ),
+        ("read", storage(&[(1, 0x28, ended(1, 0, &[]))])),
+        (
+            "attention",
+            storage(&[(1, 0x28, ended(0x84, 2, &attention))]),
+        ),
+        ("units", storage(&[(2, 0, ended(0x84, 2, &other))])),
+        ("no-list", storage(&[(1, 0xa0, ended(0x20, 0, &[]))])),
+        ("busy", storage(&[(1, 0x2a, ended(5, 8, &[]))])),
+        (
+            "who",
+            storage(&[
+                (internal_id(0), 0, ended(1, 0, &[])),
+                (internal_id(1), 0, ended(0x84, 2, &illegal)),
+                (internal_id(2), 0, ended(1, 0, &[])),
+                (internal_id(3), 0, ended(1, 0, &[])),
+            ]),
+        ),
+        (
+            // waited for and answered; listened for, reset, and answered late
+            "own",
+            storage(&[
+                (internal_id(1), 0, ended(1, 0, &[])),
+                (internal_id(9), 1, ended(1, 0, &[])),
+                (internal_id(9), 2, ended(1, 0, &[])),
+                (internal_id(2), 3, ended(0x0e, 0, &[])),
+            ]),
+        ),
+        ("notice", storage(&[(0, 0, vec![11, 0, 0, 0])])),
+        ("unasked", storage(&[(0, 0, vec![6, 0, 0, 0])])),
+        ("short", storage(&[(1, 0x28, vec![1; 20])])),
+    ];
+    replay("storvsc", fuzz::storvsc, made);
+}
+
+/// Each driver, which is a folder of `drivers`, with a protocol of its own is fuzzed.
+#[test]
+fn no_driver_is_forgotten() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let targets: Vec<_> = fs::read_dir(root.join("qemu-tests/fuzz/fuzz_targets"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let mut drivers = 0;
+    for driver in fs::read_dir(root.join("drivers")).unwrap() {
+        let driver = driver.unwrap();
+        if !driver.path().join("protocol").exists() {
+            continue;
+        }
+        drivers += 1;
+        let name = driver.file_name().into_string().unwrap();
+        assert!(
+            targets.iter().any(|target| target.starts_with(&name)),
+            "no fuzz target for {name}"
+        );
+        // and its inputs are replayed here
+        for target in targets.iter().filter(|target| target.starts_with(&name)) {
+            let seeds = folder(target.trim_end_matches(".rs"));
+            assert!(
+                fs::read_dir(seeds).unwrap().count() > 0,
+                "no seeds for {target}"
+            );
+        }
+    }
+    assert!(drivers >= 3);
+}

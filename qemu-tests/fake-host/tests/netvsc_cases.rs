@@ -38,7 +38,7 @@ fn parse_all(bytes: &[u8]) -> Result<Received, RxError> {
 }
 
 #[test]
-fn n01_ranges() {
+fn ranges_outside_of_the_buffer() {
     let carries = words(&[107, 0, u32::MAX, 0]);
     let ranges = |header: &[u8]| {
         Transfer::parse(LAYOUT, header, &carries).map(|t| t.ranges().collect::<Vec<_>>())
@@ -84,7 +84,7 @@ fn n01_ranges() {
 }
 
 #[test]
-fn n01_lengths() {
+fn lengths_that_contradict_the_message() {
     let good = frame(&record(6, 0x50), &[7; 60]);
     let Ok(Received::Frame(found)) = parse_all(&good) else {
         panic!();
@@ -144,7 +144,7 @@ fn n01_lengths() {
 }
 
 #[test]
-fn n01_records() {
+fn records_of_wrong_sizes() {
     let bad = |infos: &[u8]| match parse_all(&frame(infos, &[7; 60])) {
         Err(RxError::Record(RecordError { at, .. })) => at,
         other => panic!("{other:?}"),
@@ -224,7 +224,7 @@ fn records_are_found_wherever_they_are() {
 }
 
 #[test]
-fn n02_memory_that_changes() {
+fn memory_that_changes() {
     let good = frame(&record(6, 0x50), &[7; 60]);
     // Each byte of the header and of the record becomes 0xff once it was read.
     for at in 0..60 {
@@ -254,7 +254,7 @@ fn n02_memory_that_changes() {
 }
 
 #[test]
-fn n04_table() {
+fn the_table_stands_where_it_can() {
     let table: Vec<u32> = (100..116).collect();
     let expected = Notice::Table(table.clone().try_into().unwrap());
     let message = |count, offset, gap: usize| {
@@ -305,7 +305,7 @@ fn n04_table() {
 }
 
 #[test]
-fn n05_all_channels_take_turns_until_the_host_says_something() {
+fn all_channels_take_turns_until_the_host_says_something() {
     let used: Vec<u32> = (0..16)
         .map(|slot| rss::channel(rss::default_entry(slot), 3))
         .collect();
@@ -313,7 +313,7 @@ fn n05_all_channels_take_turns_until_the_host_says_something() {
 }
 
 #[test]
-fn n06_indication_that_claims_to_be_short() {
+fn indication_that_claims_to_be_short() {
     let speed = |len: u32, offset: u32, range: &[u8]| {
         let mut bytes = words(&[7, 20, 0x4001_0013, len, offset]);
         bytes.extend_from_slice(range);
@@ -347,7 +347,7 @@ fn n06_indication_that_claims_to_be_short() {
 }
 
 #[test]
-fn n17_virtual_functions_are_noticed_and_not_used() {
+fn virtual_functions_are_asked_for_by_who_uses_them() {
     assert_eq!(
         Notice::parse(Version::V6_1, &words(&[128, 1, 9])),
         Ok(Notice::VirtualFunction {
@@ -356,10 +356,16 @@ fn n17_virtual_functions_are_noticed_and_not_used() {
         })
     );
     assert!(Notice::parse(Version::V6_1, &words(&[128, 1])).is_err());
-    // Bit 2 of the capabilities would ask for them.
+    // Bit 2 of the capabilities asks for them.
     for version in Version::PROPOSED {
-        let config = netvsc_protocol::nvsp::Message::ndis_config(version, 1514);
-        assert_eq!(config.bytes()[12] & 4, 0);
+        let asks = |functions| {
+            let config = netvsc_protocol::nvsp::Message::ndis_config(version, 1514, functions);
+
+            config.bytes()[12] & 4 != 0
+        };
+
+        assert!(!asks(false));
+        assert_eq!(asks(true), version >= Version::V5);
     }
 }
 

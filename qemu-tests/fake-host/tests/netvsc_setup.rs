@@ -18,6 +18,7 @@ const CONFIG: Config = Config {
     receive_bytes: 16 << 20,
     send_bytes: 1 << 20,
     coalesce: true,
+    functions: true,
 };
 
 #[test]
@@ -229,7 +230,7 @@ fn buffers_that_make_no_sense() {
 #[test]
 fn answers_to_something_else() {
     let messages = [
-        vec![],
+        vec![0],
         words(&[2]),
         words(&[2, 0, 0]),
         words(&[102, 1]),
@@ -246,6 +247,10 @@ fn answers_to_something_else() {
         setup.on_answer(Answer::parse(message).ok());
         assert_eq!(setup.action(), Action::Stop(SetupError::Unexpected));
     }
+    // One without payload says that something is done, which nothing here is for.
+    let mut setup = Setup::new(CONFIG);
+    setup.on_answer(Answer::parse(&[]).ok());
+    assert_eq!(setup.action(), Action::Stop(SetupError::Unexpected));
     // The right size, the wrong step.
     for message in [words(&[105, 1, 6144]), words(&[133, 1, 3])] {
         let mut setup = Setup::new(CONFIG);

@@ -21,7 +21,7 @@ fn inband<'a>(id: u64, payload: &'a [&'a [u8]]) -> OutgoingPacket<'a> {
 }
 
 #[test]
-fn v03_padding_in_the_ring_is_zero() {
+fn padding_in_the_ring_is_zero() {
     let ring = SharedRing::new(256);
     let mut writer = Writer::new(&ring).unwrap();
     for len in 0..=16 {
@@ -38,7 +38,7 @@ fn v03_padding_in_the_ring_is_zero() {
 }
 
 #[test]
-fn v04_statistics_of_a_ring_with_wild_indices() {
+fn statistics_of_a_ring_with_wild_indices() {
     let ring = SharedRing::new(256);
     ring.set(Field::WriteIndex, 64);
     assert_eq!(stats(&ring).bytes_to_read, Some(64));
@@ -49,7 +49,7 @@ fn v04_statistics_of_a_ring_with_wild_indices() {
 }
 
 #[test]
-fn v15_packets_around_the_buffer_size() {
+fn packets_around_the_buffer_size() {
     for total in (4096usize..=4128).step_by(8) {
         let ring = SharedRing::new(16384);
         let mut host = Producer::new(&ring);
@@ -83,7 +83,7 @@ fn v15_packets_around_the_buffer_size() {
 }
 
 #[test]
-fn v16_transfer_pages_with_many_ranges() {
+fn transfer_pages_with_many_ranges() {
     const BUFFER: usize = 16 + 8 + 562 * 8 + 8;
     for count in [1u32, 375, 376, 562, 563] {
         let ring = SharedRing::new(16384);
@@ -121,7 +121,7 @@ fn v16_transfer_pages_with_many_ranges() {
 }
 
 #[test]
-fn v16_range_count_that_the_header_does_not_cover() {
+fn range_count_that_the_header_does_not_cover() {
     let mut header = 0xcafeu32.to_le_bytes().to_vec();
     header.extend_from_slice(&2u32.to_le_bytes());
     header.extend_from_slice(&[0; 8]);
@@ -135,7 +135,7 @@ fn v16_range_count_that_the_header_does_not_cover() {
 }
 
 #[test]
-fn v16_lying_descriptors_break_the_channel() {
+fn lying_descriptors_break_the_channel() {
     // (offset8, len8) with 64 published bytes.
     for (offset8, len8) in [
         (2, 0),
@@ -175,7 +175,7 @@ fn v16_lying_descriptors_break_the_channel() {
 }
 
 #[test]
-fn v16_descriptor_changed_between_reads() {
+fn descriptor_changed_between_reads() {
     let ring = SharedRing::new(256);
     let mut host = Producer::new(&ring);
     host.packet(6, 0, 1, &[], &[1; 32]);
@@ -198,7 +198,7 @@ fn v16_descriptor_changed_between_reads() {
 }
 
 #[test]
-fn v17_bogus_completions_change_nothing() {
+fn bogus_completions_change_nothing() {
     let slots: Vec<Slot<&str>> = (0..4).map(|_| Slot::new()).collect();
     let mut table = RequestTable::new(slots);
     let first = table.alloc("first").unwrap();
@@ -221,7 +221,7 @@ fn v17_bogus_completions_change_nothing() {
 }
 
 #[test]
-fn v19_space_freed_before_the_request_is_seen() {
+fn space_freed_before_the_request_is_seen() {
     let ring = SharedRing::new(128);
     let mut writer = Writer::new(&ring).unwrap();
     let payload = [0; 40];
@@ -247,7 +247,7 @@ fn v19_space_freed_before_the_request_is_seen() {
 }
 
 #[test]
-fn v19_request_stays_while_the_ring_is_full() {
+fn request_stays_while_the_ring_is_full() {
     let ring = SharedRing::new(128);
     let mut writer = Writer::new(&ring).unwrap();
     let _ = writer.send(&inband(1, &[&[0; 40]])).unwrap();
@@ -261,7 +261,7 @@ fn v19_request_stays_while_the_ring_is_full() {
 /// Two threads, a ring of four packets, signals as a flag: both would sleep
 /// for ever if one were lost.
 #[test]
-fn v19_stress_one_producer_one_consumer() {
+fn stress_one_producer_one_consumer() {
     const PACKETS: u64 = 100_000;
     let ring = Arc::new(SharedRing::new(4 * 32));
     let to_consumer = Arc::new(Signal::default());
@@ -337,7 +337,7 @@ fn consume(ring: &SharedRing, wake: &Signal, signal: &Signal, packets: u64) {
 }
 
 #[test]
-fn p01_write_index_out_of_range() {
+fn write_index_out_of_range() {
     for bad in [256, 257, 264, u32::MAX, 4, 12, 8, 16] {
         let ring = SharedRing::new(256);
         ring.set(Field::WriteIndex, bad);
@@ -360,7 +360,7 @@ fn p01_write_index_out_of_range() {
 }
 
 #[test]
-fn p01_read_index_out_of_range() {
+fn read_index_out_of_range() {
     for bad in [256, 260, u32::MAX, 4] {
         let ring = SharedRing::new(256);
         let mut writer = Writer::new(&ring).unwrap();
@@ -378,7 +378,7 @@ fn p01_read_index_out_of_range() {
 }
 
 #[test]
-fn p01_host_moves_the_guests_own_index() {
+fn host_moves_the_guests_own_index() {
     let ring = SharedRing::new(256);
     let mut writer = Writer::new(&ring).unwrap();
     let _ = writer.send(&inband(1, &[&[1; 8]])).unwrap();
@@ -391,7 +391,7 @@ fn p01_host_moves_the_guests_own_index() {
 }
 
 #[test]
-fn p01_read_index_inside_a_batch() {
+fn read_index_inside_a_batch() {
     let ring = SharedRing::new(256);
     let mut writer = Writer::new(&ring).unwrap();
     let mut batch = writer.batch();
@@ -406,7 +406,7 @@ fn p01_read_index_inside_a_batch() {
 }
 
 #[test]
-fn p09_second_packet_without_an_interrupt() {
+fn second_packet_without_an_interrupt() {
     let ring = SharedRing::new(256);
     let mut host = Producer::new(&ring);
     let mut reader = Reader::new(&ring).unwrap();

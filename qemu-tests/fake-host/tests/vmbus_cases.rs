@@ -35,7 +35,7 @@ fn one_channel() -> Guest {
 }
 
 #[test]
-fn v01_message_rewritten_while_it_is_read() {
+fn message_rewritten_while_it_is_read() {
     let slot = FakeSlot::new();
     let offer = OfferSpec::new(class::NIC, 1).bytes();
     slot.deliver(&offer);
@@ -61,7 +61,7 @@ fn v01_message_rewritten_while_it_is_read() {
 }
 
 #[test]
-fn v01_oversized_payload_is_refused_and_the_slot_freed() {
+fn oversized_payload_is_refused_and_the_slot_freed() {
     for size in [241, 255] {
         let slot = FakeSlot::new();
         slot.deliver(&messages::all_offers());
@@ -80,7 +80,7 @@ fn v01_oversized_payload_is_refused_and_the_slot_freed() {
 }
 
 #[test]
-fn v02_short_messages_are_dropped_and_long_ones_accepted() {
+fn short_messages_are_dropped_and_long_ones_accepted() {
     for (kind, min) in messages::HOST_MESSAGES {
         for len in 4..min {
             assert_eq!(
@@ -129,7 +129,7 @@ fn v02_short_messages_are_dropped_and_long_ones_accepted() {
 }
 
 #[test]
-fn v02_the_next_message_still_arrives() {
+fn the_next_message_still_arrives() {
     let mut guest = one_channel();
     guest.slot.deliver(&messages::blank(15, 8));
     guest.slot.deliver(&messages::blank(1, 100));
@@ -142,7 +142,7 @@ fn v02_the_next_message_still_arrives() {
 }
 
 #[test]
-fn v03_nothing_unwritten_reaches_the_host() {
+fn nothing_unwritten_reaches_the_host() {
     let mut guest = one_channel();
     guest.open(Relid(5), 100).unwrap();
     guest.close(Relid(5)).unwrap();
@@ -155,7 +155,7 @@ fn v03_nothing_unwritten_reaches_the_host() {
 }
 
 #[test]
-fn v06_rescind_after_unbind_removes_once() {
+fn rescind_after_unbind_removes_once() {
     let mut guest = one_channel();
     guest.open(Relid(5), 4).unwrap();
     guest.close(Relid(5)).unwrap();
@@ -168,7 +168,7 @@ fn v06_rescind_after_unbind_removes_once() {
 }
 
 #[test]
-fn v07_second_rescind_is_ignored() {
+fn second_rescind_is_ignored() {
     let mut guest = one_channel();
     guest.open(Relid(5), 4).unwrap();
     guest.host.rescind(5);
@@ -183,7 +183,7 @@ fn v07_second_rescind_is_ignored() {
 
 /// Every order of two rescinds with the steps of open, close and removal.
 #[test]
-fn v07_every_interleaving_releases_exactly_once() {
+fn every_interleaving_releases_exactly_once() {
     // Bit i of `order` picks whose step comes next: the driver's or a rescind.
     let driver: [fn(&mut ChannelLife); 6] = [
         |life| assert!(life.open_begin().is_ok() || life.is_rescinded()),
@@ -223,7 +223,7 @@ fn v07_every_interleaving_releases_exactly_once() {
 }
 
 #[test]
-fn v08_failed_open_leaves_nothing_behind() {
+fn failed_open_leaves_nothing_behind() {
     // 100 pages: header, 3 bodies, open.
     for n in 1..=5 {
         let mut guest = one_channel();
@@ -246,7 +246,7 @@ fn v08_failed_open_leaves_nothing_behind() {
 }
 
 #[test]
-fn v08_rescind_while_a_request_waits() {
+fn rescind_while_a_request_waits() {
     for (kind, freed) in [(8, 1), (5, 1)] {
         let mut guest = one_channel();
         guest.host.react(kind, Reaction::Rescind);
@@ -267,7 +267,7 @@ fn v08_rescind_while_a_request_waits() {
 }
 
 #[test]
-fn v08_replies_are_matched_by_everything_they_carry() {
+fn replies_are_matched_by_everything_they_carry() {
     let mut guest = one_channel();
     for kind in [8, 5] {
         guest.host.react(kind, Reaction::WrongIdFirst);
@@ -292,7 +292,7 @@ fn v08_replies_are_matched_by_everything_they_carry() {
 }
 
 #[test]
-fn v08_unanswered_requests_end_and_leak_only_what_the_host_has() {
+fn unanswered_requests_end_and_leak_only_what_the_host_has() {
     for (kind, leaked) in [(8, 1), (5, 0)] {
         let mut guest = one_channel();
         guest.host.react(kind, Reaction::Silent);
@@ -308,7 +308,7 @@ fn v08_unanswered_requests_end_and_leak_only_what_the_host_has() {
 }
 
 #[test]
-fn v10_event_flags_without_channels() {
+fn event_flags_without_channels() {
     let guest = Guest::new(FakeHost::new(V4), None);
     let mut words = [0u64; 32];
     for relid in [1usize, 5, 2047] {
@@ -326,7 +326,7 @@ fn v10_event_flags_without_channels() {
 }
 
 #[test]
-fn v21_memory_with_doubtful_encryption_is_leaked() {
+fn memory_with_doubtful_encryption_is_leaked() {
     // Decrypting failed and encrypting again does too.
     let mut life = GpadlLife::new();
     life.decrypting();
@@ -359,7 +359,7 @@ fn v21_memory_with_doubtful_encryption_is_leaked() {
 }
 
 #[test]
-fn v24_unload_response_counts_once() {
+fn unload_response_counts_once() {
     let message = Inbound::parse(&messages::unload_response()).unwrap();
     assert_eq!(message, Inbound::UnloadResponse);
     let unloading = Link::Up.after(LinkEvent::Unload).unwrap();
@@ -369,7 +369,7 @@ fn v24_unload_response_counts_once() {
 }
 
 #[test]
-fn v32_a_channel_is_usable_only_between_open_and_close() {
+fn a_channel_is_usable_only_between_open_and_close() {
     let mut life = ChannelLife::new();
     assert!(!life.is_usable());
     assert!(life.open_end(0).is_err());
@@ -385,7 +385,7 @@ fn v32_a_channel_is_usable_only_between_open_and_close() {
 }
 
 #[test]
-fn p11_acceptance_of_what_was_not_offered() {
+fn acceptance_of_what_was_not_offered() {
     let accept = |bytes: &[u8]| match Inbound::parse(bytes).unwrap() {
         Inbound::VersionResponse(response) => response,
         other => panic!("{other:?}"),
@@ -422,7 +422,7 @@ fn p11_acceptance_of_what_was_not_offered() {
 }
 
 #[test]
-fn p11_offers_and_markers_out_of_turn() {
+fn offers_and_markers_out_of_turn() {
     let mut host = FakeHost::new(V5_3);
     host.send(OfferSpec::new(class::NIC, 1).bytes());
     host.send(messages::all_offers());
@@ -444,7 +444,7 @@ fn p11_offers_and_markers_out_of_turn() {
 }
 
 #[test]
-fn p13_monitor_id_out_of_range_falls_back_to_the_hypercall() {
+fn monitor_id_out_of_range_falls_back_to_the_hypercall() {
     let mut bad = OfferSpec::new(class::BALLOON, 5);
     bad.monitor_id = Some(255);
     let mut edge = OfferSpec::new(class::KVP, 6);

@@ -29,6 +29,43 @@ pub(crate) fn seconds_of(process: u32) -> f64 {
     ticks as f64 / TICKS_PER_SECOND
 }
 
+/// A look at what all CPUs of this machine have done since it started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CpuTimes {
+    idle: u64,
+    all: u64,
+}
+
+/// Where the first line of `/proc/stat` has the time in which there was nothing to do, and in which all waited
+/// for disks; counted from the field after the name. What comes after these eight is in two of them, too.
+const IDLE: std::ops::Range<usize> = 3..5;
+const ALL: std::ops::Range<usize> = 0..8;
+
+impl CpuTimes {
+    /// Now; none if the kernel does not say.
+    pub(crate) fn look() -> Option<Self> {
+        Self::parse(&fs::read_to_string("/proc/stat").ok()?)
+    }
+
+    fn parse(stat: &str) -> Option<Self> {
+        let times = stat.lines().next()?.strip_prefix("cpu ")?;
+        let times: Vec<u64> = times
+            .split_whitespace()
+            .map_while(|t| t.parse().ok())
+            .collect();
+        Some(Self {
+            idle: times.get(IDLE)?.iter().sum(),
+            all: times.get(ALL)?.iter().sum(),
+        })
+    }
+
+    /// The share of its CPUs, up to 1, that had nothing to do since an earlier look.
+    pub(crate) fn idle_since(self, before: Self) -> f64 {
+        let all = self.all.saturating_sub(before.all).max(1);
+        self.idle.saturating_sub(before.idle) as f64 / all as f64
+    }
+}
+
 /// Parent and ticks of a process.
 fn parse(stat: &str) -> Option<(u32, u64)> {
     // the name may have spaces and parentheses
@@ -43,7 +80,18 @@ fn parse(stat: &str) -> Option<(u32, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse, seconds_of};
+    use super::{parse, seconds_of, CpuTimes};
+
+    #[test]
+    fn idle_is_what_nobody_used_and_what_waited() {
+        let look = |line: &str| CpuTimes::parse(line).unwrap();
+        let before = look("cpu  100 0 50 800 50 0 0 0 9 9\ncpu0 1 2 3\n");
+        let after = look("cpu  130 0 70 830 60 0 0 10 9 9\n");
+        assert_eq!(after.idle_since(before), 0.4);
+        assert_eq!(before.idle_since(before), 0.0);
+        assert!(CpuTimes::parse("cpu  1 2 3\n").is_none());
+        assert!(CpuTimes::look().is_some());
+    }
 
     #[test]
     fn fields_come_after_the_name() {

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
+use crate::failure::expect;
 use crate::vm::Vm;
 
 /// The bus in sysfs.
@@ -26,6 +27,20 @@ pub(crate) struct Device {
     pub(crate) values: Vec<String>,
     /// The driver bound to it.
     pub(crate) driver: Option<String>,
+}
+
+/// One of the counters of the Rust core.
+pub(crate) fn counter(vm: &Vm, name: &str) -> Result<u64> {
+    let path = format!("{BUS}/counters/{name}");
+    vm.read(&path)?.trim().parse().context(path)
+}
+
+/// Expect that nothing was counted there since the core was loaded.
+pub(crate) fn expect_none(vm: &Vm, names: &[&str]) -> Result<()> {
+    names.iter().try_for_each(|name| {
+        let found = counter(vm, name)?;
+        expect(found == 0, format!("no {name}"), found)
+    })
 }
 
 /// The devices on the bus.
@@ -63,6 +78,24 @@ pub(crate) fn wait_for_balloon(vm: &Vm, timeout: Duration) -> Result<String> {
 
 fn is_balloon(device: &Device) -> bool {
     device.values[1].contains(DYNAMIC_MEMORY)
+}
+
+/// Give a device to another driver, as an administrator does.
+pub(crate) fn change_driver(vm: &Vm, device: &str, from: &str, to: &str) -> Result<()> {
+    vm.write(&format!("{BUS}/devices/{device}/driver_override"), to)?;
+    vm.write(&format!("{BUS}/drivers/{from}/unbind"), device)?;
+    vm.write(&format!("{BUS}/drivers/{to}/bind"), device)?;
+    let bound = vm.link_name(&format!("{BUS}/devices/{device}/driver"))?;
+    expect(
+        bound.as_deref() == Some(to),
+        format!("the driver {to}"),
+        format!("{bound:?}"),
+    )
+}
+
+/// Let any driver have it again.
+pub(crate) fn forget_override(vm: &Vm, device: &str) -> Result<()> {
+    vm.write(&format!("{BUS}/devices/{device}/driver_override"), "\n")
 }
 
 /// The last contact in the host's trace.

@@ -89,9 +89,22 @@ pub(crate) struct Compared {
 impl<'a> Passes<'a> {
     /// Start with the first of these; after the last one it is the first one's turn again.
     pub(crate) fn start(vm: &'a Vm, disk: &str, passes: &[Verify]) -> Result<Self> {
+        Self::start_with(vm, disk, passes, "")
+    }
+
+    /// The same, with so few requests a second that it does not matter how long it goes on.
+    pub(crate) fn start_slowly(vm: &'a Vm, disk: &str, passes: &[Verify]) -> Result<Self> {
+        Self::start_with(vm, disk, passes, "--rate_iops=40")
+    }
+
+    fn start_with(vm: &'a Vm, disk: &str, passes: &[Verify], options: &str) -> Result<Self> {
         let mut cases = String::new();
         for (n, pass) in passes.iter().enumerate() {
-            write!(cases, "{n}) {} {OF_ITS_OWN} ;; ", pass.command(disk))?;
+            write!(
+                cases,
+                "{n}) {} {OF_ITS_OWN} {options} ;; ",
+                pass.command(disk)
+            )?;
         }
         let text = format!(
             "rm -f /tmp/passes.stop

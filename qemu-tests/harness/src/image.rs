@@ -16,15 +16,19 @@ use crate::drivers::Core;
 use crate::machine::Initramfs;
 use crate::net::IP;
 use crate::paths::Paths;
-use crate::{programs, root_disk, slim_fio, vmlinux};
+use crate::{installed, programs, root_disk, slim_fio, vmlinux};
 
 /// Modules in the guest: ours, and the C drivers for the same devices, so that they
 /// are the reference and autoloading has something to choose from.
-const GUEST_MODULES: [&str; 12] = [
+const GUEST_MODULES: [&str; 16] = [
     "hv_vmbus_rust",
     "hv_balloon_rust",
     "hv_storvsc_rust",
     "hv_example_rust",
+    "hv_vmbus_rust_on_c",
+    "hv_balloon_rust_on_c",
+    "hv_storvsc_rust_on_c",
+    "hv_example_rust_on_c",
     "hv_balloon",
     "hv_utils",
     "hyperv-keyboard",
@@ -38,14 +42,16 @@ const GUEST_MODULES: [&str; 12] = [
 /// Modules that not every kernel has as modules; the scripts of races come by `qemu_fw_cfg`.
 const OPTIONAL_MODULES: [&str; 2] = ["msr", "qemu_fw_cfg"];
 
-/// Modules in guests with tools besides, for networks.
-const NET_MODULES: [&str; 8] = [
+/// Modules in guests with tools and in those for people besides, for networks.
+const NET_MODULES: [&str; 10] = [
     "hv_netvsc_rust",
+    "hv_netvsc_rust_on_c",
     "hv_netvsc",
     "8021q",
     "e1000e",
     "bridge",
     "macvlan",
+    "netconsole",
     "nf_tables",
     "veth",
 ];
@@ -76,6 +82,9 @@ const MEASURED_NET_MODULES: [&str; 7] = [
     "dummy",
     "veth",
 ];
+
+/// How the names of our modules on the C core end.
+const ON_C: &str = "_on_c";
 
 /// The module of `qemu-tests/floor`.
 const FLOOR: &str = "vmbus_floor";
@@ -127,46 +136,25 @@ pub(crate) struct Images {
     pub(crate) level1_kernel: PathBuf,
     /// Level 1.
     pub(crate) level1: PathBuf,
-    /// A disk with a Debian root; see [`Self::add`].
+    /// A disk with a Debian root.
     pub(crate) root_disk: PathBuf,
-    /// The one for people; see [`Self::add`].
+    /// The one for people.
     pub(crate) reached_disk: PathBuf,
+    /// That of the installed machine.
+    pub(crate) installed_disk: PathBuf,
     folder: PathBuf,
     added: Vec<Initramfs>,
 }
 
 impl Images {
-    /// Build them from the cache and the checkout's build folder.
-    pub(crate) fn build(paths: &Paths) -> Result<Self> {
+    /// None of them is there yet but the kernels; see [`Self::add`].
+    pub(crate) fn new(paths: &Paths) -> Result<Self> {
         let tested = Kernel::open(&paths.guest_kernel)?;
-        let images = Self::in_folder(
-            &paths.build,
-            tested.image.clone(),
-            paths.kernel.join("vmlinuz"),
-        );
-        let images = Self {
-            unpacked_kernel: unpacked(paths, &tested)?,
-            ..images
-        };
-        let optional = OPTIONAL_MODULES.iter().filter(|name| tested.has(name));
-        let mut modules: Vec<&str> = GUEST_MODULES.iter().chain(optional).copied().collect();
-        let drivers = guest(paths, &tested, &modules)?;
-        fs::write(
-            images.initramfs(Initramfs::Drivers, Core::C),
-            drivers.finish(),
-        )?;
-        modules.extend(NET_MODULES);
-        let mut with_tools = guest(paths, &tested, &modules)?;
-        add_tools(&mut with_tools, paths)?;
-        fs::write(
-            images.initramfs(Initramfs::Tools, Core::C),
-            with_tools.finish(),
-        )?;
-        fs::write(
-            &images.level1,
-            level1(paths, &Kernel::open(&paths.kernel)?)?,
-        )?;
-        Ok(images)
+        let unpacked_kernel = unpacked(paths, &tested)?;
+        Ok(Self {
+            unpacked_kernel,
+            ..Self::in_folder(paths.run(), tested.image, paths.kernel.join("vmlinuz"))
+        })
     }
 
     /// Where they are.
@@ -178,44 +166,55 @@ impl Images {
             level1: folder.join("level1.cpio"),
             root_disk: folder.join("root-disk.img"),
             reached_disk: folder.join("reached-root-disk.img"),
+            installed_disk: folder.join("installed-disk.img"),
             folder: folder.to_owned(),
             added: Vec::new(),
         }
     }
 
-    /// Build what only guests of this kind need, if it is not there yet.
+    /// Build what level 1 needs, if it is not there yet.
+    pub(crate) fn add_level1(&mut self, paths: &Paths) -> Result<()> {
+        if !self.level1.exists() {
+            let level1 = level1(paths, &Kernel::open(&paths.kernel)?)?;
+            fs::write(&self.level1, level1)?;
+        }
+        Ok(())
+    }
+
+    /// Build what guests of this kind need, if it is not there yet.
     pub(crate) fn add(&mut self, kind: Initramfs, paths: &Paths) -> Result<()> {
-        let alone = !matches!(kind, Initramfs::Drivers | Initramfs::Tools);
-        if !alone || self.added.contains(&kind) {
+        if self.added.contains(&kind) {
             return Ok(());
         }
         let tested = Kernel::open(&paths.guest_kernel)?;
-        if kind == Initramfs::Measure {
-            let guest = guest(paths, &tested, &MEASURED_MODULES)?;
-            fs::write(self.initramfs(kind, Core::C), guest.finish())?;
-            self.added.push(kind);
-            return Ok(());
+        match kind {
+            Initramfs::FindRoot | Initramfs::CrashKernel => self.add_alone(kind, paths, &tested)?,
+            Initramfs::Installed => {
+                let initramfs = self.initramfs(kind, Core::C);
+                installed::build(paths, &self.installed_disk, &initramfs)?;
+            }
+            _ => {
+                let guest = both_cores(kind, paths, &tested)?.finish();
+                fs::write(self.initramfs(kind, Core::C), guest)?;
+            }
         }
-        if kind == Initramfs::Reached {
-            let modules = [&GUEST_MODULES[..], &NET_MODULES].concat();
-            let guest = guest(paths, &tested, &modules)?;
-            fs::write(self.initramfs(kind, Core::C), guest.finish())?;
-            let modules = module_tree(paths).join("lib/modules");
-            root_disk::build_reached(paths, &self.reached_disk, &modules)?;
-            self.added.push(kind);
-            return Ok(());
+        match kind {
+            Initramfs::FindRoot => root_disk::build(paths, &self.root_disk)?,
+            Initramfs::Reached => {
+                let modules = module_tree(paths).join("lib/modules");
+                root_disk::build_reached(paths, &self.reached_disk, &modules)?;
+            }
+            _ => {}
         }
-        if kind == Initramfs::MeasureNet {
-            let modules = [&MEASURED_MODULES[..], &MEASURED_NET_MODULES].concat();
-            let mut guest = guest(paths, &tested, &modules)?;
-            add_program(&mut guest, paths, IP)?;
-            fs::write(self.initramfs(kind, Core::C), guest.finish())?;
-            self.added.push(kind);
-            return Ok(());
-        }
-        for core in [Core::C, Core::Rust] {
+        self.added.push(kind);
+        Ok(())
+    }
+
+    /// Those with one set of drivers, and what it takes to find a root.
+    fn add_alone(&self, kind: Initramfs, paths: &Paths, tested: &Kernel) -> Result<()> {
+        for core in Core::ALL {
             let drivers = [&ROOT_MODULES[..], core.storage_drivers()].concat();
-            let mut guest = guest(paths, &tested, &drivers)?.finish();
+            let mut guest = guest(paths, tested, &drivers)?.finish();
             if kind == Initramfs::CrashKernel {
                 let mut archive = Archive::default();
                 archive.copy(&self.kernel, CRASH_KERNEL)?;
@@ -224,10 +223,6 @@ impl Images {
             }
             fs::write(self.initramfs(kind, core), guest)?;
         }
-        if kind == Initramfs::FindRoot {
-            root_disk::build(paths, &self.root_disk)?;
-        }
-        self.added.push(kind);
         Ok(())
     }
 
@@ -249,10 +244,13 @@ impl Images {
             (Initramfs::Measure, _) => "measured-guest.cpio",
             (Initramfs::MeasureNet, _) => "measured-net-guest.cpio",
             (Initramfs::Reached, _) => "reached-guest.cpio",
+            (Initramfs::Installed, _) => "installed-initramfs",
             (Initramfs::FindRoot, Core::C) => "root-guest-c.cpio",
             (Initramfs::FindRoot, Core::Rust) => "root-guest-rust.cpio",
+            (Initramfs::FindRoot, Core::RustOnC) => "root-guest-rust-on-c.cpio",
             (Initramfs::CrashKernel, Core::C) => "crash-guest-c.cpio",
             (Initramfs::CrashKernel, Core::Rust) => "crash-guest-rust.cpio",
+            (Initramfs::CrashKernel, Core::RustOnC) => "crash-guest-rust-on-c.cpio",
         })
     }
 }
@@ -346,7 +344,7 @@ fn unpacked(paths: &Paths, kernel: &Kernel) -> Result<PathBuf> {
     let modified = |path: &Path| fs::metadata(path).and_then(|m| m.modified());
     let current = modified(&to).is_ok_and(|to| modified(&kernel.image).is_ok_and(|from| from < to));
     if !current {
-        let new = to.with_extension("new");
+        let new = paths.run().join("vmlinux");
         vmlinux::unpack(&kernel.image, &new)?;
         fs::rename(new, &to)?;
     }
@@ -396,6 +394,30 @@ fn guest(paths: &Paths, kernel: &Kernel, modules: &[&str]) -> Result<Archive> {
     Ok(archive)
 }
 
+/// An initramfs with all sets of drivers.
+fn both_cores(kind: Initramfs, paths: &Paths, kernel: &Kernel) -> Result<Archive> {
+    let modules: &[&[&str]] = match kind {
+        Initramfs::Measure => &[&MEASURED_MODULES],
+        Initramfs::MeasureNet => &[&MEASURED_MODULES, &MEASURED_NET_MODULES],
+        Initramfs::Reached | Initramfs::Tools => &[&GUEST_MODULES, &NET_MODULES],
+        Initramfs::Drivers
+        | Initramfs::FindRoot
+        | Initramfs::CrashKernel
+        | Initramfs::Installed => &[&GUEST_MODULES],
+    };
+    let mut modules = modules.concat();
+    if matches!(kind, Initramfs::Drivers | Initramfs::Tools) {
+        modules.extend(OPTIONAL_MODULES.iter().filter(|name| kernel.has(name)));
+    }
+    let mut guest = guest(paths, kernel, &modules)?;
+    match kind {
+        Initramfs::Tools => add_tools(&mut guest, paths)?,
+        Initramfs::MeasureNet => add_program(&mut guest, paths, IP)?,
+        _ => {}
+    }
+    Ok(guest)
+}
+
 /// The XDP programs.
 fn add_xdp(archive: &mut Archive, folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
@@ -409,7 +431,7 @@ fn add_xdp(archive: &mut Archive, folder: &Path) -> Result<()> {
 }
 
 fn add_tools(archive: &mut Archive, paths: &Paths) -> Result<()> {
-    slim_fio::add(archive, &paths.build)?;
+    slim_fio::add(archive, &paths.build, paths.run())?;
     for program in DISK_TOOLS.iter().chain(&NET_TOOLS) {
         add_program(archive, paths, program)?;
     }
@@ -421,7 +443,7 @@ fn add_tools(archive: &mut Archive, paths: &Paths) -> Result<()> {
 
 /// Where the last module tree that was put together is.
 fn module_tree(paths: &Paths) -> PathBuf {
-    paths.build.join("guest-modules")
+    paths.run().join("guest-modules")
 }
 
 /// The module tree, put together in a folder so that depmod sees it.
@@ -438,7 +460,7 @@ fn add_guest_modules(
     let place = Path::new("lib/modules").join(&kernel.release);
     let (ours, theirs): (Vec<&str>, Vec<&str>) = names
         .iter()
-        .partition(|name| name.ends_with("_rust") || **name == FLOOR);
+        .partition(|name| is_ours(name) || **name == FLOOR);
     for file in kernel.in_order(&theirs)? {
         let to = base.join(&place).join(file.trim_end_matches(".xz"));
         fs::create_dir_all(to.parent().context("a module has a folder")?)?;
@@ -450,6 +472,7 @@ fn add_guest_modules(
         let file = format!("{name}.ko");
         let from = match name {
             FLOOR => paths.build.join("floor").join(&file),
+            name if name.ends_with(ON_C) => paths.modules.join("on-c").join(&file),
             _ => paths.modules.join(&file),
         };
         // Without, the C drivers can be tested.
@@ -466,6 +489,10 @@ fn add_guest_modules(
         bail!("depmod: {}", String::from_utf8_lossy(&done.stderr));
     }
     add_folder(archive, &base, &base)
+}
+
+fn is_ours(module: &str) -> bool {
+    module.trim_end_matches(ON_C).ends_with("_rust")
 }
 
 fn add_folder(archive: &mut Archive, base: &Path, folder: &Path) -> Result<()> {

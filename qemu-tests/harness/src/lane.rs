@@ -17,7 +17,7 @@ use crate::drivers::Core;
 use crate::failure::{self, is_bed, unmet};
 use crate::image::Images;
 use crate::level::Level;
-use crate::machine::Machine;
+use crate::machine::{BusVersion, Machine};
 use crate::paths::Paths;
 use crate::prepared::{self, Start};
 use crate::qemu;
@@ -33,6 +33,18 @@ const FAILURE: usize = 400;
 
 /// How often a scenario is tried while the bed fails it.
 const ATTEMPTS: u32 = 3;
+
+/// How often scenarios that repeat something do so, and their time-outs are made for.
+const USUAL_ROUNDS: u32 = 20;
+
+/// How many times as long a scenario may take: a kernel that checks itself is slow.
+fn slower(paths: &Paths) -> u32 {
+    if paths.tests_stock_kernel() {
+        1
+    } else {
+        4
+    }
+}
 
 fn is(vm: &Vm, machine: &Machine, core: Core) -> bool {
     vm.core == core && vm.machine == machine
@@ -81,13 +93,20 @@ pub(crate) struct Common {
     pub(crate) snapshots: races::Snapshots,
     /// What races run under.
     pub(crate) seeds: races::Seeds,
+    /// The newest version of the protocol that patched hosts speak, where a person said so.
+    pub(crate) bus_version: Option<BusVersion>,
+    /// How often something is repeated, where a person said so.
+    pub(crate) rounds: Option<u32>,
     /// Where other guests go on from.
     pub(crate) states: prepared::States,
 }
 
 impl Common {
     /// Start an agent.
-    pub(crate) fn start_bed(&self, level: Level, images: &Images) -> Result<Bed> {
+    pub(crate) fn start_bed(&self, level: Level, images: &mut Images) -> Result<Bed> {
+        if level == Level::Nested {
+            images.add_level1(&self.paths)?;
+        }
         let number = self.beds.fetch_add(1, Ordering::Relaxed) + 1;
         Bed::start(level, self.pace, number, &self.paths, images)
     }
@@ -212,7 +231,7 @@ impl<'a> Lane<'a> {
             images.add(machine.initramfs, &common.paths)?;
             if self.bed.as_ref().is_none_or(|bed| bed.is_gone()) {
                 self.bed = None;
-                self.bed = Some(Arc::new(common.start_bed(self.level, &images)?));
+                self.bed = Some(Arc::new(common.start_bed(self.level, &mut images)?));
             }
             let bed = self.bed.as_ref().context("just started")?;
             let number = common.boots.fetch_add(1, Ordering::Relaxed) + 1;
@@ -221,7 +240,7 @@ impl<'a> Lane<'a> {
                 None => images.initramfs(machine.initramfs, core),
                 Some(script) => images.with_script(machine.initramfs, core, script)?,
             };
-            let argv = qemu::arguments(&common.paths, &images, &initrd, machine, core, bed);
+            let argv = qemu::arguments(common, &images, &initrd, machine, core, bed);
             let files = machine.new_files(&images);
             // others may boot meanwhile
             drop(images);
@@ -230,7 +249,7 @@ impl<'a> Lane<'a> {
                 _ => None,
             };
             let start = kind.as_ref().map_or(Start::Boot, |kind| {
-                common.states.next(kind, &common.paths.build)
+                common.states.next(kind, common.paths.run())
             });
             let vm = Vm::start(
                 bed,
@@ -242,8 +261,8 @@ impl<'a> Lane<'a> {
                 &name,
                 &start,
             );
-            if let (Start::Leave(path), Some(kind)) = (start, kind) {
-                common.states.made(&kind, vm.is_ok().then_some(path));
+            if let Some(kind) = &kind {
+                common.states.went(kind, &start, vm.is_ok());
             }
             self.vm = Some(vm?);
         }
@@ -272,7 +291,8 @@ impl<'a> Lane<'a> {
         };
         let seconds = start.elapsed().as_secs_f64();
         let cpu_seconds = match scenario.run {
-            Run::InGuest(_) => Some(self.cpu_seconds() - cpu_before),
+            // less than before where the bed is another one
+            Run::InGuest(_) => Some((self.cpu_seconds() - cpu_before).max(0.0)),
             Run::Alone(_) | Run::Race(_) => None,
         };
         let label = format!("{} [{core}]", scenario.name);
@@ -345,11 +365,16 @@ impl<'a> Lane<'a> {
         let fresh = self.vm.as_ref().is_none_or(|vm| !is(vm, machine, core));
         let vm = self.guest(machine, core)?;
         let seen = if fresh { 0 } else { vm.console.len() };
-        vm.set_deadline(Instant::now() + scenario.timeout);
+        let rounds = common.rounds.map_or(1, |n| n.div_ceil(USUAL_ROUNDS));
+        let factor = rounds * slower(&common.paths);
+        vm.set_slower(slower(&common.paths));
+        vm.set_deadline(Instant::now() + scenario.timeout * factor);
         run(&mut Context {
             vm,
+            bus_version: common.bus_version.unwrap_or(BusVersion::V5_3),
             paths: &common.paths,
             notes: &common.notes,
+            rounds: common.rounds.unwrap_or(USUAL_ROUNDS),
             figures,
         })?;
         let unexpected = vm.console.trouble(seen, scenario.expected_trouble);

@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use clap::ValueEnum;
 use vmbus_guest::protocol::NewFile;
 
 use crate::image::Images;
@@ -15,8 +16,31 @@ pub(crate) const BALLOON_INSTANCE: &str = "6b1d4b58-8d2e-4bd5-9b6e-0d5e8a0c1f11"
 const REPORTING_BALLOON: &str = "-device hv-balloon,id=balloon,status-report=on,\
                                  instanceid=6b1d4b58-8d2e-4bd5-9b6e-0d5e8a0c1f11";
 
+/// What the host of [`Machine::HOT_ADD`] can add, in bytes.
+pub(crate) const ADDABLE: u64 = 1 << 30;
+
 /// Stands in arguments for the folder with the machine's files.
 pub(crate) const FOLDER: &str = "@";
+
+/// The newest version of the protocol that a host speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum BusVersion {
+    /// As QEMU has it.
+    #[value(name = "4.0")]
+    V4_0,
+    /// As the patched QEMU has it.
+    #[value(name = "5.3")]
+    V5_3,
+}
+
+impl std::fmt::Display for BusVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::V4_0 => "4.0",
+            Self::V5_3 => "5.3",
+        })
+    }
+}
 
 /// Whose QEMU is the guest's host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +66,8 @@ pub(crate) enum Initramfs {
     Reached,
     /// What is measured: drivers of disks, of VMBus and others, the balloon's, and the floor.
     Measure,
+    /// What Debian's own tools have made on the installed machine, whose root is on a disk.
+    Installed,
     /// [`Self::Measure`], and drivers of networks, the generator of frames and a program to set them up.
     MeasureNet,
 }
@@ -55,6 +81,8 @@ pub(crate) enum Contents {
     Root,
     /// A copy of the disk with the root for people.
     Reached,
+    /// A copy of the disk of the installed machine.
+    Installed,
 }
 
 /// A file that the machine's QEMU uses: a text, or a disk that begins with something.
@@ -134,6 +162,64 @@ impl Machine {
         ],
     };
 
+    /// [`Self::BALLOON`] whose host has [`ADDABLE`] more memory for the guest. The device begins at a
+    /// multiple of 32 GiB, which takes so much room for addresses.
+    pub(crate) const HOT_ADD: Self = Self {
+        name: "hot-add",
+        devices: &[
+            "-m slots=1,maxmem=67G",
+            "-object memory-backend-ram,id=added,size=1G",
+            "-device vmbus-bridge,max-version=4.0",
+            "-device hv-balloon,id=balloon,status-report=on,memdev=added,\
+             instanceid=6b1d4b58-8d2e-4bd5-9b6e-0d5e8a0c1f11",
+            "-global hv-balloon.post-init-wait-ms=2000",
+        ],
+        ..Self::BALLOON
+    };
+
+    /// [`Self::BALLOON`] whose host takes hints about free memory, in blocks of 2 MiB.
+    pub(crate) const PAGE_REPORTING: Self = Self {
+        name: "page-reporting",
+        devices: &[
+            "-device vmbus-bridge,max-version=4.0",
+            REPORTING_BALLOON,
+            "-global hv-balloon.post-init-wait-ms=2000",
+            "-global hv-balloon.cold-discard=on",
+            "-global hv-balloon.cold-discard-large-only=on",
+        ],
+        ..Self::BALLOON
+    };
+
+    /// [`Self::BALLOON`] in a machine that can hibernate.
+    pub(crate) const HIBERNATION: Self = Self {
+        name: "hibernation",
+        devices: &[
+            "-global ICH9-LPC.disable_s4=0",
+            "-device vmbus-bridge,max-version=4.0",
+            REPORTING_BALLOON,
+            "-global hv-balloon.post-init-wait-ms=2000",
+        ],
+        ..Self::BALLOON
+    };
+
+    /// [`Self::BALLOON`] whose host asks for memory twice.
+    pub(crate) const BALLOON_TWICE: Self = Self {
+        name: "balloon-twice",
+        // Once; and 0.5 s after that, a return of frame 0x40000, which it was not given.
+        files: &[text(
+            "twice",
+            "on send op=0x00100006 nth=1 do dup ; \
+             inject 6 0 080018000100000000000000010000000000040000010000 500\n",
+        )],
+        devices: &[
+            "-device vmbus-bridge,max-version=4.0",
+            "-device hv-balloon,id=balloon,status-report=on,fault-script=@/twice,\
+             instanceid=6b1d4b58-8d2e-4bd5-9b6e-0d5e8a0c1f11",
+            "-global hv-balloon.post-init-wait-ms=2000",
+        ],
+        ..Self::BALLOON
+    };
+
     /// The arguments of its devices, with its files in this folder; quotes hold a word together as in
     /// a shell.
     pub(crate) fn device_arguments(&self, folder: &str) -> Vec<String> {
@@ -150,6 +236,10 @@ impl Machine {
         let words = self.module_parameters.split_whitespace();
         for (module, setting) in words.filter_map(|word| word.split_once('.')) {
             let _ = writeln!(settings, "options {module} {setting}");
+            // the same driver on the other core
+            if module.ends_with("_rust") {
+                let _ = writeln!(settings, "options {module}_on_c {setting}");
+            }
         }
         settings
     }
@@ -162,6 +252,7 @@ impl Machine {
                 let (from, text) = match f.contents {
                     Contents::Root => (Some(&images.root_disk), ""),
                     Contents::Reached => (Some(&images.reached_disk), ""),
+                    Contents::Installed => (Some(&images.installed_disk), ""),
                     Contents::Text(text) => (None, text),
                 };
                 NewFile {
@@ -194,7 +285,11 @@ mod tests {
     #[test]
     fn parameters_become_settings() {
         let settings = Machine::BALLOON.modprobe_settings();
-        assert_eq!(settings.lines().count(), 2);
+        let modules: Vec<_> = settings.split_whitespace().skip(1).step_by(3).collect();
+        assert_eq!(
+            modules,
+            ["hv_balloon", "hv_balloon_rust", "hv_balloon_rust_on_c"]
+        );
         assert!(settings.starts_with("options hv_balloon pressure_report_delay=5\n"));
     }
 

@@ -18,7 +18,10 @@ mod fio;
 mod fuzz_guest;
 mod guest_files;
 mod image;
+mod installed;
 mod kernel_log;
+mod kernel_memory;
+mod known;
 mod lane;
 mod level;
 mod machine;
@@ -30,6 +33,7 @@ mod qemu;
 mod qmp;
 mod races;
 mod root_disk;
+mod run_folder;
 mod runner;
 mod scenarios;
 mod schedule;
@@ -49,8 +53,10 @@ use bed::Pace;
 use drivers::Core;
 use lane::Lane;
 use level::Level;
+use machine::BusVersion;
 use paths::Paths;
 use races::Seeds;
+use run_folder::Logs;
 use runner::Selection;
 
 /// Tests of the VMBus drivers in guests under QEMU.
@@ -88,8 +94,17 @@ enum What {
         /// Races: only this seed, which makes a run that was seen before.
         #[arg(long)]
         seed: Option<u64>,
+        /// The newest version of the protocol that the hosts of the patched QEMU speak.
+        #[arg(long)]
+        bus_version: Option<BusVersion>,
+        /// How often scenarios that repeat something do so, instead of a few times.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        rounds: Option<u32>,
+        /// Run also what the C drivers have passed before, with the same kernel, QEMU and harness.
+        #[arg(long)]
+        again: bool,
         /// Whose drivers.
-        #[arg(long, default_value = "both")]
+        #[arg(long, default_value = "usual")]
         core: Cores,
     },
     /// Measure, and compare with others that do the same.
@@ -102,7 +117,25 @@ enum What {
 enum Cores {
     C,
     Rust,
+    RustOnC,
+    /// C and Rust, each on its own core.
     Both,
+    /// Both, and of the Rust drivers on the C core a part.
+    Usual,
+    /// All three, whole.
+    All,
+}
+
+impl Cores {
+    fn list(self) -> &'static [Core] {
+        match self {
+            Self::C => &[Core::C],
+            Self::Rust => &[Core::Rust],
+            Self::RustOnC => &[Core::RustOnC],
+            Self::Both => &[Core::C, Core::Rust],
+            Self::Usual | Self::All => &Core::ALL,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -117,7 +150,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<bool> {
-    let paths = Paths::from_environment()?;
+    let mut paths = Paths::from_environment()?;
     let (pace, (level, why)) = match arguments.what {
         What::Bench(_) | What::Budget(_) => (
             Pace::Counted,
@@ -125,6 +158,11 @@ fn run(arguments: Arguments) -> Result<bool> {
         ),
         _ => (Pace::Free, level::choose(arguments.level)?),
     };
+    let logs = match arguments.what {
+        What::Test { .. } => Logs::here(&paths.logs)?,
+        _ => Logs::beside(&paths.logs)?,
+    };
+    paths.logs.clone_from(&logs.path);
     println!("guest: {level} ({why}); logs in {}", paths.logs.display());
     let seeds = match &arguments.what {
         What::Test {
@@ -133,29 +171,35 @@ fn run(arguments: Arguments) -> Result<bool> {
         What::Test { scenario, .. } if !scenario.is_empty() => Seeds::All,
         _ => Seeds::Few,
     };
-    let common = runner::prepare(paths, level, pace, seeds)?;
+    let (bus_version, rounds) = match &arguments.what {
+        What::Test {
+            bus_version,
+            rounds,
+            ..
+        } => (*bus_version, *rounds),
+        _ => (None, None),
+    };
+    let mut common = runner::prepare(paths, level, pace, seeds)?;
+    common.bus_version = bus_version;
+    common.rounds = rounds;
     match arguments.what {
         What::Bench(options) => bench::run(&mut Lane::new(&common), &options),
         What::Budget(options) => bench::budget::run(&mut Lane::new(&common), &options),
-        What::Run { core } => Ok(Lane::new(&common).show(&demo::MACHINE, core, |vm, paths| {
-            demo::run(&demo::print, vm, paths)
-        })),
+        What::Run { core } => Ok(Lane::new(&common).show(&demo::MACHINE, core, demo::show)),
         What::Shell { core } => Ok(Lane::new(&common).show(&demo::MACHINE, core, shell::run)),
         What::Test {
             scenario,
             guests,
+            again,
             core,
             ..
         } => {
-            let cores = match core {
-                Cores::C => vec![Core::C],
-                Cores::Rust => vec![Core::Rust],
-                Cores::Both => vec![Core::C, Core::Rust],
-            };
             let selection = Selection {
                 scenarios: scenario,
-                cores,
+                cores: core.list(),
+                part_on_c: matches!(core, Cores::Usual),
                 guests,
+                again,
             };
             runner::run(&common, &selection)
         }

@@ -28,7 +28,7 @@ pub(crate) const PEER_MAC: &str = "52:54:00:00:10:03";
 pub(crate) const WIRE_QUEUES: usize = 4;
 
 /// The network namespace of the other end.
-const PEER: &str = "peer";
+pub(crate) const PEER: &str = "peer";
 /// Addresses of the two ends.
 pub(crate) const WIRE_ADDRESS: &str = "192.168.7.1";
 /// See [`WIRE_ADDRESS`].
@@ -69,11 +69,13 @@ pub(crate) const MACHINE: Machine = Machine {
 
 const APPEAR: Duration = Duration::from_secs(60);
 const CARRIER: Duration = Duration::from_secs(20);
+/// Bytes that only a load moves.
+const FLOW: u64 = 1 << 20;
 /// For a transfer of some megabytes.
 pub(crate) const TRANSFER: Duration = Duration::from_secs(120);
 
 /// Prints the name of the interface with an Ethernet address, also where it has none yet.
-fn by_mac(mac: &str) -> String {
+pub(crate) fn by_mac(mac: &str) -> String {
     format!("cd /sys/class/net; grep -l '^{mac}$' */address | head -n 1 | cut -d/ -f1")
 }
 
@@ -97,8 +99,18 @@ pub(crate) fn wait_for(vm: &Vm, instance: &str) -> Result<String> {
 
 /// Wait until an interface that is up has a carrier, or none.
 pub(crate) fn wait_carrier(vm: &Vm, name: &str, there: bool) -> Result<()> {
+    wait_carrier_within(vm, name, there, CARRIER)
+}
+
+/// The same, for so long.
+pub(crate) fn wait_carrier_within(
+    vm: &Vm,
+    name: &str,
+    there: bool,
+    timeout: Duration,
+) -> Result<()> {
     let wanted = if there { "1" } else { "0" };
-    vm.wait_until(CARRIER, &format!("carrier {wanted} at {name}"), || {
+    vm.wait_until(timeout, &format!("carrier {wanted} at {name}"), || {
         let carrier = format!("cat /sys/class/net/{name}/carrier 2>/dev/null");
         let found = vm.try_exec(&["sh", "-c", &carrier])?.stdout;
         Ok(if found.trim() == wanted {
@@ -212,7 +224,69 @@ impl<'a> Wire<'a> {
         let load = format!("iperf3 -c {PEER_ADDRESS} {options}");
         Job::start(self.vm, name, &load)
     }
+
+    /// Start a load both ways that lasts until it is told to end.
+    pub(crate) fn stream(&self) -> Result<Stream<'a>> {
+        let job = self.load("load", "-t 600 -P 4 --bidir")?;
+        let stream = Stream {
+            vm: self.vm,
+            interface: self.name.clone(),
+            job,
+        };
+        stream.expect_flow()?;
+        Ok(stream)
+    }
 }
+
+/// A load on the wire both ways, for as long as something takes.
+pub(crate) struct Stream<'a> {
+    vm: &'a Vm,
+    interface: String,
+    job: Job<'a>,
+}
+
+impl Stream<'_> {
+    /// The interface that it goes by is another one now.
+    pub(crate) fn goes_by(&mut self, wire: &Wire<'_>) {
+        self.interface.clone_from(&wire.name);
+    }
+
+    /// It must be under way, and bytes must come and go from now on: the connections have survived what
+    /// was done. Those without flow wait for their retransmission, longer each time.
+    pub(crate) fn expect_flow(&self) -> Result<()> {
+        let bytes = || -> Result<[u64; 2]> {
+            Ok([
+                statistic(self.vm, &self.interface, "tx_bytes")?,
+                statistic(self.vm, &self.interface, "rx_bytes")?,
+            ])
+        };
+        let before = bytes()?;
+        self.vm.wait_until(TRANSFER, "bytes both ways", || {
+            self.job.expect_running()?;
+            let now = bytes()?;
+            Ok(if (0..2).all(|i| now[i] >= before[i] + FLOW) {
+                Ok(())
+            } else {
+                Err(format!("{before:?} bytes before, {now:?} now"))
+            })
+        })
+    }
+
+    /// End it, after a last look that it is under way.
+    pub(crate) fn stop(self) -> Result<()> {
+        self.expect_flow()?;
+        // The server at the other end stays, and so does the shell that waits for the client.
+        script(self.vm, END_CLIENTS)?;
+        self.job.wait(TRANSFER).map(drop)
+    }
+}
+
+/// Ends the clients of iperf3, by what is installed in a guest.
+const END_CLIENTS: &str = "for pid in $(pidof iperf3); do
+        case $(tr '\\0' ' ' < /proc/$pid/cmdline) in
+        'iperf3 -c '*) kill -INT $pid ;;
+        esac
+    done";
 
 /// The other end of the wire, in its namespace, with its addresses.
 fn peer(vm: &Vm) -> Result<String> {
@@ -241,7 +315,7 @@ fn peer(vm: &Vm) -> Result<String> {
 
 /// All of some pings are answered.
 pub(crate) fn ping(vm: &Vm, address: &str, options: &str) -> Result<()> {
-    let command = format!("ping -c 3 -W 5 {options} {address}");
+    let command = format!("ping -c 3 -i 0.2 -W 5 {options} {address}");
     let done = vm.try_exec(&["sh", "-c", &command])?;
     expect(
         done.stdout.contains(" 0% packet loss"),

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::run_folder::RunFolder;
+
 /// The folders and programs of one checkout.
 pub(crate) struct Paths {
     /// The prepared stock kernel in the cache.
@@ -18,8 +20,14 @@ pub(crate) struct Paths {
     pub(crate) guest_tools: PathBuf,
     /// What belongs to this checkout in the cache.
     pub(crate) build: PathBuf,
+    /// What belongs to this run.
+    run: RunFolder,
     /// Where the compiled modules are.
     pub(crate) modules: PathBuf,
+    /// Where the Debian packages are, for a run that tests them.
+    pub(crate) packages: PathBuf,
+    /// The set-up's scripts.
+    pub(crate) setup: PathBuf,
     /// The program that runs inside the machines.
     pub(crate) guest_program: PathBuf,
     /// The guest without a kernel, of `qemu-tests/fuzz-guest`.
@@ -32,30 +40,42 @@ pub(crate) struct Paths {
     pub(crate) bench: PathBuf,
     /// What the drivers may cost.
     pub(crate) budget: PathBuf,
+    /// What the C drivers have passed before.
+    pub(crate) known: PathBuf,
 }
 
 impl Paths {
-    /// From the environment that `qemu-tests/setup/harness` gives.
+    /// From the environment that `qemu-tests/setup/harness` gives, with a new folder for this run.
     pub(crate) fn from_environment() -> Result<Self> {
         let get = |name: &str| {
             std::env::var_os(name).map(PathBuf::from).with_context(|| {
                 format!("{name} is not set: start this by qemu-tests/setup/harness")
             })
         };
+        let build = get("VMBUS_BUILD")?;
         Ok(Self {
+            run: RunFolder::new(&build)?,
             kernel: std::fs::canonicalize(get("VMBUS_KERNEL")?)?,
             guest_kernel: std::fs::canonicalize(get("VMBUS_TEST_KERNEL")?)?,
             qemu: get("VMBUS_QEMU")?,
             guest_tools: get("VMBUS_GUEST_TOOLS")?,
-            build: get("VMBUS_BUILD")?,
+            build,
             modules: get("VMBUS_TEST_MODULES")?,
+            packages: get("VMBUS_TEST_PACKAGES")?,
+            setup: get("VMBUS_TEST_SETUP")?,
             guest_program: get("VMBUS_TEST_GUEST")?,
             fuzz_guest: get("VMBUS_TEST_FUZZ_GUEST")?,
             xdp: get("VMBUS_TEST_XDP")?,
             logs: get("VMBUS_TEST_LOGS")?,
             bench: get("VMBUS_TEST_BENCH")?,
             budget: get("VMBUS_TEST_BUDGET")?,
+            known: get("VMBUS_TEST_KNOWN")?,
         })
+    }
+
+    /// Whether guests run the stock kernel.
+    pub(crate) fn tests_stock_kernel(&self) -> bool {
+        self.guest_kernel == self.kernel
     }
 
     /// The key that opens the guest of `make run` and `make shell`.
@@ -63,9 +83,14 @@ impl Paths {
         self.build.join("guest-key")
     }
 
+    /// The folder of this run in the cache: images, states. It goes with the run.
+    pub(crate) fn run(&self) -> &Path {
+        self.run.path()
+    }
+
     /// Holds the port at which the guest of `make shell` is reached.
     pub(crate) fn guest_port(&self) -> PathBuf {
-        self.build.join("guest-port")
+        self.run().join("guest-port")
     }
 
     /// The environment for a harness that uses the same, but writes to this folder only.
@@ -77,12 +102,15 @@ impl Paths {
             ("VMBUS_GUEST_TOOLS", &self.guest_tools),
             ("VMBUS_BUILD", &folder.join("build")),
             ("VMBUS_TEST_MODULES", &self.modules),
+            ("VMBUS_TEST_PACKAGES", &self.packages),
+            ("VMBUS_TEST_SETUP", &self.setup),
             ("VMBUS_TEST_GUEST", &self.guest_program),
             ("VMBUS_TEST_FUZZ_GUEST", &self.fuzz_guest),
             ("VMBUS_TEST_XDP", &self.xdp),
             ("VMBUS_TEST_LOGS", &folder.join("logs")),
             ("VMBUS_TEST_BENCH", &folder.join("bench")),
             ("VMBUS_TEST_BUDGET", &self.budget),
+            ("VMBUS_TEST_KNOWN", &folder.join("c-results.json")),
         ]
         .map(|(name, path)| format!("{name}={}", path.display()))
         .into()

@@ -53,7 +53,7 @@ pub(crate) fn kind(machine: &Machine, core: Core) -> Option<Kind> {
         && devices().all(|d| is_plugged(d) || d.starts_with(BRIDGE))
         && !devices().any(|d| d.starts_with(BRIDGE) && d.contains("fault-script="));
     let bus = match core {
-        Core::C => devices().find(|d| d.starts_with(BRIDGE)),
+        Core::C | Core::RustOnC => devices().find(|d| d.starts_with(BRIDGE)),
         Core::Rust => None,
     };
     alike.then(|| Kind {
@@ -72,6 +72,12 @@ fn devices_of(words: &[String]) -> impl Iterator<Item = &str> {
         .windows(2)
         .filter(|pair| pair[0] == "-device")
         .map(|pair| pair[1].as_str())
+}
+
+/// A device among QEMU's arguments, by its id.
+pub(crate) fn device<'a>(argv: &'a [String], id: &str) -> Option<&'a str> {
+    let id = format!("id={id}");
+    devices_of(argv).find(|device| device.split(',').any(|word| word == id))
 }
 
 /// QEMU's arguments without the devices that can be plugged, and these.
@@ -94,7 +100,14 @@ pub(crate) fn split(argv: &[String]) -> (Vec<String>, Vec<String>) {
 
 /// The states of this run.
 #[derive(Default)]
-pub(crate) struct States(Mutex<BTreeMap<Kind, State>>);
+pub(crate) struct States(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    states: BTreeMap<Kind, State>,
+    /// How many were begun, for their names: what failed may still be written to.
+    begun: u32,
+}
 
 enum State {
     /// By a guest that boots now; others of this kind do not wait for it.
@@ -105,28 +118,46 @@ enum State {
 impl States {
     /// How the next guest of a kind comes about. One that leaves its state says later whether it has.
     pub(crate) fn next(&self, kind: &Kind, folder: &Path) -> Start {
-        let mut states = self.lock();
-        match states.get(kind) {
+        let mut known = self.lock();
+        match known.states.get(kind) {
             Some(State::Made(path)) => Start::GoOn(path.clone()),
             Some(State::BeingMade) => Start::Boot,
             None => {
-                let name = format!("guest-{}-{}.state", kind.core, states.len());
-                states.insert(kind.clone(), State::BeingMade);
+                known.begun += 1;
+                let name = format!("guest-{}-{}.state", kind.core, known.begun);
+                known.states.insert(kind.clone(), State::BeingMade);
                 Start::Leave(folder.join(name.to_lowercase()))
             }
         }
     }
 
-    /// Whether the state that was to be made is there.
-    pub(crate) fn made(&self, kind: &Kind, path: Option<PathBuf>) {
-        let mut states = self.lock();
-        match path {
-            Some(path) => states.insert(kind.clone(), State::Made(path)),
-            None => states.remove(kind),
-        };
+    /// How a start went: the state that was to be made is there or not, or one is of no use.
+    pub(crate) fn went(&self, kind: &Kind, start: &Start, well: bool) {
+        let mut known = self.lock();
+        match (start, well) {
+            (Start::Boot, _) | (Start::GoOn(_), true) => {}
+            (Start::Leave(path), true) => {
+                let made = State::Made(path.clone());
+                known.states.insert(kind.clone(), made);
+            }
+            (Start::Leave(_), false) => {
+                known.states.remove(kind);
+            }
+            // another one may have been made meanwhile
+            (Start::GoOn(path), false) => {
+                let of_no_use = |state: &State| matches!(state, State::Made(made) if made == path);
+                if known.states.get(kind).is_some_and(of_no_use) {
+                    known.states.remove(kind);
+                    println!(
+                        "  no guest goes on from {} any more: the next one boots",
+                        path.display()
+                    );
+                }
+            }
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Kind, State>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -135,7 +166,7 @@ impl States {
 mod tests {
     use std::path::Path;
 
-    use super::{kind, split, Start, States};
+    use super::{kind, split, Kind, Start, States};
     use crate::drivers::Core;
     use crate::machine::Machine;
     use crate::storage::{BOUNCING, CRASH, FEW_QUEUES, MACHINE, ROOT};
@@ -181,18 +212,61 @@ mod tests {
         assert_eq!(plugged, words("hv-scsi,id=a scsi-hd,bus=a.0"));
     }
 
+    fn leave(states: &States, kind: &Kind) -> Start {
+        let start = states.next(kind, Path::new("/build"));
+        assert!(matches!(start, Start::Leave(_)), "{start:?}");
+        start
+    }
+
+    fn of(start: &Start) -> Start {
+        match start {
+            Start::Leave(path) => Start::GoOn(path.clone()),
+            _ => Start::Boot,
+        }
+    }
+
     #[test]
     fn the_first_of_a_kind_leaves_its_state() {
         let states = States::default();
-        let kind = kind(&MACHINE, Core::C).unwrap();
         let folder = Path::new("/build");
-        let Start::Leave(path) = states.next(&kind, folder) else {
-            panic!("the first one does not leave its state")
-        };
+        let kind = kind(&MACHINE, Core::C).unwrap();
+        let first = leave(&states, &kind);
         assert_eq!(states.next(&kind, folder), Start::Boot);
-        states.made(&kind, Some(path.clone()));
-        assert_eq!(states.next(&kind, folder), Start::GoOn(path));
-        states.made(&kind, None);
-        assert!(matches!(states.next(&kind, folder), Start::Leave(_)));
+        states.went(&kind, &first, true);
+        assert_eq!(states.next(&kind, folder), of(&first));
+        states.went(&kind, &of(&first), true);
+        assert_eq!(states.next(&kind, folder), of(&first));
+    }
+
+    #[test]
+    fn no_two_states_have_a_name() {
+        let states = States::default();
+        let rust = kind(&MACHINE, Core::Rust).unwrap();
+        let two_cpus = Kind {
+            cpus: 2,
+            ..rust.clone()
+        };
+        let first = leave(&states, &rust);
+        let second = leave(&states, &two_cpus);
+        // the first one is not saved, and tried again
+        states.went(&rust, &first, false);
+        let third = leave(&states, &rust);
+        assert!(first != second && second != third && first != third);
+    }
+
+    #[test]
+    fn a_state_that_does_not_go_on_is_left() {
+        let states = States::default();
+        let folder = Path::new("/build");
+        let kind = kind(&MACHINE, Core::C).unwrap();
+        let bad = leave(&states, &kind);
+        states.went(&kind, &bad, true);
+        states.went(&kind, &of(&bad), false);
+        let good = leave(&states, &kind);
+        // a second guest that tried the bad one says so late
+        states.went(&kind, &of(&bad), false);
+        states.went(&kind, &good, true);
+        states.went(&kind, &of(&bad), false);
+        assert_eq!(states.next(&kind, folder), of(&good));
     }
 }

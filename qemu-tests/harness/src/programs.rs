@@ -52,6 +52,16 @@ pub(crate) fn command(tools: &Path, program: &str) -> Command {
     command
 }
 
+/// The same, killed after so many seconds.
+pub(crate) fn command_within(seconds: u32, tools: &Path, program: &str) -> Command {
+    let own = command(tools, program);
+    let mut command = Command::new("timeout");
+    command.args(["-k", "5", &seconds.to_string()]);
+    command.arg(own.get_program());
+    command.env("LD_LIBRARY_PATH", tools.join(LIBRARIES));
+    command
+}
+
 /// What `ldd` printed; a library from the folder is where Debian has it.
 fn libraries(tools: &Path, said: &str) -> Vec<File> {
     said.split_whitespace()

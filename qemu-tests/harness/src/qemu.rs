@@ -7,8 +7,9 @@ use std::path::Path;
 use crate::bed::{Bed, Pace};
 use crate::drivers::Core;
 use crate::image::Images;
+use crate::lane::Common;
 use crate::level::Level;
-use crate::machine::{Machine, Qemu};
+use crate::machine::{Initramfs, Machine, Qemu};
 use crate::paths::Paths;
 
 /// QEMU's name, packaged or ours.
@@ -29,7 +30,7 @@ const TRACE: [&str; 4] = [
 ];
 
 /// What the patched host's trace shows besides.
-const PATCHED_TRACE: [&str; 1] = ["vmbus_fault"];
+const PATCHED_TRACE: [&str; 2] = ["vmbus_fault", "hv_net_data_path"];
 
 /// The enlightenments, the same on every level.
 const HYPER_V: &str = "hv-relaxed,hv-vapic,hv-time,hv-vpindex,hv-runtime,hv-synic,hv-stimer,\
@@ -42,11 +43,14 @@ const REPEATABLE: &str = "-accel tcg,thread=single -icount shift=1,sleep=off -se
 /// How the guest's CPUs come about.
 ///
 /// Emulated CPUs lack ERMS, FSRM and FSRS: with them the kernel copies and zeroes memory by REP MOVSB
-/// and REP STOSB, which the emulator does, and counts, byte by byte.
+/// and REP STOSB, which the emulator does, and counts, byte by byte. For another kernel than the stock one they
+/// lack LA57: while a kernel identifies its first CPU (`identify_cpu`), it does not know for a moment that its
+/// page tables have five levels, and KASAN takes what an interrupt touches then for memory that is not there.
 fn cpus(bed: &Bed, paths: &Paths) -> Vec<String> {
     let cpu = match bed.level {
         Level::Direct | Level::Nested => "host,kvm=off",
-        Level::Emulated => "max,-erms,-fsrm,-fsrs",
+        Level::Emulated if paths.tests_stock_kernel() => "max,-erms,-fsrm,-fsrs",
+        Level::Emulated => "max,-erms,-fsrm,-fsrs,-la57",
     };
     let accelerator = match (bed.level, bed.pace) {
         (Level::Direct | Level::Nested, _) => "-accel kvm".to_owned(),
@@ -66,19 +70,24 @@ fn cpus(bed: &Bed, paths: &Paths) -> Vec<String> {
 /// The command line for a guest with this initramfs and these drivers; the bed's folder has the
 /// agent's sockets and the machine's files. S4 is off, or the C balloon driver would not answer requests.
 pub(crate) fn arguments(
-    paths: &Paths,
+    common: &Common,
     images: &Images,
     initrd: &Path,
     machine: &Machine,
     core: Core,
     bed: &Bed,
 ) -> Vec<String> {
+    let paths = &common.paths;
     let folder = &bed.folder;
     // KUnit, where there is it, is for one scenario: a module that runs its tests when it is loaded
     // waits for every disk that is found meanwhile.
     let kernel_arguments = format!(
         "console=ttyS0 loglevel=5 panic=1 rcupdate.rcu_cpu_stall_timeout=60 kunit.autorun=0 {} {}",
-        core.kernel_arguments(),
+        // an installed machine says itself what it starts with
+        match machine.initramfs {
+            Initramfs::Installed => "",
+            _ => core.kernel_arguments(),
+        },
         machine.kernel_arguments,
     );
     // Only the patched one can emulate a host; what a scenario wants of the packaged one, its old
@@ -107,6 +116,9 @@ pub(crate) fn arguments(
     }
     if emulated && machine.qemu == Qemu::Packaged {
         add(&["-global", "vmbus-bridge.max-version=4.0"]);
+    } else if let (true, Some(version)) = (patched, common.bus_version) {
+        let version = format!("vmbus-bridge.max-version={version}");
+        add(&["-global", &version]);
     }
     add(&["-machine", "q35", "-global", "ICH9-LPC.disable_s4=1"]);
     add(&["-smp", &machine.cpus.to_string()]);

@@ -4,6 +4,7 @@
 //! a scenario needs it; the other is for people, who reach it by ssh.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{symlink, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
@@ -96,7 +97,7 @@ const TREES: [&str; 4] = [
 
 /// Make the image of the disk that a scenario uses.
 pub(crate) fn build(paths: &Paths, disk: &Path) -> Result<()> {
-    let base = paths.build.join("root-disk");
+    let base = paths.run().join("root-disk");
     selection(paths, &base)?;
     let name = SUMS.trim_start_matches('/');
     // the list is made before there is a file for it
@@ -112,7 +113,7 @@ pub(crate) fn build(paths: &Paths, disk: &Path) -> Result<()> {
 /// Make the image of the disk for people: with programs for networks, the kernel's modules (from this
 /// folder, in which they are as a guest has them), and a server for ssh that knows one key.
 pub(crate) fn build_reached(paths: &Paths, disk: &Path, modules: &Path) -> Result<()> {
-    let base = paths.build.join("reached-root-disk");
+    let base = paths.run().join("reached-root-disk");
     selection(paths, &base)?;
     for program in MORE_PROGRAMS {
         add_program(paths, program, &base)?;
@@ -137,22 +138,37 @@ pub(crate) fn build_reached(paths: &Paths, disk: &Path, modules: &Path) -> Resul
 /// cache. It is made once.
 fn public_key(paths: &Paths) -> Result<String> {
     let key = paths.guest_key();
-    let mut dropbearkey = programs::command(&paths.guest_tools, "/usr/bin/dropbearkey");
-    if key.exists() {
-        dropbearkey.arg("-y");
-    } else {
-        dropbearkey.args(["-t", "ed25519"]);
+    if !key.exists() {
+        let new = paths.run().join("guest-key");
+        dropbearkey(paths, &["-t", "ed25519"], &new)?;
+        // another run may have made one meanwhile
+        match fs::hard_link(&new, &key) {
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => {
+                return Err(e).with_context(|| key.display().to_string())
+            }
+            _ => {}
+        }
     }
-    let made = dropbearkey
+    dropbearkey(paths, &["-y"], &key)
+}
+
+/// The line of a key's public part that `dropbearkey` prints.
+fn dropbearkey(paths: &Paths, options: &[&str], key: &Path) -> Result<String> {
+    let done = programs::command(&paths.guest_tools, "/usr/bin/dropbearkey")
+        .args(options)
         .arg("-f")
-        .arg(&key)
+        .arg(key)
         .output()
         .context("dropbearkey")?;
-    let said = String::from_utf8_lossy(&made.stdout);
+    let said = String::from_utf8_lossy(&done.stdout);
     let public = said.lines().find(|line| line.starts_with("ssh-ed25519 "));
-    public
-        .map(|line| format!("{line}\n"))
-        .with_context(|| format!("dropbearkey printed no key: {said}"))
+    public.map(|line| format!("{line}\n")).with_context(|| {
+        format!(
+            "dropbearkey printed no key of {}: {said}{}",
+            key.display(),
+            String::from_utf8_lossy(&done.stderr)
+        )
+    })
 }
 
 /// What both disks have, in a new folder.
@@ -209,7 +225,8 @@ fn copy_to(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn run(command: &mut Command) -> Result<()> {
+/// Run a program; what it says is in the error if it fails.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let out = command.output().with_context(|| format!("{command:?}"))?;
     if !out.status.success() {
         bail!("{command:?}: {}", String::from_utf8_lossy(&out.stderr));

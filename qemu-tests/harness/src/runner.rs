@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::num::NonZero;
+use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -14,38 +16,41 @@ use anyhow::{bail, Context as _, Result};
 
 use crate::bed::Pace;
 use crate::drivers::Core;
+use crate::guest_files::field_kib;
 use crate::image::Images;
+use crate::known::Known;
 use crate::lane::{Common, Lane, Outcome};
 use crate::level::Level;
+use crate::machine::BusVersion;
 use crate::paths::Paths;
 use crate::prepared;
 use crate::races;
 use crate::races::Seeds;
-use crate::scenarios::{all, Notes, Run, Scenario};
+use crate::scenarios::{all, Notes, Run, Scenario, USUAL_ON_C};
 use crate::schedule::Schedule;
 
-/// More guests than this at a time are not tried.
-const MOST_GUESTS: usize = 4;
+/// More guests than this at a time are not tried, nor more than there is this much memory for.
+const MOST_GUESTS: usize = 6;
+const GUEST_KIB: u64 = 2 << 20;
 
 /// What a person chose.
 pub(crate) struct Selection {
     /// Names of scenarios or their first words; none means all.
     pub(crate) scenarios: Vec<String>,
     /// Whose drivers.
-    pub(crate) cores: Vec<Core>,
+    pub(crate) cores: &'static [Core],
+    /// Whether the Rust drivers on the C core run only what is usual for them.
+    pub(crate) part_on_c: bool,
     /// How many guests at a time; `None`: as many as there is room for.
     pub(crate) guests: Option<usize>,
+    /// Whether to run also what the C drivers are known to pass.
+    pub(crate) again: bool,
 }
 
-/// Make the images, for all guests of this run; their logs are those of the last run.
+/// What all guests of this run have in common.
 pub(crate) fn prepare(paths: Paths, level: Level, pace: Pace, seeds: Seeds) -> Result<Common> {
-    fs::create_dir_all(&paths.logs)?;
-    fs::create_dir_all(&paths.build)?;
-    for entry in fs::read_dir(&paths.logs)? {
-        fs::remove_file(entry?.path())?;
-    }
     Ok(Common {
-        images: Mutex::new(Images::build(&paths)?),
+        images: Mutex::new(Images::new(&paths)?),
         paths,
         level,
         pace,
@@ -54,6 +59,8 @@ pub(crate) fn prepare(paths: Paths, level: Level, pace: Pace, seeds: Seeds) -> R
         boots: AtomicU32::new(0),
         snapshots: races::Snapshots::default(),
         seeds,
+        bus_version: None,
+        rounds: None,
         states: prepared::States::default(),
     })
 }
@@ -74,21 +81,36 @@ pub(crate) fn run(common: &Common, selection: &Selection) -> Result<bool> {
             common.paths.modules.display()
         );
     }
-    let schedule = Schedule::new(&selection.cores, &chosen);
-    let lanes = match selection.guests {
-        Some(guests) => guests.max(1),
+    let known = Known::read(common)?;
+    let chosen = selection.cores.iter().map(|core| {
+        let mut chosen = chosen.clone();
+        if *core == Core::RustOnC && selection.part_on_c {
+            chosen.retain(|scenario| USUAL_ON_C.contains(&scenario.name));
+        }
+        (*core, chosen)
+    });
+    let mut chosen: Vec<_> = chosen.collect();
+    // what a person names is run, and what is repeated otherwise than usual
+    if selection.scenarios.is_empty() && !selection.again && common.rounds.is_none() {
+        leave_out(&known, &mut chosen, common);
+    }
+    let known = Mutex::new(known);
+    let room = match selection.guests {
+        Some(guests) => guests.max(1)..=guests.max(1),
         None => room(common.level),
     };
-    println!("guests at a time: {lanes}");
+    println!("guests at a time: {}", named_room(&room));
+    let schedule = Schedule::new(&chosen, *room.start());
     let start = Instant::now();
     let outcomes = Mutex::new(Vec::new());
     thread::scope(|scope| {
-        for _ in 0..lanes {
+        for _ in 0..*room.end() {
             scope.spawn(|| {
                 let mut lane = Lane::new(common);
                 while let Some(unit) = schedule.next() {
                     for scenario in &unit.scenarios {
                         let outcome = lane.scenario(scenario, unit.core);
+                        learn(&known, &outcome, common);
                         let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
                         outcomes.push(outcome);
                     }
@@ -105,6 +127,29 @@ pub(crate) fn run(common: &Common, selection: &Selection) -> Result<bool> {
     println!("scenarios: {} s", start.elapsed().as_secs());
     write_results(&common.paths, &outcomes)?;
     Ok(outcomes.iter().all(|o| o.passed))
+}
+
+/// That it cannot be kept costs the next run time, and no more.
+fn learn(known: &Mutex<Known>, outcome: &Outcome, common: &Common) {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Err(e) = known.learn(outcome, common) {
+        println!("  what has passed is not kept: {e:#}");
+    }
+}
+
+/// What the C drivers have passed before need not run again.
+fn leave_out(known: &Known, chosen: &mut [(Core, Vec<&'static Scenario>)], common: &Common) {
+    for (_, scenarios) in chosen.iter_mut().filter(|(core, _)| *core == Core::C) {
+        let all = scenarios.len();
+        scenarios.retain(|scenario| !known.passed(scenario, common));
+        if scenarios.len() < all {
+            println!(
+                "{} scenarios have passed before with the C drivers and the same kernel, QEMU and harness, and \
+                 do not run again (AGAIN=1: they do)",
+                all - scenarios.len()
+            );
+        }
+    }
 }
 
 /// Whether a person's word means this scenario: its name, or the first words of it.
@@ -131,8 +176,20 @@ fn named(words: &[String], level: Level) -> Result<Vec<&'static Scenario>> {
         .collect())
 }
 
-/// Those that the guest's kernel can run.
+/// Those that the guest's kernel can run, and that are about something that the hosts can do.
 fn fit(common: &Common, named: Vec<&'static Scenario>) -> Result<Vec<&'static Scenario>> {
+    let version = common.bus_version.unwrap_or(BusVersion::V5_3);
+    let (named, newer): (Vec<_>, Vec<_>) = named.into_iter().partition(|s| s.since <= version);
+    if let ([], [first, ..]) = (&named[..], &newer[..]) {
+        bail!(
+            "'{}' is about version {} of the protocol",
+            first.name,
+            first.since
+        );
+    }
+    for scenario in newer {
+        println!("{} is about version {}", scenario.name, scenario.since);
+    }
     let config = common.paths.guest_kernel.join("build/.config");
     let config =
         fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
@@ -142,22 +199,42 @@ fn fit(common: &Common, named: Vec<&'static Scenario>) -> Result<Vec<&'static Sc
     });
     if let ([], [first, ..]) = (&fit[..], &unfit[..]) {
         bail!(
-            "'{}' needs a kernel with {}; 'make test KERNEL=debug' has one",
+            "'{}' needs a kernel with {}; KERNEL chooses another one of qemu-tests/kernels",
             first.name,
             first.kernel_has.unwrap_or_default()
         );
     }
+    for scenario in unfit {
+        let needed = scenario.kernel_has.unwrap_or_default();
+        println!("{} needs a kernel with {needed}", scenario.name);
+    }
     Ok(fit)
 }
 
-/// How many guests there is room for: level 1 takes all of a machine. Elsewhere it is one more than there
-/// are CPUs, since guests wait for time-outs and for the harness, too.
-fn room(level: Level) -> usize {
+/// How many guests there is room for: in any case, and while the others do nothing but wait for time-outs.
+/// Level 1 takes all of a machine.
+fn room(level: Level) -> RangeInclusive<usize> {
+    let available = fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| field_kib(&text, "MemAvailable"));
+    let cpus = thread::available_parallelism().map_or(1, NonZero::get);
     match level {
-        Level::Nested => 1,
-        Level::Direct | Level::Emulated => {
-            thread::available_parallelism().map_or(1, |n| (n.get() + 1).min(MOST_GUESTS))
-        }
+        Level::Nested => 1..=1,
+        Level::Direct | Level::Emulated => room_for(cpus, available.unwrap_or(0)),
+    }
+}
+
+fn room_for(cpus: usize, available_kib: u64) -> RangeInclusive<usize> {
+    let memory = usize::try_from(available_kib / GUEST_KIB).unwrap_or(MOST_GUESTS);
+    let most = memory.clamp(1, MOST_GUESTS);
+    cpus.min(most)..=most
+}
+
+fn named_room(room: &RangeInclusive<usize>) -> String {
+    if room.start() == room.end() {
+        room.start().to_string()
+    } else {
+        format!("{}, up to {} while CPUs are idle", room.start(), room.end())
     }
 }
 
@@ -196,8 +273,16 @@ fn write_results(paths: &Paths, outcomes: &[Outcome]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{means, named};
+    use super::{means, named, room_for};
     use crate::level::Level;
+
+    #[test]
+    fn memory_and_cpus_limit_the_guests() {
+        assert_eq!(room_for(2, 20 << 20), 2..=6);
+        assert_eq!(room_for(2, 7 << 20), 2..=3);
+        assert_eq!(room_for(16, 64 << 20), 6..=6);
+        assert_eq!(room_for(2, 0), 1..=1);
+    }
 
     #[test]
     fn a_first_word_names_a_group() {

@@ -4,7 +4,9 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use crate::cpu_time::CpuTimes;
 use crate::drivers::Core;
 use crate::level::Level;
 use crate::scenarios::{Run, Scenario};
@@ -21,7 +23,8 @@ pub(crate) struct Unit {
 impl Unit {
     /// Whether the other one is the same with the drivers that are the reference.
     fn follows(&self, other: &Self) -> bool {
-        (self.core, other.core) == (Core::Rust, Core::C)
+        self.core != Core::C
+            && other.core == Core::C
             && self
                 .scenarios
                 .iter()
@@ -54,8 +57,14 @@ fn runs_alone(scenario: &Scenario) -> bool {
     matches!(scenario.run, Run::Alone(_)) && scenario.level == Some(Level::Nested)
 }
 
+/// For how long, and which share of them, CPUs must have had nothing to do before one more guest starts.
+const IDLE_FOR: Duration = Duration::from_secs(2);
+const IDLE_SHARE: f64 = 0.25;
+
 /// The units, for everybody who has a guest to run them in.
 pub(crate) struct Schedule {
+    /// So many run in any case; more only while CPUs are idle, since many guests do nothing but wait.
+    sure: usize,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -63,20 +72,38 @@ pub(crate) struct Schedule {
 struct State {
     waiting: VecDeque<Unit>,
     running: Vec<Unit>,
+    /// Since when it is known what the CPUs do.
+    looked: Option<(Instant, CpuTimes)>,
 }
 
 impl State {
     fn has_room(&self, unit: &Unit) -> bool {
         self.running.is_empty() || !(unit.is_alone() || self.running.iter().any(Unit::is_alone))
     }
+
+    /// Whether CPUs had nothing to do for a while. The next one who asks begins a while of its own.
+    fn is_idle(&mut self) -> bool {
+        let now = Instant::now();
+        match self.looked {
+            Some((since, _)) if now - since < IDLE_FOR => false,
+            before => {
+                let look = CpuTimes::look();
+                self.looked = look.map(|look| (now, look));
+                match (before, look) {
+                    (Some((_, before)), Some(look)) => look.idle_since(before) >= IDLE_SHARE,
+                    _ => false,
+                }
+            }
+        }
+    }
 }
 
 impl Schedule {
     /// C first, since it is the reference; of each core the longest first, so that none is left
     /// alone at the end. What needs all of the machine comes when nothing else is left.
-    pub(crate) fn new(cores: &[Core], scenarios: &[&'static Scenario]) -> Self {
+    pub(crate) fn new(chosen: &[(Core, Vec<&'static Scenario>)], sure: usize) -> Self {
         let mut waiting = Vec::new();
-        for core in cores {
+        for (core, scenarios) in chosen {
             let mut units = units(*core, scenarios);
             // stable: what weighs the same stays in the table's order
             units.sort_by_key(|u| std::cmp::Reverse(u.weight()));
@@ -84,9 +111,11 @@ impl Schedule {
         }
         waiting.sort_by_key(Unit::is_alone);
         Self {
+            sure,
             state: Mutex::new(State {
                 waiting: waiting.into(),
                 running: Vec::new(),
+                looked: None,
             }),
             changed: Condvar::new(),
         }
@@ -100,16 +129,18 @@ impl Schedule {
                 let mut before = state.running.iter().chain(&state.waiting);
                 !before.any(|other| unit.follows(other)) && state.has_room(unit)
             });
-            if let Some(unit) = ready.and_then(|at| state.waiting.remove(at)) {
+            let starts = ready.filter(|_| state.running.len() < self.sure || state.is_idle());
+            if let Some(unit) = starts.and_then(|at| state.waiting.remove(at)) {
+                state.looked = None;
                 state.running.push(unit.clone());
                 return Some(unit);
             }
             if state.waiting.is_empty() {
                 return None;
             }
-            state = self
+            (state, _) = self
                 .changed
-                .wait(state)
+                .wait_timeout(state, IDLE_FOR)
                 .unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -132,7 +163,7 @@ impl Schedule {
 fn units(core: Core, scenarios: &[&'static Scenario]) -> Vec<Unit> {
     let mut units: Vec<Unit> = Vec::new();
     for scenario in scenarios {
-        if scenario.only.is_some_and(|only| only != core) {
+        if scenario.only.is_some_and(|only| !only.contains(&core)) {
             continue;
         }
         match units.last_mut() {
@@ -158,6 +189,10 @@ mod tests {
         scenarios::all().collect()
     }
 
+    fn both(scenarios: &[&'static Scenario]) -> [(Core, Vec<&'static Scenario>); 2] {
+        [Core::C, Core::Rust].map(|core| (core, scenarios.to_vec()))
+    }
+
     #[test]
     fn each_scenario_runs_once_for_each_core_it_is_for() {
         for core in [Core::C, Core::Rust] {
@@ -167,7 +202,7 @@ mod tests {
                 .collect();
             let mut wanted: Vec<_> = all()
                 .into_iter()
-                .filter(|s| s.only.is_none_or(|only| only == core))
+                .filter(|s| s.only.is_none_or(|only| only.contains(&core)))
                 .map(|s| s.name)
                 .collect();
             names.sort_unstable();
@@ -191,7 +226,7 @@ mod tests {
         let chosen: Vec<_> = scenarios::all()
             .filter(|s| s.name == "device-list")
             .collect();
-        let schedule = Schedule::new(&[Core::C, Core::Rust], &chosen);
+        let schedule = Schedule::new(&both(&chosen), 2);
         let c = schedule.next().unwrap();
         assert_eq!(c.core, Core::C);
         std::thread::scope(|scope| {
@@ -212,7 +247,7 @@ mod tests {
         let chosen: Vec<_> = scenarios::all()
             .filter(|s| names.contains(&s.name))
             .collect();
-        let schedule = Schedule::new(&[Core::C], &chosen);
+        let schedule = Schedule::new(&[(Core::C, chosen)], 2);
         let (one, two) = (schedule.next().unwrap(), schedule.next().unwrap());
         assert!(!one.is_alone() && !two.is_alone());
         std::thread::scope(|scope| {

@@ -32,23 +32,22 @@ const UNUSED: [&str; 8] = [
     "librdmacm.so.1",
 ];
 
-/// Add fio and the libraries it gets; the stand-ins are kept in a folder.
-pub(crate) fn add(archive: &mut Archive, kept_in: &Path) -> Result<()> {
-    for file in programs::with_libraries(&stand_ins(kept_in)?, FIO)? {
+/// Add fio and the libraries it gets; the stand-ins are kept in a folder, and made in a new one.
+pub(crate) fn add(archive: &mut Archive, kept_in: &Path, made_in: &Path) -> Result<()> {
+    for file in programs::with_libraries(&stand_ins(kept_in, made_in)?, FIO)? {
         archive.copy(&file.from, &file.to.to_string_lossy())?;
     }
     Ok(())
 }
 
 /// The folder below which Debian's places have the stand-ins, made if there is none for this fio.
-fn stand_ins(kept_in: &Path) -> Result<PathBuf> {
+fn stand_ins(kept_in: &Path, made_in: &Path) -> Result<PathBuf> {
     let fio = fs::metadata(FIO).context(FIO)?;
     let folder = kept_in.join(format!("fio-libraries-{}-{}", fio.len(), fio.mtime()));
     if folder.exists() {
         return Ok(folder);
     }
-    let new = folder.with_extension("new");
-    let _ = fs::remove_dir_all(&new);
+    let new = made_in.join("fio-libraries");
     let place = new.join(LIBRARIES);
     fs::create_dir_all(&place)?;
     let wanted = run("nm", &["-D", "--undefined-only", FIO])?;
@@ -61,8 +60,11 @@ fn stand_ins(kept_in: &Path) -> Result<PathBuf> {
             make(&place, name, &texts(&wanted, &symbols(&there)))?;
         }
     }
-    fs::rename(&new, &folder)?;
-    Ok(folder)
+    match fs::rename(&new, &folder) {
+        // another run has made the same meanwhile
+        Err(_) if folder.exists() => Ok(folder),
+        made => made.map(|()| folder).context("libraries for fio"),
+    }
 }
 
 /// Names of symbols, and the version of each, from the output of `nm`.

@@ -291,9 +291,16 @@ pub(crate) fn add_disk(vm: &Vm, device: &Value) -> Result<()> {
     })
 }
 
-/// Take away what [`plug`] gave, or a device by its id.
+/// Take away what [`plug`] gave, or a device by its id. A card whose slot the guest is still switching on
+/// is not taken away before that is done.
 pub(crate) fn unplug(vm: &Vm, id: &str) -> Result<()> {
-    vm.qmp("device_del", &json!({ "id": id })).map(drop)
+    vm.wait_until(PLUGGED, "the guest done with the slot", || {
+        Ok(match vm.try_qmp("device_del", &json!({ "id": id }))? {
+            Ok(_) => Ok(()),
+            Err(refusal) if refusal.desc.contains("guest is busy") => Err(refusal.desc),
+            Err(refusal) => return Err(unmet(format!("{id} taken away"), refusal.desc)),
+        })
+    })
 }
 
 /// A command that runs in the guest while other things happen.
@@ -303,14 +310,9 @@ pub(crate) struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// Start it; the name is for its files.
+    /// Start it, in a shell that ends at the first command that fails; the name is for its files.
     pub(crate) fn start(vm: &'a Vm, name: &'static str, command: &str) -> Result<Self> {
-        let script = format!(
-            "rm -f /tmp/{name}.status
-             (({command}) > /tmp/{name}.out 2>&1; echo $? > /tmp/{name}.new
-              mv /tmp/{name}.new /tmp/{name}.status) < /dev/null > /dev/null 2>&1 &"
-        );
-        vm.exec(&["sh", "-c", &script])?;
+        vm.exec(&["sh", "-c", &beside(name, command)])?;
         Ok(Self { vm, name })
     }
 
@@ -360,7 +362,58 @@ impl<'a> Job<'a> {
     }
 }
 
+/// A script that runs a command beside what comes after it, and leaves what it said and its status in files.
+fn beside(name: &str, command: &str) -> String {
+    format!(
+        "rm -f /tmp/{name}.status
+         ( (set -e
+            {command}) > /tmp/{name}.out 2>&1; echo $? > /tmp/{name}.new
+           mv /tmp/{name}.new /tmp/{name}.status) < /dev/null > /dev/null 2>&1 &"
+    )
+}
+
 /// Run a shell script in the guest, which ends at the first command that fails.
 pub(crate) fn script(vm: &Vm, text: &str) -> Result<String> {
     vm.exec(&["sh", "-c", &format!("set -e\n{text}")])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::Command;
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    use super::beside;
+
+    /// The status of a job on this machine.
+    fn status(command: &str) -> String {
+        let name = format!("job-of-test-{}", std::process::id());
+        let file = |ending: &str| format!("/tmp/{name}.{ending}");
+        let script = beside(&name, command);
+        let started = Command::new("sh").args(["-c", &script]).status().unwrap();
+        assert!(started.success());
+        for _ in 0..500 {
+            if let Ok(status) = fs::read_to_string(file("status")) {
+                for ending in ["status", "out"] {
+                    fs::remove_file(file(ending)).unwrap();
+                }
+                return status.trim().to_owned();
+            }
+            sleep(Duration::from_millis(20));
+        }
+        panic!("'{command}' does not end");
+    }
+
+    #[test]
+    fn a_job_ends_at_the_first_command_that_fails() {
+        assert_eq!(status("true"), "0");
+        assert_eq!(status("exit 3"), "3");
+        assert_eq!(status("cmp /etc/passwd /dev/null\ntrue"), "1");
+        // a command that is to fail, and one that may
+        assert_eq!(status("! false"), "0");
+        assert_eq!(status("! true"), "1");
+        assert_eq!(status("while false; do :; done; exit 1"), "1");
+        assert_eq!(status("for n in 1 2; do false & done; wait"), "0");
+    }
 }

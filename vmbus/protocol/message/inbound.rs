@@ -53,7 +53,7 @@ pub enum MessageError {
     },
     /// The host does not send messages with this number.
     Unknown {
-        /// The number.
+        /// The number in the message.
         msgtype: u32,
     },
     /// The message ends before its type's fixed part does.
@@ -123,7 +123,7 @@ pub struct Offer {
     pub class: Guid,
     /// Device instance.
     pub instance: Guid,
-    /// Flags.
+    /// What kind of channel it is.
     pub flags: OfferFlags,
     /// MMIO space the device wants, in MiB.
     pub mmio_megabytes: u16,
@@ -154,13 +154,6 @@ impl Offer {
     #[must_use]
     pub fn is_hvsock(&self) -> bool {
         self.flags.contains(OfferFlags::TLNPI_PROVIDER_OFFER)
-    }
-
-    /// Pipe mode of a pipe offer.
-    #[must_use]
-    pub fn pipe_mode(&self) -> u32 {
-        let [a, b, c, d, ..] = self.user_defined;
-        u32::from_le_bytes([a, b, c, d])
     }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Contexts that change a session at the same time: `RUSTFLAGS="--cfg loom" cargo test -p
+//! Contexts that change a session, the connection or a limit of lines at the same time: `RUSTFLAGS="--cfg loom" cargo test -p
 //! vmbus_protocol --test loom --release`.
 #![cfg(loom)]
 
@@ -10,6 +10,8 @@ use loom::{
 };
 use std::sync::Arc;
 use vmbus_protocol::{
+    lines::{LineAt, LineWindow, BURST},
+    link::{HostMemory, Link, LinkEvent},
     session::{SessionEvent, SessionLife},
     shared::{happen, SharedState, StateWord},
 };
@@ -81,5 +83,77 @@ fn a_notice_is_told_once() {
         let (r, m) = notice(SessionEvent::Rescinded)(&word);
         let (other_r, other_m) = moved.join().unwrap();
         assert_eq!((r + other_r, m + other_m), (1, 1));
+    });
+}
+
+/// The module goes while the machine is shut down, and somebody closes a channel meanwhile: one of the two
+/// posts UNLOAD, and nobody takes memory for free before the answer.
+#[test]
+fn one_of_two_unloads() {
+    loom::model(|| {
+        let word = Arc::new(Word(AtomicU32::new(Link::Up.raw())));
+        let answered = Arc::new(AtomicU32::new(0));
+        let unload = |answered: Arc<AtomicU32>| {
+            move |word: &Word| {
+                if happen::<Link>(word, LinkEvent::Unload).is_none() {
+                    return false;
+                }
+                answered.store(1, Ordering::SeqCst);
+                happen::<Link>(word, LinkEvent::Unloaded).is_some()
+            }
+        };
+        let module = unload(answered.clone());
+        let module = spawn(&word, move |word| {
+            happen::<Link>(word, LinkEvent::Close);
+            module(word)
+        });
+        let shutdown = spawn(&word, unload(answered.clone()));
+        let memory = Link::from_raw(word.load()).memory();
+        if memory == HostMemory::LetGo {
+            assert_eq!(answered.load(Ordering::SeqCst), 1);
+        }
+        assert!(memory != HostMemory::Keep);
+        assert!(module.join().unwrap() != shutdown.join().unwrap());
+        assert_eq!(Link::from_raw(word.load()), Link::Down);
+    });
+}
+
+/// A crash of the kernel while the module goes: who finds that the other one has begun posts nothing.
+#[test]
+fn a_crash_meets_an_unload_that_fails() {
+    loom::model(|| {
+        let word = Arc::new(Word(AtomicU32::new(Link::Closing.raw())));
+        let crash = spawn(&word, |word| {
+            happen::<Link>(word, LinkEvent::Unload).is_some()
+        });
+        let posts = happen::<Link>(&*word, LinkEvent::Unload).is_some();
+        if posts {
+            assert!(happen::<Link>(&*word, LinkEvent::NoAnswer).is_some());
+        }
+        assert!(posts != crash.join().unwrap());
+        let memory = Link::from_raw(word.load()).memory();
+        assert!(
+            memory
+                == if posts {
+                    HostMemory::Keep
+                } else {
+                    HostMemory::Wait
+                }
+        );
+    });
+}
+
+/// Two lines for the last place of a window: one is printed.
+#[test]
+fn a_window_has_one_last_line() {
+    loom::model(|| {
+        let now = LineAt::new(0);
+        let word = Arc::new(Word(AtomicU32::new(LineWindow::default().raw())));
+        for _ in 1..BURST {
+            assert!(happen::<LineWindow>(&*word, now).is_some());
+        }
+        let print = move |word: &Word| happen::<LineWindow>(word, now).is_some();
+        let other = spawn(&word, print);
+        assert!(print(&word) != other.join().unwrap());
     });
 }

@@ -172,13 +172,13 @@ fn consume(shared: &Shared, packets: u64) {
     }
 }
 
-/// The second packet comes at any time around mask, drain and unmask (P09).
+/// The second packet comes at any time around mask, drain and unmask.
 #[test]
 fn no_packet_is_left_behind_the_mask() {
     run(1, |s| produce(s, 1), |s| consume(s, 1));
 }
 
-/// Producer and consumer both sleep whenever the rules allow (V19). The ring
+/// Producer and consumer both sleep whenever the rules allow. The ring
 /// of 64 bytes takes one packet of 32 at a time, so the second one waits.
 #[test]
 fn neither_side_sleeps_for_ever() {

@@ -131,7 +131,7 @@ fn page_packet(len: u32, offset: u32) -> GpaDirectPacket<'static, 8> {
     }
 }
 
-/// No more page numbers than the data touches (case S05), and no fewer.
+/// No more page numbers than the data touches, and no fewer.
 #[test]
 fn page_numbers_go_straight_into_the_ring() {
     let ring = SharedRing::new(1024);
@@ -196,7 +196,7 @@ fn units_are_as_good_as_parts() {
     assert_eq!(refused, Err(SendError::TooLarge));
 }
 
-/// A scatter list that does not describe the range is not sent (case S06).
+/// A scatter list that does not describe the range is not sent.
 #[test]
 fn wrong_numbers_of_pages_leave_no_trace() {
     let ring = SharedRing::new(256);
@@ -240,6 +240,34 @@ fn space_that_is_kept_free() {
     batch.keep_free(0);
     batch.push(&inband(9, &[])).unwrap();
     assert_eq!(batch.commit().bytes, 144);
+}
+
+/// What is not wanted stays, and what is behind it too.
+#[test]
+fn packets_that_are_left() {
+    let ring = SharedRing::new(256);
+    let mut host = Producer::new(&ring);
+    let mut reader = Reader::new(&ring).unwrap();
+    let mut buffer = [0; 64];
+    for (id, kind) in [(1, 11), (2, 11), (3, 6), (4, 11)] {
+        host.packet(kind, 0, id, &[], &[0; 8]);
+    }
+    host.publish();
+    for id in [1, 2] {
+        let taken = reader.next_if(&mut buffer, |d| d.kind() == PacketType::COMPLETION);
+        assert_eq!(taken.unwrap().map(|p| p.transaction_id()), Some(id));
+    }
+    for _ in 0..2 {
+        let left = reader.next_if(&mut buffer, |d| d.kind() == PacketType::COMPLETION);
+        assert!(left.unwrap().is_none());
+    }
+    let _ = reader.finish();
+    assert_eq!(ring.get(Field::ReadIndex), 2 * 32);
+    for id in [3, 4] {
+        let taken = reader.next(&mut buffer);
+        assert_eq!(taken.unwrap().map(|p| p.transaction_id()), Some(id));
+    }
+    assert!(reader.next_if(&mut buffer, |_| true).unwrap().is_none());
 }
 
 /// A packet's header and payload, in units of 8 bytes.

@@ -140,7 +140,7 @@ impl<'a, M: RingMemory> Batch<'a, M> {
     }
 
     /// Publishes the batch with one store of the write index.
-    #[inline]
+    #[inline(always)]
     pub fn commit(self) -> Published {
         let bytes = self.bytes();
         if bytes == 0 {

@@ -83,7 +83,7 @@ pub enum MessageError {
     },
     /// Not a number the host sends; messages of the guest echoed back too.
     Unexpected {
-        /// The number.
+        /// The number in the message.
         kind: u16,
     },
     /// The received bytes or the size in the head do not cover the message.
@@ -195,7 +195,7 @@ pub enum Inbound<'a> {
     UnballoonRequest(Unballoon<'a>),
     /// The host offers memory.
     HotAddRequest(HotAdd),
-    /// Information.
+    /// The host tells a figure; no answer.
     Info(Info),
 }
 

@@ -9,7 +9,7 @@ use balloon_protocol::{
         VersionRequest, MAX_RANGES, VERSION_2_0,
     },
     policy::{
-        balloon_target, capabilities, floor_pages, hot_add_result, pause_ms, pressure,
+        balloon_target, capabilities, floor_pages, hot_add_result, pause_ms, pressure, Limits,
         MemoryCounts, Patience, ReportSchedule,
     },
     range::{check_set, RangeLimits, WireRange, MAX_RANGE_PAGES},
@@ -125,6 +125,30 @@ fn block_size_becomes_an_exponent() {
     ] {
         assert_eq!(capabilities(4096, true, bytes).hot_add_alignment, exponent);
     }
+}
+
+#[test]
+fn an_administrator_has_limits() {
+    let none = Limits::from_mib(0, 0);
+    assert_eq!(none, Limits::default());
+    assert_eq!(none.give(u64::MAX, 1000), 1000);
+    assert!(none.may_add(u64::MAX, u64::MAX));
+
+    let limits = Limits::from_mib(2, 4);
+    for (pages, total, given) in [
+        (100, 512 + 200, 100),
+        (200, 512 + 200, 200),
+        (201, 512 + 200, 200),
+        (1, 512, 0),
+        (1, 0, 0),
+        (0, u64::MAX, 0),
+    ] {
+        assert_eq!(limits.give(pages, total), given, "{pages} of {total}");
+    }
+    assert!(limits.may_add(512, 512));
+    assert!(!limits.may_add(513, 512));
+    assert!(!limits.may_add(u64::MAX, u64::MAX));
+    assert_eq!(Limits::from_mib(u32::MAX, u32::MAX).give(1, u64::MAX), 1);
 }
 
 #[test]

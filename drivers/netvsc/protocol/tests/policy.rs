@@ -18,6 +18,7 @@ use netvsc_protocol::{
     rx::{parse, Memory, Range, Received, Scratch},
     sections::{share, Sections},
     transfer::Transfer,
+    vf::Path,
 };
 use proptest::prelude::*;
 
@@ -49,16 +50,24 @@ fn messages() {
     };
     assert_eq!(hex(Message::init(Version::V5)), [1, 0x50000, 0x50000, 0, 0]);
     assert_eq!(
-        hex(Message::ndis_config(Version::V2, 1514)),
+        hex(Message::ndis_config(Version::V2, 1514, true)),
         [125, 1514, 0, 8, 0]
     );
     assert_eq!(
-        hex(Message::ndis_config(Version::V5, 1514)),
+        hex(Message::ndis_config(Version::V5, 1514, false)),
         [125, 1514, 0, 0x28, 0]
     );
     assert_eq!(
-        hex(Message::ndis_config(Version::V6_1, 9014)),
-        [125, 9014, 0, 0xa8, 0]
+        hex(Message::ndis_config(Version::V6_1, 9014, true)),
+        [125, 9014, 0, 0xac, 0]
+    );
+    assert_eq!(
+        hex(Message::switch_data_path(Path::Synthetic)),
+        [129, 0, 0, 0, 0]
+    );
+    assert_eq!(
+        hex(Message::switch_data_path(Path::Function)),
+        [129, 1, 0, 0, 0]
     );
     assert_eq!(hex(Message::ndis_version(Version::V4)), [100, 6, 1, 0, 0]);
     assert_eq!(hex(Message::ndis_version(Version::V5)), [100, 6, 30, 0, 0]);
@@ -161,7 +170,7 @@ fn offloads_depend_on_each_other() {
 }
 
 #[test]
-fn n12_a_header_in_one_range() {
+fn a_header_in_one_range() {
     for k in 1..=256u64 {
         let mut pieces = Pieces::new();
         pieces.push(0x10_0000 + 4096 - k, 300).unwrap();

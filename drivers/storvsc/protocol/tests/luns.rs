@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use storvsc_protocol::{
     identity::{compare, Found, Identity, Interview},
     inbound::Status,
-    luns::{is_sign_of_life, may_write, Admission, Luns, Task, Verdict},
+    luns::{is_sign_of_life, may_write, place, Admission, Luns, Task, Verdict, WORDS},
     outcome::{outcome, Followup, Sent},
     packet::{Address, Direction, Execute, Request},
 };
@@ -90,6 +90,68 @@ fn one_that_is_gone_gets_nothing_until_it_is_forgotten() {
     // The next one there is not that one.
     luns.add(unit(1));
     assert_eq!(luns.admission(unit(1), WRITE), Admission::Send);
+}
+
+/// Whether who sends finds something in the way of the unit, without a lock.
+fn is_in_the_way(luns: &Luns, unit: Address) -> bool {
+    let (word, bit) = place(unit).unwrap();
+    luns.obstructed().nth(word).unwrap() & bit != 0
+}
+
+#[test]
+fn what_is_in_the_way_of_one_unit_is_not_in_that_of_others() {
+    let mut luns = with_units(&[0, 1, 2, 3]);
+    assert_eq!(luns.obstructed().count(), WORDS);
+    luns.on_doubt(unit(0));
+    luns.on_doubt(unit(1));
+    luns.settle(unit(1), Verdict::Gone);
+    luns.on_doubt(unit(2));
+    luns.settle(unit(2), Verdict::Mute);
+    luns.forget(unit(2));
+    assert!(luns.is_obstructed());
+    for lun in 0..=255 {
+        assert_eq!(is_in_the_way(&luns, unit(lun)), lun < 3);
+        let is_sent = luns.admission(unit(lun), WRITE) == Admission::Send;
+        assert_eq!(is_sent, lun >= 3);
+    }
+    luns.hold();
+    assert!(is_in_the_way(&luns, unit(3)));
+    luns.release();
+    assert!(!is_in_the_way(&luns, unit(3)));
+    assert_eq!(
+        place(Address {
+            target: 4,
+            ..unit(0)
+        }),
+        None
+    );
+}
+
+#[test]
+fn one_that_is_gone_and_busy_keeps_nobody_waiting() {
+    let mut luns = with_units(&[0, 1, 2]);
+    luns.on_notice();
+    luns.settle(unit(0), Verdict::Mute);
+    luns.settle(unit(1), Verdict::Gone);
+    luns.settle(unit(2), Verdict::Same);
+    assert_eq!(luns.take(), Some(Task::Remove(unit(0))));
+    luns.put_off(unit(0));
+    assert_eq!(luns.take(), Some(Task::Remove(unit(1))));
+    luns.forget(unit(1));
+    assert_eq!(luns.take(), Some(Task::ScanBus));
+    assert_eq!(luns.take(), None);
+    assert!(luns.have_put_off());
+    // Nothing goes there meanwhile, also when it answers.
+    luns.on_voice(unit(0));
+    assert_eq!(luns.admission(unit(0), INQUIRY), Admission::Gone);
+    assert_eq!(luns.take(), Some(Task::ScanBus));
+    luns.try_again();
+    assert_eq!(luns.take(), Some(Task::Remove(unit(0))));
+    luns.put_off(unit(0));
+    luns.forget(unit(0));
+    assert!(!luns.have_put_off());
+    luns.put_off(unit(2));
+    assert!(!luns.have_put_off());
 }
 
 #[test]
@@ -523,4 +585,80 @@ proptest! {
         }
         prop_assert!(interview.next().is_none());
     }
+}
+
+#[test]
+fn a_bus_reset_holds_all_commands() {
+    let mut luns = with_units(&[0]);
+    luns.hold();
+    assert!(luns.is_obstructed());
+    for opcode in [WRITE, INQUIRY] {
+        assert_eq!(luns.admission(unit(0), opcode), Admission::Hold);
+        assert_eq!(luns.admission(unit(1), opcode), Admission::Hold);
+    }
+    luns.release();
+    assert!(!luns.is_obstructed());
+    assert_eq!(luns.admission(unit(0), WRITE), Admission::Send);
+    // One that is gone does not wait for it.
+    luns.settle(unit(0), Verdict::Gone);
+    luns.hold();
+    assert_eq!(luns.admission(unit(0), WRITE), Admission::Gone);
+}
+
+#[test]
+fn a_mute_unit_is_not_looked_for_until_the_host_answers() {
+    let mut luns = with_units(&[0, 1]);
+    luns.on_notice();
+    assert_eq!(luns.take(), Some(Task::ScanBus));
+    luns.settle(unit(0), Verdict::Same);
+    luns.next_suspect(None);
+    luns.settle(unit(1), Verdict::Mute);
+    assert_eq!(luns.take(), Some(Task::Remove(unit(1))));
+    luns.forget(unit(1));
+    assert!(luns.is_mute(unit(1)) && luns.is_known(unit(1)));
+    assert_eq!(luns.admission(unit(1), INQUIRY), Admission::Gone);
+    assert_eq!(luns.take(), None);
+    // Nobody asks it who it is.
+    luns.on_notice();
+    assert_eq!(luns.next_suspect(Some(unit(0))), None);
+    assert_eq!(luns.take(), Some(Task::ScanBus));
+    luns.on_voice(unit(1));
+    assert_eq!(luns.admission(unit(1), INQUIRY), Admission::Send);
+    assert_eq!(luns.take(), Some(Task::ScanBus));
+    luns.on_voice(unit(1));
+    assert_eq!(luns.take(), None);
+}
+
+#[test]
+fn of_two_mute_units_the_one_that_answers_is_looked_for() {
+    let mut luns = with_units(&[0, 1, 2]);
+    for lun in [0, 2] {
+        luns.on_doubt(unit(lun));
+        luns.settle(unit(lun), Verdict::Mute);
+        luns.forget(unit(lun));
+    }
+    assert_eq!(luns.next_mute(None), Some(unit(0)));
+    assert_eq!(luns.next_mute(Some(unit(0))), Some(unit(2)));
+    assert_eq!(luns.next_mute(Some(unit(2))), None);
+    // Neither what another unit says, nor what the host says, is about the two.
+    luns.on_voice(unit(1));
+    assert_eq!(luns.take(), None);
+    luns.on_notice();
+    luns.settle(unit(1), Verdict::Same);
+    assert_eq!(luns.take(), Some(Task::ScanBus));
+    luns.on_voice(unit(2));
+    assert_eq!(luns.admission(unit(2), INQUIRY), Admission::Send);
+    assert_eq!(luns.admission(unit(0), INQUIRY), Admission::Gone);
+    assert_eq!(luns.take(), Some(Task::ScanBus));
+    assert_eq!(luns.next_mute(None), Some(unit(0)));
+}
+
+#[test]
+fn one_that_says_nothing_is_mute() {
+    let known = Disk::new(Some("OLD"), 1000).identity();
+    let mut interview = Interview::new();
+    interview.on_silence();
+    assert_eq!(interview.next(), None);
+    assert_eq!(interview.is_present(), Some(false));
+    assert_eq!(compare(&known, &interview.found()), Some(Verdict::Mute));
 }

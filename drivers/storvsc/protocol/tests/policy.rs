@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Results, tags and channels.
+//! Results, limits and channels.
 #![allow(clippy::cast_possible_truncation)] // Small constants.
 
 use proptest::prelude::*;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use storvsc_protocol::{
     inbound::{Inbound, Status},
     init::Init,
@@ -13,7 +12,6 @@ use storvsc_protocol::{
     packet::{Operation, BODY_LEN},
     pages::Pages,
     route::{alternatives, home, is_queue_of_one_cpu, Place},
-    tags::{Answer, Word},
 };
 
 fn status(scsi: u8, srb: u8, asc: u8, ascq: u8) -> Status {
@@ -213,7 +211,7 @@ fn pages(pieces: &[(u64, u32)]) -> Option<Vec<u64>> {
 }
 
 #[test]
-fn s06_scatter_lists() {
+fn scatter_lists() {
     assert_eq!(pages(&[(0x5000, 4096)]), Some(vec![5]));
     assert_eq!(pages(&[(0x5200, 4096)]), Some(vec![5, 6]));
     // Larger pages of the guest, and a start and an end inside of a page.
@@ -245,38 +243,6 @@ fn s06_scatter_lists() {
     let list = [(0x5000, 8192), (0x8000, 4096)];
     let count = |len| Pages::new(list.iter().copied(), len).flatten().count();
     assert_eq!((count(4096), count(0)), (1, 0));
-}
-
-/// Several threads that all have the same answers: each command ends once.
-#[test]
-fn each_command_ends_once() {
-    let word = AtomicU64::new(Word::UNUSED.0);
-    for round in 0..2_000u64 {
-        let (next, id) = Word(word.load(Ordering::Relaxed))
-            .as_free()
-            .unwrap()
-            .next(0, 1);
-        word.store(next.0, Ordering::Release);
-        let won = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..if round % 100 == 0 { 3 } else { 0 } {
-                scope.spawn(|| complete(&word, id, &won));
-            }
-            complete(&word, id, &won);
-        });
-        assert_eq!(won.load(Ordering::Relaxed), 1);
-    }
-}
-
-fn complete(word: &AtomicU64, id: u64, won: &AtomicUsize) {
-    let expected = Answer::parse(id, 1).unwrap().expected;
-    let free = expected.free();
-    if word
-        .compare_exchange(expected.0, free.0, Ordering::AcqRel, Ordering::Relaxed)
-        .is_ok()
-    {
-        won.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 proptest! {
@@ -315,14 +281,6 @@ proptest! {
             steps += usize::from(next.is_some());
         }
         prop_assert!(steps <= 5);
-    }
-
-    #[test]
-    fn an_id_fits_its_slot_only(slot in 0u32..0x7fff_ffff, channel: u16, generation in 0u64..0x7fff_ffff) {
-        let (word, id) = Word(generation << 32).as_free().unwrap().next(slot, channel);
-        let answer = Answer::parse(id, channel).unwrap();
-        prop_assert_eq!((answer.slot, answer.expected), (slot, word));
-        prop_assert!(id != 0 && id < u64::MAX - 15);
     }
 
     #[test]

@@ -144,7 +144,9 @@ fn script() -> Script {
     network::set_up(&mut script, "hv_netvsc_rust");
     for way in WAYS.into_iter().flat_map(|(_, way, floor)| [way, floor]) {
         script.packets(network::frames(way, FRAME, FRAMES / 4));
+        network::ask_received(&mut script);
         script.packets(network::frames(way, FRAME, FRAMES));
+        network::ask_received(&mut script);
     }
     script.exec(&["modprobe", "hv_balloon_rust"]);
     script.shell("sleep 2");
@@ -180,9 +182,13 @@ fn measured(vm: &Vm, script: &Script) -> Result<Budget> {
     let frames = WAYS
         .iter()
         .flat_map(|(_, way, floor)| [way, floor])
-        .map(|_| {
+        .map(|way| {
             results.window()?;
-            results.window()
+            let before = network::received(&mut results)?;
+            let window = results.window()?;
+            let after = network::received(&mut results)?;
+            network::expect_received(*way, FRAMES, before, after)?;
+            Ok(window)
         })
         .collect::<Result<Vec<_>>>()?;
     results.text()?;

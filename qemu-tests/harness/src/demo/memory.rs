@@ -17,7 +17,7 @@ use crate::vm::Vm;
 const TARGET: u64 = MEMORY / 2;
 
 /// Half of the memory to the host and back; gives what was measured, in words.
-pub(super) fn show(say: Say<'_>, vm: &Vm) -> Result<String> {
+pub(super) fn show(say: Say<'_>, bar: ProgressBar, vm: &Vm) -> Result<String> {
     let before = memory(vm)?;
     say(&format!(
         "{:12} {:>10} {:>10} {:>10} {:>8}",
@@ -25,7 +25,7 @@ pub(super) fn show(say: Say<'_>, vm: &Vm) -> Result<String> {
     ));
     print_memory(say, "before", before, None);
     // until the guest has less, or more
-    let start = wait_for_host(vm)?;
+    let start = wait_for_host(&bar, vm)?;
     wait(vm, TARGET)?;
     let ballooned = expect_agreement(vm, before)?;
     let there = start.elapsed();
@@ -62,8 +62,7 @@ fn print_memory(say: Say<'_>, when: &str, m: Memory, took: Option<Duration>) {
 
 /// The host does nothing for a while after the handshake; show that it is waiting. Gives when it had
 /// done nothing yet.
-fn wait_for_host(vm: &Vm) -> Result<Instant> {
-    let bar = ProgressBar::new_spinner();
+fn wait_for_host(bar: &ProgressBar, vm: &Vm) -> Result<Instant> {
     bar.set_style(ProgressStyle::with_template("{msg} {spinner} {elapsed}")?);
     bar.set_message("waiting for the host's balloon");
     bar.enable_steady_tick(Duration::from_millis(200));

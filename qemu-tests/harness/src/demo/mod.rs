@@ -9,6 +9,7 @@ mod network;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use indicatif::ProgressBar;
 
 use crate::devices::{self, Device};
 use crate::kernel_log::negotiated_version;
@@ -38,11 +39,6 @@ pub(crate) const MACHINE: Machine = Machine {
             contents: Contents::Reached,
             mib: 0,
         },
-        File {
-            name: "fetched",
-            contents: Contents::Reached,
-            mib: 0,
-        },
         text("serve", network::SERVER),
         disk("disk", disk::WRITTEN_MIB),
     ],
@@ -54,7 +50,7 @@ pub(crate) const MACHINE: Machine = Machine {
         "-device hv-scsi,id=scsi,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f00d0",
         "-device scsi-hd,bus=scsi.0,drive=root,scsi-id=0,lun=0",
         "-device scsi-hd,bus=scsi.0,drive=disk,scsi-id=1,lun=0",
-        "-netdev 'user,id=user,hostfwd=tcp:127.0.0.1:0-:22,guestfwd=tcp:10.0.2.100:80-cmd:sh @/serve'",
+        "-netdev 'user,id=user,restrict=on,hostfwd=tcp:127.0.0.1:0-:22,guestfwd=tcp:10.0.2.100:80-cmd:sh @/serve'",
         "-device hv-net,id=user,netdev=user,num-queues=2,mac=52:54:00:00:10:01,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f1001",
     ],
 };
@@ -74,8 +70,13 @@ pub(crate) fn print(line: &str) {
     println!("{line}");
 }
 
-/// Show it in this guest.
-pub(crate) fn run(say: Say<'_>, vm: &Vm, paths: &Paths) -> Result<()> {
+/// `make run`.
+pub(crate) fn show(vm: &Vm, paths: &Paths) -> Result<()> {
+    run(&print, ProgressBar::new_spinner, vm, paths)
+}
+
+/// Show it in this guest; `bar` makes what shows that something is waited for.
+pub(crate) fn run(say: Say<'_>, bar: fn() -> ProgressBar, vm: &Vm, paths: &Paths) -> Result<()> {
     let release = vm.exec(&["uname", "-r"])?;
     say(&format!(
         "guest: stock Debian kernel {}, {} drivers",
@@ -87,7 +88,7 @@ pub(crate) fn run(say: Say<'_>, vm: &Vm, paths: &Paths) -> Result<()> {
     say(&format!("VMBus: version {version} negotiated\n"));
     print_devices(say, &devices::list(vm)?);
 
-    let moved = memory::show(say, vm)?;
+    let moved = memory::show(say, bar(), vm)?;
     let storage = disk::show(say, vm, &disk)?;
     let network = network::show(say, vm, paths, &interface)?;
     say(&format!(

@@ -22,17 +22,20 @@ const WEB: &str = "http://10.0.2.100";
 /// How much the guest fetches.
 const FETCHED_MIB: u64 = 32;
 
-/// The web server: QEMU runs it for each connection.
+/// The web server: QEMU runs it for each connection. Its file has no two pieces that are the same.
 pub(super) const SERVER: &str = r#"read -r method path rest
 end=$(printf '\r')
 while read -r header && [ "$header" != "$end" ]; do :; done
-file() { head -c 33554432 "${0%/*}/fetched"; }
+file() { seq 5000000 | head -c 33554432; }
 printf 'HTTP/1.0 200 OK\r\n\r\n'
 case $path in
 /file) file ;;
 /file.sha256) file | sha256sum ;;
 esac
 "#;
+
+/// A login and what it runs take a second or two.
+const LOGIN_SECS: u32 = 60;
 
 /// What udhcpc calls with what it got.
 const ON_LEASE: &str = r#"#!/bin/sh
@@ -69,9 +72,9 @@ pub(super) fn show(say: Say<'_>, vm: &Vm, paths: &Paths, name: &str) -> Result<S
     let out = script(
         vm,
         &format!(
-            "curl -s {WEB}/file.sha256
+            "curl -f -sS {WEB}/file.sha256
              cut -d' ' -f1 /proc/uptime
-             curl -s -o /tmp/file {WEB}/file
+             curl -f -sS -o /tmp/file {WEB}/file
              cut -d' ' -f1 /proc/uptime
              sha256sum < /tmp/file"
         ),
@@ -146,7 +149,8 @@ fn forwarded(said: &str) -> Option<u16> {
 
 /// Run something in the guest by ssh.
 fn log_in(paths: &Paths, port: u16, what: &str) -> Result<String> {
-    let mut ssh: Command = programs::command(&paths.guest_tools, "/usr/bin/dbclient");
+    let mut ssh: Command =
+        programs::command_within(LOGIN_SECS, &paths.guest_tools, "/usr/bin/dbclient");
     let done = ssh
         .args(["-y", "-y", "-i"])
         .arg(paths.guest_key())
@@ -155,14 +159,17 @@ fn log_in(paths: &Paths, port: u16, what: &str) -> Result<String> {
         .context("dbclient")?;
     expect(
         done.status.success(),
-        format!("a login by ssh at port {port}"),
-        String::from_utf8_lossy(&done.stderr),
+        format!("a login by ssh at port {port} within {LOGIN_SECS} s"),
+        format!("{}: {}", done.status, String::from_utf8_lossy(&done.stderr)),
     )?;
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
     use super::{forwarded, FETCHED_MIB, SERVER};
 
     #[test]
@@ -175,6 +182,25 @@ mod tests {
 
     #[test]
     fn the_server_sends_what_is_measured() {
-        assert!(SERVER.contains(&format!("-c {} ", FETCHED_MIB << 20)));
+        assert!(SERVER.contains(&format!("-c {};", FETCHED_MIB << 20)));
+        let answer = |path: &str| {
+            let mut sh = Command::new("sh")
+                .args(["-c", SERVER])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+            sh.stdin
+                .take()
+                .unwrap()
+                .write_all(request.as_bytes())
+                .unwrap();
+            let said = sh.wait_with_output().unwrap().stdout;
+            let head = b"HTTP/1.0 200 OK\r\n\r\n";
+            said.strip_prefix(head).unwrap().to_owned()
+        };
+        assert_eq!(answer("/file").len() as u64, FETCHED_MIB << 20);
+        assert_eq!(answer("/file.sha256").len(), 68);
     }
 }

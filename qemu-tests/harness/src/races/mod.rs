@@ -46,9 +46,9 @@ impl Seeds {
     fn numbers(self, core: Core) -> Vec<u64> {
         let last = match (self, core) {
             (Self::One(seed), _) => return vec![seed],
-            (Self::Few, Core::Rust) => 3,
+            (Self::Few, Core::Rust | Core::RustOnC) => 3,
             (Self::Few, Core::C) => 1,
-            (Self::All, Core::Rust) => 20,
+            (Self::All, Core::Rust | Core::RustOnC) => 20,
             (Self::All, Core::C) => 5,
         };
         (1..=last).collect()
@@ -99,7 +99,8 @@ pub(crate) fn run(
         .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
         + 1;
     let race = {
-        let images = common.images.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut images = common.images.lock().unwrap_or_else(PoisonError::into_inner);
+        images.add(MACHINE.initramfs, &common.paths)?;
         let bed = Bed::start(
             Level::Emulated,
             Pace::Repeatable,
@@ -108,7 +109,7 @@ pub(crate) fn run(
             &images,
         )?;
         let initrd = images.initramfs(MACHINE.initramfs, core);
-        let argv = qemu::arguments(&common.paths, &images, &initrd, &MACHINE, core, &bed);
+        let argv = qemu::arguments(common, &images, &initrd, &MACHINE, core, &bed);
         Race {
             name,
             kind,

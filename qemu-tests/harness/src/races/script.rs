@@ -127,6 +127,7 @@ fn prepare(core: Core) -> String {
     let load = match core {
         Core::C => "modprobe hv_storvsc",
         Core::Rust => "modprobe hv_vmbus_rust",
+        Core::RustOnC => "modprobe hv_storvsc_rust_on_c",
     };
     format!(
         "{load}
@@ -204,7 +205,7 @@ fn offline(random: &mut Random) -> String {
 }
 
 fn unbind(core: Core, random: &mut Random) -> String {
-    let driver = format!("/sys/bus/vmbus/drivers/{}", core.storage_module());
+    let driver = format!("/sys/bus/vmbus/drivers/{}", core.storage_driver());
     let mut text = String::new();
     for _ in 0..2 {
         let _ = write!(

@@ -19,6 +19,7 @@ use super::{script, Race};
 pub(crate) struct Snapshots {
     c: Mutex<Option<PathBuf>>,
     rust: Mutex<Option<PathBuf>>,
+    rust_on_c: Mutex<Option<PathBuf>>,
 }
 
 impl Snapshots {
@@ -27,13 +28,14 @@ impl Snapshots {
         let made = match core {
             Core::C => &self.c,
             Core::Rust => &self.rust,
+            Core::RustOnC => &self.rust_on_c,
         };
         let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(path) = &*made {
             return Ok(path.clone());
         }
         let name = format!("races-{core}.state").to_lowercase();
-        let path = paths.build.join(name);
+        let path = paths.run().join(name);
         make(race, core, &path)?;
         *made = Some(path.clone());
         Ok(path)

@@ -28,12 +28,12 @@ const OUTPUT: &str = "/tmp/direct";
 
 pub(super) fn run(cx: &mut AloneContext<'_>) -> Result<()> {
     let paths = &cx.common.paths;
-    let images = cx
+    let mut images = cx
         .common
         .images
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    let level1 = cx.common.start_bed(Level::Nested, &images)?;
+    let level1 = cx.common.start_bed(Level::Nested, &mut images)?;
     drop(images);
     let name = format!("direct-level-{}.log", cx.core).to_lowercase();
     let output = Arc::new(Console::create(&paths.logs.join(name))?);

@@ -11,20 +11,20 @@ use crate::failure::expect;
 use crate::storage::{self, script, SPARE};
 use crate::vm::Vm;
 
-const MODULE: &str = "hv_example_rust";
+const DRIVER: &str = "hv_example_rust";
 const DISK: storage::Address = (0, 0, 0);
 
 pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
     storage::load(vm)?;
     storage::wait_for(vm, SPARE, DISK)?;
-    let bind = format!("{BUS}/drivers/{MODULE}/bind");
-    let unbind = format!("{BUS}/drivers/{MODULE}/unbind");
+    let bind = format!("{BUS}/drivers/{DRIVER}/bind");
+    let unbind = format!("{BUS}/drivers/{DRIVER}/unbind");
 
     take(vm, "")?;
     vm.write(&bind, SPARE)?;
     vm.write(&unbind, SPARE)?;
-    script(vm, &format!("rmmod {MODULE}"))?;
+    script(vm, &format!("rmmod {}", vm.core.example_module()))?;
     for line in ["the host answers: status 0x0", "given back"] {
         expect(
             vm.dmesg()?.contains(line),
@@ -37,7 +37,7 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     take(vm, "leave_open=1")?;
     let refused = vm.try_write(&bind, SPARE)?;
     expect(refused.is_some(), "a failed probe", "none")?;
-    script(vm, &format!("rmmod {MODULE}"))?;
+    script(vm, &format!("rmmod {}", vm.core.example_module()))?;
     expect(
         vm.dmesg()?.contains("left its channel open"),
         "a line about the channel that was left open",
@@ -48,18 +48,21 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
 
 /// From the storage driver to the example.
 fn take(vm: &Vm, parameters: &str) -> Result<()> {
-    let storage = format!("{BUS}/drivers/{}", vm.core.storage_module());
+    let storage = format!("{BUS}/drivers/{}", vm.core.storage_driver());
     vm.write(&format!("{storage}/unbind"), SPARE)?;
-    vm.write(&format!("{BUS}/devices/{SPARE}/driver_override"), MODULE)?;
-    script(vm, &format!("modprobe {MODULE} {parameters}"))?;
+    vm.write(&format!("{BUS}/devices/{SPARE}/driver_override"), DRIVER)?;
+    script(
+        vm,
+        &format!("modprobe {} {parameters}", vm.core.example_module()),
+    )?;
     // It may have been bound as soon as the driver was there.
-    vm.try_write(&format!("{BUS}/drivers/{MODULE}/unbind"), SPARE)
+    vm.try_write(&format!("{BUS}/drivers/{DRIVER}/unbind"), SPARE)
         .map(drop)
 }
 
 /// And back.
 fn give(vm: &Vm) -> Result<()> {
-    let storage = format!("{BUS}/drivers/{}", vm.core.storage_module());
+    let storage = format!("{BUS}/drivers/{}", vm.core.storage_driver());
     vm.write(&format!("{BUS}/devices/{SPARE}/driver_override"), "\n")?;
     vm.write(&format!("{storage}/bind"), SPARE)?;
     let disk = storage::wait_for(vm, SPARE, DISK)?;

@@ -11,12 +11,14 @@ use anyhow::Result;
 use crate::drivers::Core;
 use crate::lane::Common;
 use crate::level::Level;
-use crate::machine::Machine;
+use crate::machine::{BusVersion, Machine};
 use crate::paths::Paths;
 use crate::races;
 use crate::vm::Vm;
 
+mod asked_twice;
 mod balloon;
+mod balloon_hot_add;
 mod bind;
 mod boot;
 mod cpu_hotplug;
@@ -27,12 +29,19 @@ mod example;
 mod hypercall_fuzz;
 mod kunit;
 mod levels_agree;
+mod may_hibernate;
+mod memory_limits;
+mod memory_rebind;
 mod net;
+mod package;
+mod page_reporting;
 mod panic;
 mod reboot;
 mod reload;
 mod status_report;
 mod storage;
+mod tools_file;
+mod wrong_core;
 
 /// What a scenario needs of the guest it runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +60,10 @@ pub(crate) struct Context<'a> {
     pub(crate) paths: &'a Paths,
     /// What earlier scenarios noted, to compare the two cores.
     pub(crate) notes: &'a Mutex<Notes>,
+    /// The newest version of the protocol that hosts on the patched QEMU speak.
+    pub(crate) bus_version: BusVersion,
+    /// How often it repeats what it repeats.
+    pub(crate) rounds: u32,
     /// What the report shows of it, besides that it passed.
     pub(crate) figures: &'a mut String,
 }
@@ -93,11 +106,13 @@ pub(crate) struct Scenario {
     /// What guest it needs, if it runs in one.
     pub(crate) machine: &'static Machine,
     /// Whose drivers it is for; those of C do not survive everything.
-    pub(crate) only: Option<Core>,
+    pub(crate) only: Option<&'static [Core]>,
     /// The level that it belongs to: on others it runs only if it is named.
     pub(crate) level: Option<Level>,
     /// A line of the configuration that the guest's kernel must have.
     pub(crate) kernel_has: Option<&'static str>,
+    /// The oldest version of the protocol that has what it is about.
+    pub(crate) since: BusVersion,
     /// And in which state.
     pub(crate) guest: Guest,
     /// Signs of trouble on the console that belong to it.
@@ -120,6 +135,7 @@ const fn shared(
         only: None,
         level: None,
         kernel_has: None,
+        since: BusVersion::V4_0,
         guest: Guest::Shared,
         expected_trouble: &[],
         run: Run::InGuest(run),
@@ -147,6 +163,7 @@ const fn race(name: &'static str, about: &'static str, kind: races::Kind) -> Sce
         only: None,
         level: Some(Level::Emulated),
         kernel_has: None,
+        since: BusVersion::V4_0,
         guest: Guest::Ends,
         expected_trouble: &[],
         run: Run::Race(kind),
@@ -168,6 +185,7 @@ const fn alone(
         // they start level 1 themselves
         level: Some(Level::Nested),
         kernel_has: None,
+        since: BusVersion::V4_0,
         guest: Guest::Ends,
         expected_trouble: &[],
         run: Run::Alone(run),
@@ -182,6 +200,24 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
     TABLES.into_iter().flatten()
 }
 
+/// Those that show what is different for the Rust drivers on the C core: how they bind and unbind, open and close, how
+/// events reach them, and how a rescind does.
+pub(crate) const USUAL_ON_C: &[&str] = &[
+    "boot-and-negotiate",
+    "wrong-core",
+    "bind-unbind",
+    "balloon",
+    "memory-rebind",
+    "reload",
+    "storage-probe",
+    "storage-verify",
+    "storage-unplug",
+    "storage-rebind",
+    "net-ping",
+    "net-rebind",
+    "net-unplug",
+];
+
 /// Those of the core and the balloon.
 const CORE: &[Scenario] = &[
     packaged(
@@ -191,7 +227,7 @@ const CORE: &[Scenario] = &[
         boot::run,
     ),
     Scenario {
-        only: Some(Core::Rust),
+        only: Some(&[Core::Rust]),
         kernel_has: Some("CONFIG_KUNIT=y"),
         ..packaged(
             "kunit",
@@ -212,11 +248,36 @@ const CORE: &[Scenario] = &[
         150,
         status_report::run,
     ),
+    Scenario {
+        guest: Guest::Ends,
+        expected_trouble: &["Kernel panic", "sysrq triggered crash"],
+        ..packaged(
+            "panic",
+            "a panic with the core loaded ends without a hang",
+            120,
+            panic::run,
+        )
+    },
+    Scenario {
+        guest: Guest::Ends,
+        ..packaged(
+            "wrong-core",
+            "the module of the core that cannot work here is refused",
+            60,
+            wrong_core::run,
+        )
+    },
     shared(
         "balloon",
         "memory goes to the host and comes back",
         300,
         balloon::run,
+    ),
+    shared(
+        "tools-file",
+        "the file and the trace event that tools know",
+        120,
+        tools_file::run,
     ),
     shared(
         "cpu-hotplug",
@@ -230,6 +291,17 @@ const CORE: &[Scenario] = &[
         120,
         bind::run,
     ),
+    Scenario {
+        only: Some(&[Core::RustOnC]),
+        // the C driver may have kept some pages, and warned of that
+        guest: Guest::Ends,
+        ..shared(
+            "memory-rebind",
+            "the balloon goes from the Rust driver to the C driver and back, in one boot",
+            300,
+            memory_rebind::run,
+        )
+    },
     shared(
         "reload",
         "20 reloads leak no slab, vmalloc or page",
@@ -245,20 +317,63 @@ const CORE: &[Scenario] = &[
             reboot::run,
         )
     },
-    Scenario {
-        guest: Guest::Ends,
-        expected_trouble: &["Kernel panic", "sysrq triggered crash"],
-        ..shared(
-            "panic",
-            "a panic with the core loaded ends without a hang",
-            120,
-            panic::run,
-        )
-    },
 ];
 
 /// Those that have machines of their own, or none.
 const OWN: &[Scenario] = &[
+    Scenario {
+        machine: &Machine::HOT_ADD,
+        guest: Guest::Ends,
+        ..shared(
+            "hot-add",
+            "the host adds memory, takes it and gives it back; the module goes and comes",
+            600,
+            balloon_hot_add::run,
+        )
+    },
+    Scenario {
+        machine: &Machine::PAGE_REPORTING,
+        guest: Guest::Ends,
+        level: Some(Level::Emulated),
+        ..shared(
+            "page-reporting",
+            "the host is told of free memory, and refuses to be",
+            300,
+            page_reporting::run,
+        )
+    },
+    Scenario {
+        machine: &Machine::HIBERNATION,
+        guest: Guest::Ends,
+        ..shared(
+            "may-hibernate",
+            "a guest that could hibernate keeps its memory",
+            120,
+            may_hibernate::run,
+        )
+    },
+    Scenario {
+        machine: &Machine::HOT_ADD,
+        guest: Guest::Ends,
+        only: Some(&[Core::Rust, Core::RustOnC]),
+        ..shared(
+            "memory-limits",
+            "an administrator's limits hold",
+            120,
+            memory_limits::run,
+        )
+    },
+    Scenario {
+        machine: &Machine::BALLOON_TWICE,
+        guest: Guest::Ends,
+        only: Some(&[Core::Rust, Core::RustOnC]),
+        ..shared(
+            "asked-twice",
+            "a request comes while one is served",
+            120,
+            asked_twice::run,
+        )
+    },
     Scenario {
         machine: &crate::demo::MACHINE,
         guest: Guest::Ends,
@@ -267,6 +382,21 @@ const OWN: &[Scenario] = &[
             "root on a disk, memory there and back, a file fetched, a login by ssh",
             300,
             demo::run,
+        )
+    },
+    Scenario {
+        machine: &crate::installed::MACHINE,
+        only: Some(&[Core::Rust]),
+        // its disk is looked into between two boots
+        level: Some(Level::Emulated),
+        // the packages are for the stock kernel
+        kernel_has: Some("CONFIG_MODULE_COMPRESS_XZ=y"),
+        guest: Guest::Ends,
+        ..shared(
+            "package",
+            "a Debian takes the packages, starts on Rust, removes them, starts on C",
+            2400,
+            package::run,
         )
     },
     Scenario {
@@ -285,7 +415,7 @@ const OWN: &[Scenario] = &[
         direct_level::run,
     ),
     Scenario {
-        only: Some(Core::Rust),
+        only: Some(&[Core::Rust]),
         level: Some(Level::Emulated),
         ..alone(
             "hypercall-fuzz",
@@ -295,7 +425,7 @@ const OWN: &[Scenario] = &[
         )
     },
     Scenario {
-        only: Some(Core::Rust),
+        only: Some(&[Core::Rust]),
         ..race(
             "races-rescind",
             "a controller is taken away under I/O",
@@ -308,7 +438,7 @@ const OWN: &[Scenario] = &[
         races::Kind::Offline,
     ),
     Scenario {
-        only: Some(Core::Rust),
+        only: Some(&[Core::Rust]),
         ..race(
             "races-unbind",
             "the driver is unbound under I/O",
@@ -326,7 +456,20 @@ const OWN: &[Scenario] = &[
 mod tests {
     use std::process::Command;
 
-    use super::all;
+    use super::{all, USUAL_ON_C};
+    use crate::drivers::Core;
+
+    #[test]
+    fn what_is_usual_on_the_c_core_is_there() {
+        for name in USUAL_ON_C {
+            let scenario = all().find(|scenario| scenario.name == *name);
+            let only = scenario.unwrap_or_else(|| panic!("no {name}")).only;
+            assert!(
+                only.is_none_or(|only| only.contains(&Core::RustOnC)),
+                "{name}"
+            );
+        }
+    }
 
     /// Options are checked by a script, before this is compiled.
     #[test]

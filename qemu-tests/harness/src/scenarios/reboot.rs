@@ -40,6 +40,6 @@ pub(super) fn ends_in_order(vm: &Vm, command: &str, last_words: &str) -> Result<
     // the C core says nothing to the host here
     match vm.core {
         Core::Rust => super::panic::expect_unload(vm),
-        Core::C => Ok(()),
+        Core::C | Core::RustOnC => Ok(()),
     }
 }

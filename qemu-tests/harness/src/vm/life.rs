@@ -14,6 +14,8 @@ use super::{ask::refused, streams, Vm, TICK};
 use crate::bed::Streams;
 use crate::failure::{bed, unmet};
 use crate::image::{CRASH_INITRAMFS, CRASH_KERNEL};
+use crate::installed;
+use crate::paths::Paths;
 use crate::prepared::{self, Start};
 
 const BOOT_TIMEOUT: Duration = Duration::from_secs(150);
@@ -62,12 +64,25 @@ impl Vm {
 
     /// A device as QEMU's command line has it.
     fn plug(&self, device: &str) -> Result<()> {
+        self.try_plug(device)?
+            .map_err(|said| bed(format!("'{device}' is not plugged: {said}")))
+    }
+
+    fn try_plug(&self, device: &str) -> Result<std::result::Result<(), String>> {
         let command = json!({ "command-line": format!("device_add {device}") });
         let said = self.qmp("human-monitor-command", &command)?;
-        match said.as_str() {
-            Some("") => Ok(()),
-            _ => Err(bed(format!("'{device}' is not plugged: {said}"))),
-        }
+        Ok(match said.as_str().unwrap_or_default().trim() {
+            "" => Ok(()),
+            refusal => Err(refusal.to_owned()),
+        })
+    }
+
+    /// The host offers a device that was taken away again, as it was at the start. Gives QEMU's
+    /// refusal, as while the former one is not gone yet.
+    pub(crate) fn plug_again(&self, id: &str) -> Result<std::result::Result<(), String>> {
+        let device =
+            prepared::device(&self.argv, id).with_context(|| format!("no device '{id}'"))?;
+        self.try_plug(device)
     }
 
     fn wait_for_user_space(&self) -> Result<()> {
@@ -154,6 +169,15 @@ impl Vm {
     pub(crate) fn boot_again(&self) -> Result<()> {
         self.forget();
         self.start_again([])?;
+        self.wait_for_boot()
+    }
+
+    /// The installed machine boots once more, after it has ended, with what its disk says now.
+    pub(crate) fn boot_installed(&self, paths: &Paths) -> Result<()> {
+        let disk = Path::new(&self.bed.folder).join(installed::DISK);
+        let start = installed::start(&disk, paths.run())?;
+        self.forget();
+        self.start_again(start)?;
         self.wait_for_boot()
     }
 

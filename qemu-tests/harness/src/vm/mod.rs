@@ -7,7 +7,7 @@ mod ask;
 mod life;
 mod monitor;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,6 +29,9 @@ use crate::prepared::Start;
 /// console when a scenario fails.
 const CALL_TIMEOUT: Duration = Duration::from_secs(90);
 const TICK: Duration = Duration::from_millis(100);
+/// Between two looks at something that is waited for.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A guest that runs.
 pub(crate) struct Vm {
@@ -46,6 +49,8 @@ pub(crate) struct Vm {
     monitor: Mutex<Receiver<String>>,
     next: AtomicU64,
     deadline: Mutex<Option<Instant>>,
+    /// How many times as long as usual everything takes.
+    slower: AtomicU32,
     core_loaded: AtomicBool,
     /// From which line of the console on trouble means the end.
     trouble_from: AtomicUsize,
@@ -82,6 +87,7 @@ impl Vm {
             monitor: Mutex::new(monitor),
             next: AtomicU64::new(1),
             deadline: Mutex::new(None),
+            slower: AtomicU32::new(1),
             core_loaded: AtomicBool::new(false),
             trouble_from: AtomicUsize::new(0),
         };
@@ -97,6 +103,16 @@ impl Vm {
     /// Every later wait ends at this time; the scenario's time-out.
     pub(crate) fn set_deadline(&self, deadline: Instant) {
         *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Some(deadline);
+    }
+
+    /// How many times as long as usual everything takes: what is waited for may take so much longer.
+    pub(crate) fn set_slower(&self, slower: u32) {
+        self.slower.store(slower.max(1), Ordering::Relaxed);
+    }
+
+    /// Whether everything takes longer than usual.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.slower.load(Ordering::Relaxed) > 1
     }
 
     /// The level it runs on.
@@ -156,6 +172,7 @@ impl Vm {
         mut poll: impl FnMut() -> Result<std::result::Result<T, String>>,
     ) -> Result<T> {
         let start = Instant::now();
+        let timeout = timeout * self.slower.load(Ordering::Relaxed);
         loop {
             let found = match poll()? {
                 Ok(value) => return Ok(value),
@@ -168,13 +185,16 @@ impl Vm {
                     found,
                 ));
             }
-            std::thread::sleep(Duration::from_millis(300));
+            // looking costs the guest time; the longer it takes, the less does it matter when it is seen
+            let pause = (start.elapsed() / 8).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+            std::thread::sleep(pause);
         }
     }
 
     /// Wait for QEMU to end by itself, as after a panic or a reboot.
     pub(crate) fn wait_for_end(&self, timeout: Duration, what: &str) -> Result<Ended> {
         let start = Instant::now();
+        let timeout = timeout * self.slower.load(Ordering::Relaxed);
         loop {
             if let Some(ended) = self.bed.ended() {
                 return Ok(ended);

@@ -14,7 +14,6 @@ use crate::bench::script::{Results, Script};
 use crate::bench::symbols::Symbols;
 use crate::bench::variant::Doorbell;
 use crate::counter::Window;
-use crate::failure::expect;
 use crate::vm::Vm;
 
 /// Something that is measured.
@@ -118,10 +117,7 @@ pub(super) struct Sample {
 /// What is done in a boot.
 pub(super) fn script(variant: &Variant, frames: usize) -> Script {
     let mut script = Script::default();
-    let disks = match variant.core {
-        crate::drivers::Core::Rust => "hv_storvsc_rust",
-        crate::drivers::Core::C => "hv_storvsc",
-    };
+    let disks = variant.core.storage_module();
     script.exec(&["modprobe", "-a", disks, "sd_mod"]);
     network::set_up(&mut script, variant.module);
     for place in PLACES {
@@ -138,7 +134,7 @@ pub(super) fn script(variant: &Variant, frames: usize) -> Script {
 /// What counts interrupts and doorbells, and received frames.
 fn counters(script: &mut Script, variant: &Variant) {
     events(script, variant.doorbell);
-    script.exec(&["cat", "/sys/class/net/nut-rx/statistics/rx_packets"]);
+    network::ask_received(script);
 }
 
 /// What a boot showed, after its script; `progress` hears what is next.
@@ -183,30 +179,17 @@ impl Measured {
     fn take(variant: &Variant, way: Way, frames: usize, results: &mut Results) -> Result<Self> {
         results.window()?;
         let before = Events::take(variant.interrupts, results)?;
-        let received_before = number(&results.text()?)?;
+        let received_before = network::received(results)?;
         let window = results.window()?;
         let after = Events::take(variant.interrupts, results)?;
-        let received = number(&results.text()?)? - received_before;
-        let wanted = if way == Way::Receive {
-            frames as u64
-        } else {
-            0
-        };
-        expect(
-            received == wanted,
-            format!("{wanted} frames received"),
-            received,
-        )?;
+        let received = network::received(results)?;
+        network::expect_received(way, frames, received_before, received)?;
         Ok(Self {
             window,
             interrupts: after.interrupts - before.interrupts,
             doorbells: after.doorbells - before.doorbells,
         })
     }
-}
-
-fn number(text: &str) -> Result<u64> {
-    text.trim().parse().context("a counter of frames")
 }
 
 fn sample(

@@ -2,10 +2,12 @@
 
 //! The interfaces of a guest that is measured, and what is sent over them.
 
+use anyhow::{Context, Result};
 use vmbus_guest::protocol::Packets;
 
 use super::variant::{FEED_MAC, RECEIVER_MAC, SENDER_MAC};
-use crate::bench::script::Script;
+use crate::bench::script::{Results, Script};
+use crate::failure::expect;
 use crate::net::IP;
 
 /// Somebody who is not there: the host does not give on what is sent to him.
@@ -90,5 +92,49 @@ pub(in crate::bench) fn set_up(script: &mut Script, module: &str) {
     ));
 }
 
+/// Ask how many frames the adapter that receives has received.
+pub(in crate::bench) fn ask_received(script: &mut Script) {
+    script.exec(&["cat", "/sys/class/net/nut-rx/statistics/rx_packets"]);
+}
+
+/// What came of [`ask_received`].
+pub(in crate::bench) fn received(results: &mut Results) -> Result<u64> {
+    let text = results.text()?;
+    text.trim().parse().context("a counter of frames")
+}
+
+/// Between two of these counts, so many frames were to be received if that is what was done, else none.
+pub(in crate::bench) fn expect_received(
+    way: Way,
+    frames: usize,
+    before: u64,
+    after: u64,
+) -> Result<()> {
+    let wanted = if way == Way::Receive {
+        frames as u64
+    } else {
+        0
+    };
+    expect(
+        after.checked_sub(before) == Some(wanted),
+        format!("{wanted} frames received"),
+        format!("a counter of {before} before and {after} after"),
+    )
+}
+
 /// See [`set_up`].
 pub(in crate::bench) const STEPS: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::{expect_received, Way};
+
+    #[test]
+    fn a_frame_that_is_lost_is_missed() {
+        assert!(expect_received(Way::Receive, 10, 5, 15).is_ok());
+        assert!(expect_received(Way::Receive, 10, 5, 14).is_err());
+        assert!(expect_received(Way::Receive, 10, 5, 4).is_err());
+        assert!(expect_received(Way::Feed, 10, 5, 5).is_ok());
+        assert!(expect_received(Way::Send, 10, 5, 6).is_err());
+    }
+}

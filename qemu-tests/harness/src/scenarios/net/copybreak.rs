@@ -18,18 +18,16 @@ const MOST: u32 = 2048;
 /// How many pages have come to pools while the peer asked with frames of this size, on new channels.
 fn pages(vm: &Vm, wire: &Wire<'_>, size: u32) -> Result<usize> {
     let name = &wire.name;
-    // other channels, so other pools
-    script(
-        vm,
-        &format!("{IP} link set {name} mtu 1400\n{IP} link set {name} mtu 1500"),
-    )?;
-    net::wait_carrier(vm, name, true)?;
+    // Other channels, so other pools. They get many pages with their first frame, which may be anybody's as soon as
+    // there is a link.
     script(
         vm,
         &format!(
-            "echo > {TRACE}/trace; echo 1 > {TRACE}/events/page_pool/page_pool_state_hold/enable"
+            "echo > {TRACE}/trace; echo 1 > {TRACE}/events/page_pool/page_pool_state_hold/enable
+             {IP} link set {name} mtu 1400\n{IP} link set {name} mtu 1500"
         ),
     )?;
+    net::wait_carrier(vm, name, true)?;
     wire.ping(&format!("-c 20 -i 0.05 -s {size}"))?;
     let found = script(
         vm,

@@ -4,9 +4,8 @@
 
 use anyhow::Result;
 
-use crate::net::{Wire, TRANSFER};
+use crate::net::Wire;
 use crate::scenarios::Context;
-use crate::storage::script;
 
 const ROUNDS: u32 = 2;
 
@@ -15,12 +14,9 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let wire = Wire::connect(vm)?;
     wire.serve()?;
     for _ in 0..ROUNDS {
-        let load = wire.load("load", "-t 15 -P 4 --bidir")?;
-        script(vm, "sleep 3")?;
-        load.expect_running()?;
+        let load = wire.stream()?;
         vm.migrate()?;
-        load.expect_running()?;
-        load.expect_success(TRANSFER)?;
+        load.stop()?;
         wire.ping("")?;
     }
     Ok(())

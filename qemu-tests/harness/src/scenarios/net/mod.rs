@@ -2,6 +2,7 @@
 
 //! Scenarios with networks, on the patched QEMU.
 
+mod console;
 mod copybreak;
 mod faults;
 mod fragmented;
@@ -10,6 +11,7 @@ mod migrate;
 mod mtu;
 mod ping;
 mod queues;
+mod rebind;
 mod reload;
 mod stack;
 mod tcp;
@@ -17,6 +19,8 @@ mod timeout;
 mod two;
 mod unplug;
 mod versions;
+mod vf;
+mod vf_host;
 mod vlan;
 mod xdp;
 
@@ -63,12 +67,15 @@ pub(super) const ALL: &[Scenario] = &[
         240,
         vlan::run,
     ),
-    with_networks(
-        "net-stack",
-        "bridge, macvlan, nft, a capture, a flood of pings, HTTP and ssh",
-        300,
-        stack::run,
-    ),
+    Scenario {
+        kernel_has: Some("CONFIG_NETFILTER_INGRESS=y"),
+        ..with_networks(
+            "net-stack",
+            "bridge, macvlan, nft, a capture, a flood of pings, HTTP and ssh",
+            300,
+            stack::run,
+        )
+    },
     with_networks(
         "net-queues",
         "four channels, receive-side scaling, and channels that change under load",
@@ -83,7 +90,7 @@ pub(super) const ALL: &[Scenario] = &[
     ),
     Scenario {
         // C has no such setting
-        only: Some(Core::Rust),
+        only: Some(&[Core::Rust]),
         ..with_networks(
             "net-copybreak",
             "which received frames are copied to pages of a pool",
@@ -91,6 +98,12 @@ pub(super) const ALL: &[Scenario] = &[
             copybreak::run,
         )
     },
+    with_networks(
+        "net-console",
+        "the kernel's messages go out over the adapter under load",
+        240,
+        console::run,
+    ),
     with_networks("net-two", "two adapters at a time", 240, two::run),
     with_networks("net-link", "the link goes and comes", 240, link::run),
     with_networks(
@@ -99,6 +112,17 @@ pub(super) const ALL: &[Scenario] = &[
         240,
         reload::run,
     ),
+    Scenario {
+        only: Some(&[Core::RustOnC]),
+        // the host does not get the adapter back afterwards, see docs/status.md
+        guest: super::Guest::Ends,
+        ..with_networks(
+            "net-rebind",
+            "an adapter goes from the Rust driver to the C driver and back under load, in one boot",
+            480,
+            rebind::run,
+        )
+    },
     with_networks(
         "net-migrate",
         "the guest is saved and goes on under load",
@@ -113,12 +137,13 @@ pub(super) const ALL: &[Scenario] = &[
     ),
     Scenario {
         // C stops no queue for what the host has, and notices nothing
-        only: Some(Core::Rust),
+        only: Some(&[Core::Rust]),
+        kernel_has: Some("CONFIG_BQL=y"),
         machine: &timeout::MACHINE,
         ..shared(
             "net-timeout",
             "a host that does not say that it is done with frames",
-            480,
+            900,
             timeout::run,
         )
     },
@@ -132,9 +157,31 @@ pub(super) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        kernel_has: Some("CONFIG_HOTPLUG_PCI_PCIE=y"),
+        machine: &vf::MACHINE,
+        ..shared(
+            "net-vf",
+            "a virtual function beside the adapter comes, goes and changes under load",
+            900,
+            vf::run,
+        )
+    },
+    Scenario {
+        // C waits for the host under RTNL
+        only: Some(&[Core::Rust]),
+        kernel_has: Some("CONFIG_HOTPLUG_PCI_PCIE=y"),
+        machine: &vf_host::MACHINE,
+        ..shared(
+            "net-vf-host",
+            "a host that does not answer, or says nonsense, about a virtual function",
+            600,
+            vf_host::run,
+        )
+    },
+    Scenario {
         machine: &fragmented::MACHINE,
         // C has no memory for its rings
-        only: Some(Core::Rust),
+        only: Some(&[Core::Rust]),
         ..shared(
             "net-fragmented",
             "an adapter comes when memory has no large blocks",

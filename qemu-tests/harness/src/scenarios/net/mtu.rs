@@ -36,17 +36,16 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
             format!("four frames for four pings at MTU {mtu}, and a few others"),
             frames,
         )?;
-        for options in ["-t 2", "-t 2 -R"] {
+        for options in ["-n 2M", "-n 2M -R"] {
             wire.load("load", options)?.expect_success(TRANSFER)?;
         }
     }
 
-    let load = wire.load("load", "-t 20 --bidir")?;
+    let load = wire.stream()?;
     for mtu in [3000, 1500, 3000, 1500] {
-        script(vm, "sleep 2")?;
-        load.expect_running()?;
         set(cx, &wire, mtu)?;
+        load.expect_flow()?;
     }
-    load.expect_success(TRANSFER)?;
+    load.stop()?;
     wire.ping("")
 }

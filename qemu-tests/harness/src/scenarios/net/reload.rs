@@ -19,7 +19,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
         script(vm, &format!("rmmod {module}; modprobe {module}"))?;
         let wire = Wire::connect(vm)?;
         wire.ping("")?;
-        wire.load("load", "-t 2 --bidir")?
+        wire.load("load", "-n 2M --bidir")?
             .expect_success(TRANSFER)?;
     }
     Ok(())

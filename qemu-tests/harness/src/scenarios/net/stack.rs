@@ -47,13 +47,15 @@ fn flood(vm: &Vm) -> Result<()> {
 /// A file from a web server at the other end, and one in the other direction.
 fn fetch(vm: &Vm) -> Result<()> {
     let serve = Wire::at_peer("httpd -h /tmp/web -p 80");
-    let at_peer = Wire::at_peer(&format!("curl -s -o /tmp/there http://{WIRE_ADDRESS}/file"));
+    let at_peer = Wire::at_peer(&format!(
+        "curl -f -sS -o /tmp/there http://{WIRE_ADDRESS}/file"
+    ));
     let text = format!(
         "mkdir -p /tmp/web
          head -c {} /dev/urandom > /tmp/web/file
          {serve}
          httpd -h /tmp/web -p 80
-         curl -s -o /tmp/here http://{PEER_ADDRESS}/file
+         curl -f -sS -o /tmp/here http://{PEER_ADDRESS}/file
          {at_peer}
          cmp /tmp/here /tmp/web/file
          cmp /tmp/there /tmp/web/file
@@ -61,9 +63,7 @@ fn fetch(vm: &Vm) -> Result<()> {
          rm /tmp/here /tmp/there /tmp/web/file",
         MIB << 20
     );
-    Job::start(vm, "fetch", &text)?
-        .expect_success(TRANSFER)
-        .map(drop)
+    Job::start(vm, "fetch", &text)?.expect_success(TRANSFER)
 }
 
 /// From the other end, by a key.

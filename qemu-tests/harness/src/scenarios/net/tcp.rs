@@ -14,7 +14,7 @@ use crate::scenarios::Context;
 use crate::storage::{script, Job};
 use crate::vm::Vm;
 
-const MIB: u32 = 8;
+const MIB: u32 = 2;
 const PORT: &str = "5000";
 
 /// What `ethtool -K` calls what the adapter does for the guest.

@@ -5,7 +5,7 @@
 use anyhow::Result;
 
 use crate::failure::expect;
-use crate::net::{self, Wire, GATEWAY, IP, TRANSFER, USER, WIRE};
+use crate::net::{self, Wire, GATEWAY, IP, USER, WIRE};
 use crate::scenarios::Context;
 use crate::storage::script;
 
@@ -18,15 +18,14 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     script(vm, &format!("{address} {user}"))?;
     net::ping(vm, GATEWAY, "")?;
 
-    let load = wire.load("load", "-t 15 --bidir")?;
-    script(vm, "sleep 2")?;
+    let load = wire.stream()?;
     net::ping(vm, GATEWAY, "-c 20 -i 0.05 -s 1400")?;
     script(
         vm,
         &format!("{IP} link set {user} down; {IP} link set {user} mtu 1400"),
     )?;
-    load.expect_running()?;
-    let driver = format!("/sys/bus/vmbus/drivers/{}", vm.core.net_module());
+    load.expect_flow()?;
+    let driver = format!("/sys/bus/vmbus/drivers/{}", vm.core.net_driver());
     vm.write(&format!("{driver}/unbind"), USER)?;
     let interface = net::find(vm, USER)?;
     expect(
@@ -34,12 +33,12 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
         "no interface",
         format!("{interface:?}"),
     )?;
-    load.expect_running()?;
+    load.expect_flow()?;
     vm.write(&format!("{driver}/bind"), USER)?;
     let user = net::wait_for(vm, USER)?;
     script(vm, &format!("{address} {user}"))?;
     net::ping(vm, GATEWAY, "-c 20 -i 0.05 -s 1400")?;
-    load.expect_success(TRANSFER)?;
+    load.stop()?;
 
     // each has its own frames
     let sent = net::statistic(vm, &wire.name, "tx_packets")?;

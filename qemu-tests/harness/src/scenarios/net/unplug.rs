@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::drivers::Core;
 use crate::failure::expect;
-use crate::net::{self, Wire, TRANSFER, WIRE, WIRE_MAC, WIRE_QUEUES};
+use crate::net::{self, Wire, IP, TRANSFER, WIRE, WIRE_MAC, WIRE_QUEUES};
 use crate::scenarios::Context;
 use crate::storage::{self, script};
 use crate::vm::Vm;
@@ -21,10 +21,13 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let mut wire = Wire::connect(vm)?;
     for _ in 0..ROUNDS {
         match vm.core {
-            Core::Rust => under_load(vm, &wire)?,
+            Core::Rust | Core::RustOnC => under_load(vm, &wire)?,
             // The C driver gets no completions any more after the rescind, and waits for those of what
-            // it has sent before.
-            Core::C => unplug(vm)?,
+            // it has sent before: a frame of the kernel's own is enough.
+            Core::C => {
+                script(vm, &format!("{IP} link set {} down", wire.name))?;
+                unplug(vm)?;
+            }
         }
 
         let adapter = json!({

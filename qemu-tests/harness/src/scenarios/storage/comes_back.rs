@@ -21,6 +21,11 @@ const LOST: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0702";
 /// How long a read may take that has a reset in it.
 const READ: Duration = Duration::from_secs(60);
 
+/// A read is noticed after 2 to 4 s. The first reset is not answered, which takes 2 s; the second one is, and then
+/// another 2 s are waited for the read, and after the third one again: its answer comes in between.
+const SLOW_SCRIPT: &str = "on send reqop=3 req.u8@28=0x28 nth=60 do delay 6500\n\
+                           on send reqop=6 nth=1 do drop\n";
+
 pub(in crate::scenarios) const MACHINE: Machine = Machine {
     name: "comes-back",
     qemu: Qemu::Patched,
@@ -29,12 +34,11 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     kernel_arguments: "",
     module_parameters: "",
     files: &[
-        text("slow", 
-                "on send reqop=3 req.u8@28=0x28 nth=60 do delay 9000\non send reqop=6 nth=1 do drop\n",
-            ),
-        text("lost", 
-                "on send reqop=3 req.u8@28=0x28 nth=60 do drop\non send reqop=6 do drop\n",
-            ),
+        text("slow", SLOW_SCRIPT),
+        text(
+            "lost",
+            "on send reqop=3 req.u8@28=0x28 nth=60 do drop\non send reqop=6 do drop\n",
+        ),
     ],
     devices: &[
         "-device vmbus-bridge",

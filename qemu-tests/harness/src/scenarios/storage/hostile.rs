@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::devices::{expect_none, BUS};
 use crate::failure::expect;
 use crate::fio::Verify;
 use crate::machine::{Contents, File, Initramfs, Machine, Qemu};
@@ -61,6 +62,10 @@ const DEAD: [Controller; 3] = [
     ("other-answer", "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f010e"),
     ("silence", "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f010f"),
 ];
+
+/// A disk of the IDE class that says once that it is not there, when the midlayer has its controller
+/// already.
+const NOT_THERE: Controller = ("not-there", "00000000-0000-8899-0000-000000000000");
 
 /// A guest with all of them.
 pub(in crate::scenarios) const MACHINE: Machine = Machine {
@@ -127,6 +132,10 @@ on send reqop=3 req.u8@28=0x2a every=19 do inject 11 0 01000000
     script("refusal", "on send reqop=7 do u32 8 1\n"),
     script("other-answer", "on send reqop=7 do u32 0 9\n"),
     script("silence", "on send reqop=7 do drop\n"),
+    script(
+        "not-there",
+        "on send reqop=3 req.u8@28=0x12 nth=1 do u8 14 0x08 ; u8 15 0\n",
+    ),
     script("slow-start", "on send reqop=7 do delay 5000\n"),
 ];
 
@@ -187,6 +196,9 @@ const DEVICES: &[&str] = &[
     "-device hv-scsi,id=slow-start,num-queues=2,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0110,fault-script=@/slow-start",
     "-blockdev null-co,node-name=d-slow-start,size=16777216,read-zeroes=on",
     "-device scsi-hd,bus=slow-start.0,drive=d-slow-start",
+    "-device hv-ide,id=not-there,fault-script=@/not-there",
+    "-blockdev null-co,node-name=d-not-there,size=16777216,read-zeroes=on",
+    "-device scsi-hd,bus=not-there.0,drive=d-not-there",
 ];
 
 const CHECK: Verify = Verify {
@@ -213,6 +225,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     for (_, instance) in GONE {
         storage::wait_unplugged(vm, instance)?;
     }
+    not_there(vm)?;
     failing(vm)?;
     lost(vm)?;
     lost_for_good(vm)?;
@@ -241,11 +254,34 @@ fn read(vm: &Vm, disk: &str) -> Result<()> {
     .map(drop)
 }
 
+/// A start that fails late is undone: no SCSI host stays, no memory, and the next start works.
+fn not_there(vm: &Vm) -> Result<()> {
+    let (_, instance) = NOT_THERE;
+    let device = format!("{BUS}/devices/{instance}");
+    vm.wait_until(Duration::from_secs(20), "a start that failed", || {
+        let found = vm.list(&device)?;
+        Ok(
+            if found
+                .iter()
+                .any(|name| name == "driver" || name.starts_with("host"))
+            {
+                Err(found.join(" "))
+            } else {
+                Ok(())
+            },
+        )
+    })?;
+    expect_none(vm, &["leaked_pages"])?;
+    let driver = format!("{BUS}/drivers/{}", vm.core.storage_driver());
+    vm.write(&format!("{driver}/bind"), instance)?;
+    read(vm, &storage::wait_for(vm, instance, DISK)?)
+}
+
 /// An error for the reader is right, a hang is not.
 fn failing(vm: &Vm) -> Result<()> {
     let disk = storage::wait_for(vm, FAILS.1, DISK)?;
     let reads = format!(
-        "for i in 1 2 3 4 5 6; do dd if=/dev/{disk} of=/dev/null bs=4k count=20 iflag=direct; done"
+        "for i in 1 2 3 4 5 6; do dd if=/dev/{disk} of=/dev/null bs=4k count=20 iflag=direct || true; done"
     );
     Job::start(vm, "failing", &reads)?
         .wait(storage::JOB)

@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
-use crate::drivers::Core;
 use crate::failure::expect;
 use crate::fio::Verify;
 use crate::scenarios::Context;
@@ -30,7 +29,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     storage::load(vm)?;
     come_and_go(vm, NEAR, true)?;
     // The C driver never takes away what is on another channel than 0.
-    come_and_go(vm, FAR, vm.core == Core::Rust)?;
+    come_and_go(vm, FAR, vm.core.has_rust_drivers())?;
     grow(vm)
 }
 

@@ -18,12 +18,18 @@ mod isolated;
 mod late_answers;
 mod log;
 mod migrate;
+mod mute;
 mod plug_and_cpu;
 mod probe;
+mod rebind;
 mod reload;
+mod reload_plug;
+mod rescinds;
 mod reset;
 mod root;
+mod silent_close;
 mod silent_move;
+mod silent_sub_channel;
 mod soak;
 mod swap;
 mod unlisted;
@@ -35,6 +41,7 @@ use anyhow::Result;
 
 use super::{example, shared, Context, Guest, Scenario};
 use crate::drivers::Core;
+use crate::machine::BusVersion;
 
 const fn with_disks(
     name: &'static str,
@@ -74,12 +81,16 @@ pub(super) const ALL: &[Scenario] = &[
         120,
         hotplug::run,
     ),
-    with_disks(
-        "storage-cpus",
-        "channels and CPUs move under I/O",
-        480,
-        cpus::run,
-    ),
+    Scenario {
+        // a host of 4.0 moves no channel
+        since: BusVersion::V5_3,
+        ..with_disks(
+            "storage-cpus",
+            "channels and CPUs move under I/O",
+            480,
+            cpus::run,
+        )
+    },
     with_disks(
         "storage-reset",
         "the controller is reset under I/O",
@@ -98,14 +109,26 @@ pub(super) const ALL: &[Scenario] = &[
         480,
         migrate::run,
     ),
-    with_disks(
-        "storage-idle",
-        "the guest suspends to idle and goes on",
-        120,
-        idle::run,
-    ),
     Scenario {
-        only: Some(Core::Rust),
+        kernel_has: Some("CONFIG_PM_SLEEP_DEBUG=y"),
+        ..with_disks(
+            "storage-idle",
+            "the guest suspends to idle and goes on",
+            120,
+            idle::run,
+        )
+    },
+    Scenario {
+        only: Some(&[Core::RustOnC]),
+        ..with_disks(
+            "storage-rebind",
+            "a controller goes from the Rust driver to the C driver and back, in one boot",
+            300,
+            rebind::run,
+        )
+    },
+    Scenario {
+        only: Some(&[Core::Rust, Core::RustOnC]),
         ..with_disks(
             "example",
             "the example driver binds and lets go; what a driver leaves open is closed",
@@ -121,6 +144,7 @@ pub(super) const ALL: &[Scenario] = &[
     ),
     Scenario {
         guest: Guest::Ends,
+        since: BusVersion::V5_3,
         ..with_disks(
             "storage-soak",
             "fio compares while a disk and CPUs go and come",
@@ -139,6 +163,7 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         machine: &crate::storage::BOUNCING,
+        kernel_has: Some("CONFIG_CPU_ISOLATION=y"),
         ..shared(
             "storage-isolated-cpu",
             "a CPU without device interrupts gets no channel",
@@ -196,7 +221,7 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         machine: &swap::MACHINE,
-        only: Some(Core::Rust),
+        only: Some(&[Core::Rust]),
         ..shared(
             "storage-swap",
             "other disks take the place of those in use",
@@ -206,7 +231,7 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         machine: &unlisted::MACHINE,
-        only: Some(Core::Rust),
+        only: Some(&[Core::Rust]),
         ..shared(
             "storage-unlisted",
             "a host that does not list its logical units",
@@ -216,7 +241,7 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         machine: &log::MACHINE,
-        only: Some(Core::Rust),
+        only: Some(&[Core::Rust]),
         ..shared(
             "storage-log",
             "a controller that fails often, and one that fails once",
@@ -226,7 +251,7 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         machine: &comes_back::MACHINE,
-        only: Some(Core::Rust),
+        only: Some(&[Core::Rust]),
         ..shared(
             "storage-comes-back",
             "hosts that do not get done with a reset",
@@ -235,8 +260,18 @@ pub(super) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        machine: &mute::MACHINE,
+        only: Some(&[Core::Rust]),
+        ..shared(
+            "storage-mute",
+            "a unit that does not answer, beside a busy one",
+            480,
+            mute::run,
+        )
+    },
+    Scenario {
         machine: &broken_ring::MACHINE,
-        only: Some(Core::Rust),
+        only: Some(&[Core::Rust]),
         ..shared(
             "storage-broken-ring",
             "a ring whose indices make no sense, under I/O",
@@ -246,7 +281,9 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         machine: &silent_move::MACHINE,
-        only: Some(Core::Rust),
+        only: Some(&[Core::Rust]),
+        // before, the host does not say that it has moved a channel
+        since: BusVersion::V5_3,
         ..shared(
             "storage-silent-move",
             "a host that moves a channel and does not say so",
@@ -256,7 +293,7 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         machine: &withheld::MACHINE,
-        only: Some(Core::Rust),
+        only: Some(&[Core::Rust]),
         ..shared(
             "storage-withheld",
             "a host that gives memory back late",
@@ -266,7 +303,7 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         machine: &late_answers::MACHINE,
-        only: Some(Core::Rust),
+        only: Some(&[Core::Rust]),
         ..shared(
             "storage-late-answers",
             "a host that does what it was asked for when nobody waits any more",
@@ -276,7 +313,9 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         machine: &plug_and_cpu::MACHINE,
-        only: Some(Core::Rust),
+        only: Some(&[Core::Rust]),
+        // before, the host does not say that it has moved a channel
+        since: BusVersion::V5_3,
         ..shared(
             "storage-plug-and-cpu",
             "a controller comes while the host is asked for another CPU",
@@ -285,8 +324,48 @@ pub(super) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        machine: &silent_close::MACHINE,
+        only: Some(&[Core::Rust]),
+        ..shared(
+            "storage-silent-close",
+            "a host that does not say that it gives rings back",
+            120,
+            silent_close::run,
+        )
+    },
+    Scenario {
+        machine: &silent_sub_channel::MACHINE,
+        only: Some(&[Core::Rust]),
+        ..shared(
+            "storage-silent-sub-channel",
+            "a host that does not answer when a sub-channel is opened",
+            180,
+            silent_sub_channel::run,
+        )
+    },
+    Scenario {
+        machine: &reload_plug::MACHINE,
+        only: Some(&[Core::Rust]),
+        ..shared(
+            "storage-reload-plug",
+            "the core goes and comes while controllers do",
+            300,
+            reload_plug::run,
+        )
+    },
+    Scenario {
+        machine: &rescinds::MACHINE,
+        only: Some(&[Core::Rust]),
+        ..shared(
+            "storage-rescinds",
+            "controllers that go while they open, send, close and open sub-channels",
+            300,
+            rescinds::run,
+        )
+    },
+    Scenario {
         machine: &fragmented::MACHINE,
-        only: Some(Core::Rust),
+        only: Some(&[Core::Rust]),
         guest: Guest::Ends,
         ..shared(
             "storage-fragmented",
@@ -297,17 +376,17 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         machine: &hostile::MACHINE,
-        only: Some(Core::Rust),
+        only: Some(&[Core::Rust]),
         ..shared(
             "storage-hostile",
-            "18 controllers that break the rules",
+            "19 controllers that break the rules",
             480,
             hostile::run,
         )
     },
     Scenario {
         machine: &hostile_bus::MACHINE,
-        only: Some(Core::Rust),
+        only: Some(&[Core::Rust]),
         ..shared(
             "storage-hostile-bus",
             "a bus whose messages break the rules",

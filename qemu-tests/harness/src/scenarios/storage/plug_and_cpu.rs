@@ -24,7 +24,7 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     cpus: 3,
     initramfs: Initramfs::Tools,
     kernel_arguments: "",
-    module_parameters: "",
+    module_parameters: "hv_vmbus_rust.answer_secs=20",
     files: &[
         disk("disk", 16),
         disk("plugged", 16),
@@ -39,10 +39,10 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     ],
 };
 
-/// The driver waits 60 s.
-const NO_ANSWER: Duration = Duration::from_secs(90);
+/// The guest waits 20 s.
+const NO_ANSWER: Duration = Duration::from_secs(50);
 /// A device takes a moment.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(15);
 
 pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;

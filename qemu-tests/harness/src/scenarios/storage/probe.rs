@@ -72,7 +72,12 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     }
     let version = kernel_log::negotiated_version(&vm.dmesg()?)
         .ok_or_else(|| unmet("the negotiated version in the kernel log", "no such line"))?;
-    expect(version == "5.3", "version 5.3 negotiated", &version)?;
+    let wanted = cx.bus_version.to_string();
+    expect(
+        version == wanted,
+        format!("version {wanted} negotiated"),
+        &version,
+    )?;
     let modules = vm.read("/proc/modules")?;
     let module = vm.core.storage_module();
     expect(

@@ -23,7 +23,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     for round in 0..ROUNDS {
         let disk = storage::wait_for(vm, SPARE, DISK)?;
         match vm.core {
-            Core::Rust => under_load(vm, &disk, round)?,
+            Core::Rust | Core::RustOnC => under_load(vm, &disk, round)?,
             // The C driver never completes what is under way then, and hangs the bus.
             Core::C => storage::unplug(vm, "spare")?,
         }

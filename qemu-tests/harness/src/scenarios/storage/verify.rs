@@ -31,11 +31,11 @@ const fn verify(
 const PLAIN_RUNS: [Verify; 7] = [
     verify("randwrite", "512", 1, 1, 1),
     verify("randwrite", "4k", 32, 1, 6),
-    verify("randrw", "64k", 16, 2, 8),
-    verify("write", "1m", 8, 1, 32),
+    verify("randrw", "64k", 16, 2, 4),
+    verify("write", "1m", 8, 1, 16),
     verify("randrw", "4k", 256, 2, 4),
-    verify("randwrite", "512-1m", 32, 4, 12),
-    verify("randrw", "132k", 4, 4, 6),
+    verify("randwrite", "512-1m", 32, 4, 8),
+    verify("randrw", "132k", 4, 4, 3),
 ];
 
 pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
@@ -46,9 +46,9 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
         run.run(vm, &plain)?;
     }
     let big = storage::wait_for(vm, MAIN, BIG_SECTORS)?;
-    verify("randwrite", "4k-256k", 16, 2, 16).run(vm, &big)?;
+    verify("randwrite", "4k-256k", 16, 2, 8).run(vm, &big)?;
     let ide = storage::wait_for(vm, IDE, (0, 0, 0))?;
-    verify("randwrite", "512-128k", 16, 1, 16).run(vm, &ide)?;
+    verify("randwrite", "512-128k", 16, 1, 8).run(vm, &ide)?;
 
     every_channel_works(vm, &plain)
 }
@@ -87,6 +87,6 @@ pub(in crate::scenarios) fn small(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
     storage::load(vm)?;
     let plain = storage::wait_for(vm, MAIN, PLAIN)?;
-    verify("randwrite", "4k", 64, 2, 6).run(vm, &plain)?;
-    verify("randrw", "512-1m", 32, 2, 16).run(vm, &plain)
+    verify("randwrite", "4k", 64, 2, 3).run(vm, &plain)?;
+    verify("randrw", "512-1m", 32, 2, 10).run(vm, &plain)
 }

@@ -1,10 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Module parameters, and the machine's CPUs.
+//! Module parameters, and the machine's CPUs: what `rust/kernel` lacks of them.
 
-use super::ffi;
 use core::num::NonZeroU32;
-use kernel::ffi::c_int;
+use kernel::ffi::{c_int, c_uint};
+
+/// What `shim.h` declares.
+mod ffi {
+    use super::{c_int, c_uint};
+
+    extern "C" {
+        pub(super) static hv_storvsc_shim_logging_level: c_int;
+        pub(super) static hv_storvsc_shim_ring_size: c_int;
+        pub(super) static hv_storvsc_shim_max_hw_queues: c_uint;
+        pub(super) static hv_storvsc_shim_vcpus_per_sub_channel: c_int;
+        pub(super) static hv_storvsc_shim_low_water: c_int;
+        pub(super) static hv_storvsc_shim_answer_secs: c_int;
+
+        pub(super) fn hv_storvsc_shim_cpus(online: bool) -> u32;
+        pub(super) fn hv_storvsc_shim_node(cpu: u32) -> c_int;
+    }
+}
 
 /// The module parameters, as they were read.
 pub(crate) struct Parameters {

@@ -14,13 +14,37 @@
 //! or sends late. Each use of a slot has its own generation, which is part of
 //! the id: an answer to an earlier use does not match.
 //!
-//! The core's `RequestTable` does the same under a lock. Here a word for each
-//! tag does without one, since the block layer hands out the tags.
+//! An id is never 0, and its highest bit is never set, so a driver may have ids of
+//! its own there.
+//!
+//! This file knows nothing of the kernel: the driver's pure crate compiles it, too,
+//! for tests and fuzzing.
 
-use vmbus_protocol::requests::{BadId, RESERVED_IDS};
+use core::fmt;
 
-/// Most slots of a host, so that ids stay clear of the reserved ones.
+/// Most slots of a host.
 pub const MAX_SLOTS: u32 = 0x7fff_ffff;
+
+/// Why a transaction id was refused; nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadId {
+    /// No command has it.
+    Unknown,
+    /// The slot is free: the id was never issued, or has already been answered.
+    NotPending,
+    /// The slot was used again since this id was issued, or the command is on another channel.
+    Stale,
+}
+
+impl fmt::Display for BadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BadId::Unknown => "unknown transaction id",
+            BadId::NotPending => "transaction id is not pending",
+            BadId::Stale => "stale transaction id",
+        })
+    }
+}
 
 const GENERATION_MASK: u32 = 0x7fff_ffff;
 const IN_FLIGHT: u64 = 1 << 63;
@@ -104,16 +128,9 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// [`BadId::Zero`], [`BadId::Reserved`], or [`BadId::Unknown`] for an id
-    /// that no slot can have.
+    /// [`BadId::Unknown`] for an id that no slot can have.
     #[inline]
     pub fn parse(id: u64, channel: u16) -> Result<Self, BadId> {
-        if id == 0 {
-            return Err(BadId::Zero);
-        }
-        if id >= RESERVED_IDS {
-            return Err(BadId::Reserved);
-        }
         if id & IN_FLIGHT != 0 {
             return Err(BadId::Unknown);
         }
