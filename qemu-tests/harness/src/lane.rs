@@ -57,8 +57,10 @@ pub(crate) struct Outcome {
     pub(crate) scenario: &'static str,
     /// Whose drivers.
     pub(crate) core: Core,
-    /// Whether it passed.
+    /// Whether it passed, if need be at the second try.
     pub(crate) passed: bool,
+    /// Whether it failed first, as the rest says, and passed at the second try.
+    pub(crate) unsteady: bool,
     /// How long it took.
     pub(crate) seconds: f64,
     /// What its guest took of this machine's CPUs; unknown for what starts machines itself.
@@ -327,6 +329,7 @@ impl<'a> Lane<'a> {
             scenario: scenario.name,
             core,
             passed: detail.is_none(),
+            unsteady: false,
             seconds,
             cpu_seconds,
             attempts,

@@ -37,6 +37,7 @@ mod run_folder;
 mod runner;
 mod scenarios;
 mod schedule;
+mod second_try;
 mod shell;
 mod slim_fio;
 mod storage;

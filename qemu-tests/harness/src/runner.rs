@@ -28,6 +28,7 @@ use crate::races;
 use crate::races::Seeds;
 use crate::scenarios::{all, Notes, Run, Scenario, USUAL_ON_C};
 use crate::schedule::Schedule;
+use crate::second_try::{self, Failed};
 
 /// More guests than this at a time are not tried, nor more than there is this much memory for.
 const MOST_GUESTS: usize = 6;
@@ -102,16 +103,20 @@ pub(crate) fn run(common: &Common, selection: &Selection) -> Result<bool> {
     println!("guests at a time: {}", named_room(&room));
     let schedule = Schedule::new(&chosen, *room.start());
     let start = Instant::now();
-    let outcomes = Mutex::new(Vec::new());
+    let results = Mutex::new((Vec::new(), Vec::new()));
     thread::scope(|scope| {
         for _ in 0..*room.end() {
             scope.spawn(|| {
                 let mut lane = Lane::new(common);
                 while let Some(unit) = schedule.next() {
-                    for scenario in &unit.scenarios {
+                    for (at, scenario) in unit.scenarios.iter().enumerate() {
                         let outcome = lane.scenario(scenario, unit.core);
                         learn(&known, &outcome, common);
-                        let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+                        let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+                        let (outcomes, failed) = &mut *results;
+                        if !outcome.passed {
+                            failed.push(Failed::new(&unit, at, outcomes.len()));
+                        }
                         outcomes.push(outcome);
                     }
                     lane.end_guest();
@@ -120,9 +125,11 @@ pub(crate) fn run(common: &Common, selection: &Selection) -> Result<bool> {
             });
         }
     });
-    let outcomes = outcomes
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
+    let (mut outcomes, failed) = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    // who names scenarios looks for their failures
+    if selection.scenarios.is_empty() {
+        second_try::run(&mut Lane::new(common), &failed, &mut outcomes);
+    }
     print!("{}", groups(&outcomes));
     println!("scenarios: {} s", start.elapsed().as_secs());
     write_results(&common.paths, &outcomes)?;
@@ -266,8 +273,11 @@ fn write_results(paths: &Paths, outcomes: &[Outcome]) -> Result<()> {
     let passed = outcomes.iter().filter(|o| o.passed).count();
     let counts = format!("{passed} {} 0\n", outcomes.len() - passed);
     fs::write(paths.logs.join("scenario-counts"), counts)?;
-    let failures: String = outcomes.iter().filter_map(Outcome::failure).collect();
-    fs::write(paths.logs.join("scenario-failures"), failures)?;
+    for (file, unsteady) in [("scenario-failures", false), ("scenario-unsteady", true)] {
+        let which = outcomes.iter().filter(|o| o.unsteady == unsteady);
+        let lines: String = which.filter_map(Outcome::failure).collect();
+        fs::write(paths.logs.join(file), lines)?;
+    }
     Ok(())
 }
 
