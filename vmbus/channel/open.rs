@@ -109,7 +109,8 @@ impl OpenChannel {
     ///
     /// Returns what is left to the host if it does not confirm that it has let go of the channel's
     /// memory, and of all memory that packets on the channel named: until [`Lingering::is_over`] the
-    /// host may still write there. May sleep, for a bounded time; allocates nothing.
+    /// host may still write there. May sleep, for a bounded time but on the C
+    /// core, which waits for the host; allocates nothing.
     pub fn close(&self) -> Option<Lingering> {
         self.0.close()
     }

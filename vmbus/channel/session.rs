@@ -21,6 +21,7 @@ use crate::{
     hv,
     memory::{RingMap, RingPages},
     state::StateCell,
+    Lines,
 };
 use kernel::{
     cpu::CpuId,
@@ -119,6 +120,12 @@ impl Drop for Opening<'_> {
     }
 }
 
+/// The limit for lines about a channel that does not open: a host can offer sub-channels without end, and
+/// refuse each of them once.
+fn lines<'a>(channel: &'a Channel, primary: Option<&'a Arc<Session>>) -> &'a Lines {
+    primary.map_or(&channel.lines, |primary| &primary.channel.lines)
+}
+
 impl Session {
     /// Opens `channel`, for a sub-channel while `primary` is the session of its primary one. `receive`
     /// makes what takes its packets, and something for the caller.
@@ -160,7 +167,9 @@ impl Session {
         let opening = Opening(open.session());
 
         opening.0.begin_open(&connection, pages, reception)?;
-        opening.0.ask_host(&connection, config)?;
+        opening
+            .0
+            .ask_host(&connection, config, lines(channel, primary))?;
         drop(opening);
         Ok((open, received))
     }
@@ -246,7 +255,13 @@ impl Session {
         Ok(())
     }
 
-    fn ask_host(&self, connection: &Connection, config: &ChannelConfig<'_>) -> Result {
+    /// What it says of a refusal, it says under `lines`.
+    fn ask_host(
+        &self,
+        connection: &Connection,
+        config: &ChannelConfig<'_>,
+        lines: &Lines,
+    ) -> Result {
         let channel = &self.channel;
         let open_id = connection.next_handle();
         let (message, ring) = {
@@ -280,11 +295,15 @@ impl Session {
         match channel.life.lock().open_end(status).map_err(life_error)? {
             OpenOutcome::Opened => Ok(()),
             OpenOutcome::Failed { status } => {
-                pr_err!(
-                    "{}: the host refused to open the channel: status {:#x}\n",
-                    Shown(&channel.offer.instance),
-                    status
-                );
+                let instance = &channel.offer.instance;
+
+                if lines.allow_about(instance) {
+                    pr_err!(
+                        "{}: the host refused to open the channel: status {:#x}\n",
+                        Shown(instance),
+                        status
+                    );
+                }
                 Err(EIO)
             }
         }

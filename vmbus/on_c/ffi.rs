@@ -58,14 +58,15 @@ extern "C" {
     pub(crate) fn vmbus_on_c_signal_room(channel: *mut VmbusChannel);
     pub(crate) fn vmbus_on_c_count_full(channel: *mut VmbusChannel, first: bool);
     pub(crate) fn vmbus_on_c_alloc_ring(
-        channel: *mut VmbusChannel,
-        send_size: u32,
-        recv_size: u32,
+        channel: *const VmbusChannel,
+        bytes: u32,
         order: *mut c_uint,
     ) -> *mut bindings::page;
     pub(crate) fn vmbus_on_c_connect(
         channel: *mut VmbusChannel,
         ring: *mut bindings::page,
+        pages: u32,
+        send_pages: u32,
         event: EventCallback,
         context: *mut c_void,
         moved: MovedCallback,

@@ -142,22 +142,17 @@ void vmbus_on_c_count_full(struct vmbus_channel *channel, bool first)
 }
 
 /*
- * The pages of both rings, as the C core lays them out. They are the caller's:
- * the C core frees them also when it could not ask the host for them.
+ * The pages of both rings, in one block as vmbus_alloc_ring() makes them. That writes the
+ * channel, which may be another driver's by then, and the C core frees them also when it could
+ * not ask the host for them: these are the caller's.
  */
-struct page *vmbus_on_c_alloc_ring(struct vmbus_channel *channel, u32 send_size, u32 recv_size,
+struct page *vmbus_on_c_alloc_ring(const struct vmbus_channel *channel, u32 bytes,
 				   unsigned int *order)
 {
-	struct page *page;
+	*order = get_order(bytes);
 
-	if (vmbus_alloc_ring(channel, send_size, recv_size))
-		return NULL;
-
-	page = channel->ringbuffer_page;
-	channel->ringbuffer_page = NULL;
-	*order = get_order(channel->ringbuffer_pagecount << PAGE_SHIFT);
-
-	return page;
+	/* Any node, where this one has nothing. */
+	return alloc_pages_node(vmbus_on_c_node(channel), GFP_KERNEL | __GFP_ZERO, *order);
 }
 
 /* Whether a message went out, after this error, that the host may have acted on. */
@@ -194,13 +189,22 @@ static bool vmbus_on_c_ring_is_left(const struct vmbus_channel *channel)
 	return channel->ringbuffer_gpadlhandle.gpadl_handle && !READ_ONCE(channel->rescind);
 }
 
-/* Opens the channel; *with_host says after an error that the host may have the ring. */
-int vmbus_on_c_connect(struct vmbus_channel *channel, struct page *ring, void (*event)(void *),
-		       void *context, void (*moved)(struct vmbus_channel *, u32, u32),
-		       bool *with_host)
+/*
+ * Opens the channel, with a block of pages, the first send_pages of them the outgoing ring;
+ * *with_host says after an error that the host may have them.
+ */
+int vmbus_on_c_connect(struct vmbus_channel *channel, struct page *ring, u32 pages,
+		       u32 send_pages, void (*event)(void *), void *context,
+		       void (*moved)(struct vmbus_channel *, u32, u32), bool *with_host)
 {
 	struct vmbus_gpadl *gpadl = &channel->ringbuffer_gpadlhandle;
 	int ret;
+
+	/*
+	 * One that an interrupt of the driver before us has scheduled would call back without the
+	 * lock that vmbus_on_c_silence() takes. Without a callback none is scheduled.
+	 */
+	tasklet_kill(&channel->callback_event);
 
 	/* A driver before us may have left its own; what was allocated went with its close. */
 	channel->rqstor_size = 0;
@@ -218,6 +222,8 @@ int vmbus_on_c_connect(struct vmbus_channel *channel, struct page *ring, void (*
 	channel->channel_callback_context = context;
 	gpadl->buffer = NULL;
 	channel->ringbuffer_page = ring;
+	channel->ringbuffer_pagecount = pages;
+	channel->ringbuffer_send_offset = send_pages;
 	ret = vmbus_connect_ring(channel, event, context);
 	channel->ringbuffer_page = NULL;
 

@@ -31,11 +31,11 @@ void vmbus_on_c_signal(struct vmbus_channel *channel);
 void vmbus_on_c_signal_room(struct vmbus_channel *channel);
 void vmbus_on_c_count_full(struct vmbus_channel *channel, bool first);
 
-struct page *vmbus_on_c_alloc_ring(struct vmbus_channel *channel, u32 send_size, u32 recv_size,
+struct page *vmbus_on_c_alloc_ring(const struct vmbus_channel *channel, u32 bytes,
 				   unsigned int *order);
-int vmbus_on_c_connect(struct vmbus_channel *channel, struct page *ring, void (*event)(void *),
-		       void *context, void (*moved)(struct vmbus_channel *, u32, u32),
-		       bool *with_host);
+int vmbus_on_c_connect(struct vmbus_channel *channel, struct page *ring, u32 pages,
+		       u32 send_pages, void (*event)(void *), void *context,
+		       void (*moved)(struct vmbus_channel *, u32, u32), bool *with_host);
 void vmbus_on_c_silence(struct vmbus_channel *channel);
 void vmbus_on_c_close(struct vmbus_channel *channel);
 bool vmbus_on_c_closed(struct vmbus_channel *channel);

@@ -76,20 +76,17 @@ impl Claim {
     }
 
     /// Allocates rings of so many bytes of data, in one block as the C core wants them. May sleep.
+    /// Nothing of the channel changes.
     pub(super) fn alloc_rings(&self, send_data: usize, recv_data: usize) -> Result<RingPages> {
         let (send, recv) = (ring_pages(send_data)?, ring_pages(recv_data)?);
-        let bytes = |pages: usize| pages.checked_mul(PAGE_BYTES).ok_or(EOVERFLOW);
-        let (send_bytes, recv_bytes) = (u32::try_from(bytes(send)?)?, u32::try_from(bytes(recv)?)?);
+        let pages = send.checked_add(recv).ok_or(EOVERFLOW)?;
+        // The C core counts them in numbers of 32 bits with a sign.
+        let bytes = pages.checked_mul(PAGE_BYTES).ok_or(EOVERFLOW)?;
+        let bytes = i32::try_from(bytes)?.unsigned_abs();
         let mut order: c_uint = 0;
 
-        send_bytes
-            .checked_add(recv_bytes)
-            .filter(|&sum| sum <= i32::MAX as u32)
-            .ok_or(EOVERFLOW)?;
-        // SAFETY: The channel exists, and by the type invariant nobody else opens it or has it open.
-        let page = unsafe {
-            ffi::vmbus_on_c_alloc_ring(self.held.ptr(), send_bytes, recv_bytes, &raw mut order)
-        };
+        // SAFETY: The channel exists.
+        let page = unsafe { ffi::vmbus_on_c_alloc_ring(self.held.ptr(), bytes, &raw mut order) };
         let page = NonNull::new(page).ok_or(ENOMEM)?;
 
         // SAFETY: Such a block was just allocated, and is ours.
@@ -106,13 +103,19 @@ impl Claim {
             held: self.held.clone(),
         };
         let mut with_host = false;
-        // SAFETY: The channel exists, and by the type invariant nobody else opens it. The pages are the
-        // last ones that were allocated for it, and stay as long as the host may have them. The
-        // context exists until `events` is dropped.
+        let (count, send) = (rings.pages().count(), rings.recv_offset());
+        let small = |pages: usize| u32::try_from(pages).map_err(|_| NotTaken::before(EOVERFLOW));
+        let (count, send) = (small(count)?, small(send)?);
+        // SAFETY: The channel exists, and by the type invariant nobody else opens it; its driver is ours,
+        // since a session is enlisted that a driver's going waits for. The pages are one block of so many
+        // that `alloc_rings` made, the first `send` of them the outgoing ring, and stay as long as the host
+        // may have them. The context exists until `events` is dropped.
         let opened = to_result(unsafe {
             ffi::vmbus_on_c_connect(
                 self.held.ptr(),
                 page.as_ptr(),
+                count,
+                send,
                 on_event,
                 Arc::as_ptr(&self.channel).cast::<c_void>().cast_mut(),
                 on_moved,

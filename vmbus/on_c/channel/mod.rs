@@ -38,7 +38,7 @@ use kernel::{
     new_mutex, new_spinlock_irq,
     prelude::*,
     sync::{
-        atomic::{Atomic, Full, Relaxed},
+        atomic::{Atomic, Full, Release},
         static_lock_class, Arc, Mutex, SpinLockIrq,
     },
 };
@@ -133,7 +133,8 @@ impl Channel {
     }
 
     fn unclaim(&self) {
-        self.claimed.store(false, Relaxed);
+        // What was written of the channel is there for the next one who claims it.
+        self.claimed.store(false, Release);
     }
 
     /// The channel's number in messages.

@@ -16,6 +16,7 @@ use crate::{
     abstractions::{workqueue, Completion, NoIo, Shown, Workqueue},
     memory::{RingMap, RingPages},
     state::StateCell,
+    Lines,
 };
 use kernel::{
     cpu::CpuId,
@@ -111,6 +112,12 @@ impl Drop for Opening<'_> {
     }
 }
 
+/// The limit for lines about a channel that does not open: a host can offer sub-channels without end, and
+/// refuse each of them once.
+fn lines<'a>(channel: &'a Channel, primary: Option<&'a Arc<Session>>) -> &'a Lines {
+    primary.map_or(&channel.lines, |primary| &primary.channel.lines)
+}
+
 impl Session {
     /// Opens `channel`, for a sub-channel while `primary` is the session of its primary one. `receive`
     /// makes what takes its packets, and something for the caller.
@@ -145,7 +152,10 @@ impl Session {
         // close waits.
         let open = OpenChannel::of(session);
         let opening = Opening(open.session());
-        let connected = opening.0.connect(claim, rings, reception);
+        let connected = opening
+            .0
+            .connect(claim, rings, reception)
+            .map_err(|error| opening.0.refused(error, lines(channel, primary)));
 
         drop(opening);
         match (connected, primary) {
@@ -251,19 +261,23 @@ impl Session {
             events,
             refused,
         });
-        result.map_err(|error| self.refused(error))
+        result
     }
 
-    /// What the C core's errors mean.
-    fn refused(&self, error: Error) -> Error {
+    /// What the C core's errors mean. What it says of a refusal, it says under `lines`.
+    fn refused(&self, error: Error, lines: &Lines) -> Error {
         // The host's refusals have numbers of their own there.
         if error != EDQUOT && error != EAGAIN {
             return error;
         }
-        pr_err!(
-            "{}: the host refused to open the channel\n",
-            Shown(&self.channel.offer.instance)
-        );
+        let instance = &self.channel.offer.instance;
+
+        if lines.allow_about(instance) {
+            pr_err!(
+                "{}: the host refused to open the channel\n",
+                Shown(instance)
+            );
+        }
         EIO
     }
 
