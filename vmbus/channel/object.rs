@@ -293,6 +293,25 @@ impl Channel {
         self.signal_host();
     }
 
+    #[cold]
+    fn not_signalled(&self, status: hv::hypercall::Status) {
+        let instance = &self.offer.instance;
+
+        if !self.lines.allow_about(instance) {
+            return;
+        }
+        // What a host says that takes the channel back, until the guest has heard of that.
+        if status.is_no_connection() {
+            pr_info!("{}: the host does not listen any more\n", Shown(instance));
+        } else {
+            pr_err!(
+                "{}: signalling the host failed: status {}\n",
+                Shown(instance),
+                Shown(&status)
+            );
+        }
+    }
+
     /// Rings the host's doorbell of this channel. Any context.
     pub(super) fn signal_host(&self) {
         self.signals.fetch_add(1u64, Relaxed);
@@ -307,15 +326,7 @@ impl Channel {
             return;
         }
         if let Err(status) = hv::hypercall::signal_event(self.offer.connection_id) {
-            let instance = &self.offer.instance;
-
-            if self.lines.allow_about(instance) {
-                pr_err!(
-                    "{}: signalling the host failed: status {}\n",
-                    Shown(instance),
-                    Shown(&status)
-                );
-            }
+            self.not_signalled(status);
         }
     }
 }

@@ -13,10 +13,16 @@ pub(crate) struct Status(u64);
 impl Status {
     const SUCCESS: u64 = 0;
     const INVALID_PARAMETER: Status = Status(0x05);
+    const INVALID_CONNECTION_ID: Status = Status(0x12);
 
     /// As the hypervisor gives it.
     pub(crate) fn raw(self) -> u64 {
         self.0
+    }
+
+    /// Nobody is at the other end of the connection.
+    pub(crate) fn is_no_connection(self) -> bool {
+        self == Self::INVALID_CONNECTION_ID
     }
 }
 
