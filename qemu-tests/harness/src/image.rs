@@ -60,10 +60,12 @@ const NET_MODULES: [&str; 10] = [
 const ROOT_MODULES: [&str; 2] = ["sd_mod", "ext4"];
 
 /// What is measured, and what it is compared with.
-const MEASURED_MODULES: [&str; 9] = [
+const MEASURED_MODULES: [&str; 11] = [
     "hv_vmbus_rust",
     "hv_balloon_rust",
     "hv_storvsc_rust",
+    "hv_vmbus_rust_on_c",
+    "hv_storvsc_rust_on_c",
     "hv_storvsc",
     "ata_piix",
     "ahci",
@@ -73,8 +75,9 @@ const MEASURED_MODULES: [&str; 9] = [
 ];
 
 /// The same for networks; `dummy` and `veth` are their floor.
-const MEASURED_NET_MODULES: [&str; 7] = [
+const MEASURED_NET_MODULES: [&str; 8] = [
     "hv_netvsc_rust",
+    "hv_netvsc_rust_on_c",
     "hv_netvsc",
     "e1000e",
     "virtio_net",

@@ -35,7 +35,7 @@ pub(crate) struct Options {
     /// One boot of each, and few reads: shows that it works.
     #[arg(long)]
     quick: bool,
-    /// Only these, separated by commas: rust, c, virtio, and ide, ahci or e1000e.
+    /// Only these, separated by commas: rust, c, rust-on-c, virtio, and ide, ahci or e1000e.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// How often each is booted.

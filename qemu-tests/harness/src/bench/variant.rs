@@ -122,7 +122,7 @@ const NULL_NODE: &str = "-blockdev null-co,node-name=null,size=1073741824,read-z
 const RAW_NODE: &str = "-blockdev raw,node-name=raw,file.driver=file,file.filename=@/raw";
 
 /// All of them, in the order in which they are booted.
-pub(super) const VARIANTS: [Variant; 5] = [
+pub(super) const VARIANTS: [Variant; 6] = [
     Variant {
         name: "rust",
         core: Core::Rust,
@@ -142,6 +142,16 @@ pub(super) const VARIANTS: [Variant; 5] = [
         one_in: 1,
         doorbell: Doorbell::Channels,
         owns: |s| s.module == "hv_storvsc" || OWN_C(s),
+    },
+    Variant {
+        name: "rust-on-c",
+        core: Core::RustOnC,
+        machine: &VMBUS,
+        module: "hv_storvsc_rust_on_c",
+        interrupts: &["HYP:"],
+        one_in: 1,
+        doorbell: Doorbell::Channels,
+        owns: OWN_RUST_ON_C,
     },
     Variant {
         name: "ide",
@@ -181,6 +191,14 @@ pub(super) const OWN_RUST: fn(&Symbol) -> bool = |s| {
         &*s.module,
         "hv_storvsc_rust" | "hv_netvsc_rust" | "hv_vmbus_rust"
     )
+};
+
+/// The Rust drivers on the C core, and both halves of that.
+pub(super) const OWN_RUST_ON_C: fn(&Symbol) -> bool = |s| {
+    matches!(
+        &*s.module,
+        "hv_storvsc_rust_on_c" | "hv_netvsc_rust_on_c" | "hv_vmbus_rust_on_c"
+    ) || OWN_C(s)
 };
 
 /// The C core, which is a part of the kernel; that does not say where its functions come from.

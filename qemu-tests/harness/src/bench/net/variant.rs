@@ -3,7 +3,7 @@
 //! What is compared: adapters of different kinds, in the same places.
 
 use crate::bench::symbols::Symbol;
-use crate::bench::variant::{Doorbell, BACKENDS, OWN_C, OWN_RUST, OWN_VIRTIO};
+use crate::bench::variant::{Doorbell, BACKENDS, OWN_C, OWN_RUST, OWN_RUST_ON_C, OWN_VIRTIO};
 use crate::drivers::Core;
 use crate::machine::{disk, Initramfs, Machine, Qemu};
 
@@ -89,7 +89,7 @@ pub(in crate::bench) const ADAPTERS: &str =
      instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f2002";
 
 /// All of them, in the order in which they are booted.
-pub(super) const VARIANTS: [Variant; 4] = [
+pub(super) const VARIANTS: [Variant; 5] = [
     Variant {
         name: "rust",
         core: Core::Rust,
@@ -107,6 +107,15 @@ pub(super) const VARIANTS: [Variant; 4] = [
         interrupts: &["HYP:"],
         doorbell: Some(Doorbell::Channels),
         owns: |s| s.module == "hv_netvsc" || OWN_C(s),
+    },
+    Variant {
+        name: "rust-on-c",
+        core: Core::RustOnC,
+        machine: &VMBUS,
+        module: "hv_netvsc_rust_on_c",
+        interrupts: &["HYP:"],
+        doorbell: Some(Doorbell::Channels),
+        owns: OWN_RUST_ON_C,
     },
     Variant {
         name: "e1000e",
