@@ -79,14 +79,17 @@ pub(crate) const BOUNCING: Machine = Machine {
 pub(crate) const SMALL_RINGS: Machine = Machine {
     name: "small-rings",
     module_parameters: "hv_storvsc.storvsc_ringbuffer_size=8192 \
-                        hv_storvsc_rust.storvsc_ringbuffer_size=8192",
+                        hv_storvsc_rust.storvsc_ringbuffer_size=8192 \
+                        hv_storvsc_rust_on_c.storvsc_ringbuffer_size=8192",
     ..MACHINE
 };
 
 /// Where all CPUs share a hardware queue.
 pub(crate) const FEW_QUEUES: Machine = Machine {
     name: "few-queues",
-    module_parameters: "hv_storvsc.storvsc_max_hw_queues=1 hv_storvsc_rust.storvsc_max_hw_queues=1",
+    module_parameters:
+        "hv_storvsc.storvsc_max_hw_queues=1 hv_storvsc_rust.storvsc_max_hw_queues=1 \
+                        hv_storvsc_rust_on_c.storvsc_max_hw_queues=1",
     ..MACHINE
 };
 
@@ -173,7 +176,11 @@ const WHO_WAITS: &str = r#"
 pub(crate) const JOB: Duration = Duration::from_secs(300);
 
 /// How many seconds a command may take with the Rust driver; 0 for no limit.
-pub(crate) const ANSWER_SECS: &str = "/sys/module/hv_storvsc_rust/parameters/storvsc_answer_secs";
+pub(crate) fn set_answer_secs(vm: &Vm, secs: u32) -> Result<()> {
+    let module = vm.core.storage_module();
+    let path = format!("/sys/module/{module}/parameters/storvsc_answer_secs");
+    vm.write(&path, &secs.to_string())
+}
 
 const APPEAR: Duration = Duration::from_secs(40);
 const PLUGGED: Duration = Duration::from_secs(20);

@@ -90,7 +90,7 @@ pub(super) const ALL: &[Scenario] = &[
     ),
     Scenario {
         // C has no such setting
-        only: Some(&[Core::Rust]),
+        only: Some(&[Core::Rust, Core::RustOnC]),
         ..with_networks(
             "net-copybreak",
             "which received frames are copied to pages of a pool",
@@ -137,7 +137,7 @@ pub(super) const ALL: &[Scenario] = &[
     ),
     Scenario {
         // C stops no queue for what the host has, and notices nothing
-        only: Some(&[Core::Rust]),
+        only: Some(&[Core::Rust, Core::RustOnC]),
         kernel_has: Some("CONFIG_BQL=y"),
         machine: &timeout::MACHINE,
         ..shared(
@@ -168,7 +168,7 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         // C waits for the host under RTNL
-        only: Some(&[Core::Rust]),
+        only: Some(&[Core::Rust, Core::RustOnC]),
         kernel_has: Some("CONFIG_HOTPLUG_PCI_PCIE=y"),
         machine: &vf_host::MACHINE,
         ..shared(

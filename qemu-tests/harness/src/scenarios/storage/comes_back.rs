@@ -56,7 +56,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     vm.load_core()?;
     let slow = storage::wait_for(vm, SLOW, DISK)?;
     let lost = storage::wait_for(vm, LOST, DISK)?;
-    vm.write(storage::ANSWER_SECS, "2")?;
+    storage::set_answer_secs(vm, 2)?;
     for disk in [&slow, &lost] {
         // Set when the disks came, when there was no limit.
         vm.write(&format!("/sys/block/{disk}/device/timeout"), "2")?;
@@ -78,7 +78,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
         format!("the same disk {lost}"),
         format!("{found:?}"),
     )?;
-    vm.write(storage::ANSWER_SECS, "0")
+    storage::set_answer_secs(vm, 0)
 }
 
 fn read(vm: &Vm, disk: &str) -> Result<(String, String)> {

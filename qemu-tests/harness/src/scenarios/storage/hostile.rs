@@ -308,13 +308,13 @@ fn lost(vm: &Vm) -> Result<()> {
 fn lost_for_good(vm: &Vm) -> Result<()> {
     let (name, instance) = LOST_FOR_GOOD;
     let disk = storage::wait_for(vm, instance, DISK)?;
-    vm.write(storage::ANSWER_SECS, "4")?;
+    storage::set_answer_secs(vm, 4)?;
     // Set when the disk came, when there was no limit.
     vm.write(&format!("/sys/block/{disk}/device/timeout"), "2")?;
     let read = format!("dd if=/dev/{disk} of=/dev/null bs=4k count=100 iflag=direct");
     let job = Job::start(vm, "reader", &read)?;
     let (status, said) = job.wait(Duration::from_secs(60))?;
-    vm.write(storage::ANSWER_SECS, "0")?;
+    storage::set_answer_secs(vm, 0)?;
     expect(status != "0", "an error for the reader", said)?;
     for (counter, wanted) in [
         ("bus_resets", 1),

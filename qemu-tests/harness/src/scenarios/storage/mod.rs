@@ -221,7 +221,7 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         machine: &swap::MACHINE,
-        only: Some(&[Core::Rust]),
+        only: Some(&[Core::Rust, Core::RustOnC]),
         ..shared(
             "storage-swap",
             "other disks take the place of those in use",
@@ -231,7 +231,7 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         machine: &unlisted::MACHINE,
-        only: Some(&[Core::Rust]),
+        only: Some(&[Core::Rust, Core::RustOnC]),
         ..shared(
             "storage-unlisted",
             "a host that does not list its logical units",
@@ -241,7 +241,7 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         machine: &log::MACHINE,
-        only: Some(&[Core::Rust]),
+        only: Some(&[Core::Rust, Core::RustOnC]),
         ..shared(
             "storage-log",
             "a controller that fails often, and one that fails once",
@@ -251,7 +251,7 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         machine: &comes_back::MACHINE,
-        only: Some(&[Core::Rust]),
+        only: Some(&[Core::Rust, Core::RustOnC]),
         ..shared(
             "storage-comes-back",
             "hosts that do not get done with a reset",
@@ -261,7 +261,7 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         machine: &mute::MACHINE,
-        only: Some(&[Core::Rust]),
+        only: Some(&[Core::Rust, Core::RustOnC]),
         ..shared(
             "storage-mute",
             "a unit that does not answer, beside a busy one",
@@ -271,7 +271,7 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         machine: &broken_ring::MACHINE,
-        only: Some(&[Core::Rust]),
+        only: Some(&[Core::Rust, Core::RustOnC]),
         ..shared(
             "storage-broken-ring",
             "a ring whose indices make no sense, under I/O",
@@ -376,7 +376,7 @@ pub(super) const ALL: &[Scenario] = &[
     },
     Scenario {
         machine: &hostile::MACHINE,
-        only: Some(&[Core::Rust]),
+        only: Some(&[Core::Rust, Core::RustOnC]),
         ..shared(
             "storage-hostile",
             "19 controllers that break the rules",

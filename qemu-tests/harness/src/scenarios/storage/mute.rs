@@ -76,7 +76,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let busy = storage::wait_for(vm, INSTANCE, BUSY)?;
     let mute = storage::wait_for(vm, INSTANCE, MUTE)?;
     // Not for the commands of these disks, which came when there was no limit.
-    vm.write(storage::ANSWER_SECS, "4")?;
+    storage::set_answer_secs(vm, 4)?;
     let load = Passes::start_slowly(vm, &busy, &[LOAD])?;
     let read = format!("dd if=/dev/{mute} of=/dev/null {READ}");
     let read = Job::start(vm, "read", &read)?;
@@ -109,8 +109,8 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     storage::plug(vm, "main", "forever", FOREVER)?;
     storage::wait_for(vm, INSTANCE, FOREVER)?;
     notices_until_mute(vm, 2)?;
-    vm.write(storage::ANSWER_SECS, "0")?;
-    let modules = [vm.core.storage_module(), "hv_vmbus_rust"].join(" ");
+    storage::set_answer_secs(vm, 0)?;
+    let modules = vm.core.storage_drivers_last_first().join(" ");
     // the driver is in use while the midlayer looks for units
     let reload = format!("until rmmod {modules}; do sleep 0.2; done; modprobe -a {modules}");
     Job::start(vm, "reload", &reload)?.expect_success(FOUND_OUT)?;

@@ -78,13 +78,14 @@ fn is_root(vm: &Vm, disk: &str) -> Result<()> {
         format!("{disk} on controller {MAIN}"),
         format!("{again:?}"),
     )?;
-    let driver = vm.link_name(&format!("{BUS}/devices/{MAIN}/driver"))?;
-    let module = vm.core.storage_module();
+    let bound = vm.link_name(&format!("{BUS}/devices/{MAIN}/driver"))?;
+    let driver = vm.core.storage_driver();
     expect(
-        driver.as_deref() == Some(module),
-        format!("driver {module} for the controller"),
-        format!("{driver:?}"),
+        bound.as_deref() == Some(driver),
+        format!("driver {driver} for the controller"),
+        format!("{bound:?}"),
     )?;
+    let module = vm.core.storage_module();
     let loaded = vm.read("/proc/modules")?;
     for name in [module, "sd_mod", "ext4"] {
         expect(

@@ -42,7 +42,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
     vm.load_core()?;
     let disk = storage::wait_for(vm, INSTANCE, DISK)?;
-    vm.write(storage::ANSWER_SECS, "4")?;
+    storage::set_answer_secs(vm, 4)?;
     // Set when the disk came, when there was no limit.
     vm.write(&format!("/sys/block/{disk}/device/timeout"), "2")?;
     let read = format!("dd if=/dev/{disk} of=/dev/null bs=4k count=100 iflag=direct");
@@ -72,7 +72,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     expect(status != "0", "an error for the reader", said)?;
     unbind.expect_success(Duration::from_secs(20))?;
     expect_none(vm, &["leaked_pages"])?;
-    vm.write(storage::ANSWER_SECS, "0")?;
+    storage::set_answer_secs(vm, 0)?;
 
     vm.write(&format!("{driver}/bind"), INSTANCE)?;
     let disk = storage::wait_for(vm, INSTANCE, DISK)?;
