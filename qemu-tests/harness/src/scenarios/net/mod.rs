@@ -114,8 +114,6 @@ pub(super) const ALL: &[Scenario] = &[
     ),
     Scenario {
         only: Some(&[Core::RustOnC]),
-        // the host does not get the adapter back afterwards, see docs/status.md
-        guest: super::Guest::Ends,
         ..with_networks(
             "net-rebind",
             "an adapter goes from the Rust driver to the C driver and back under load, in one boot",

@@ -34,6 +34,8 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     forget_override(vm, WIRE)?;
     load.stop()?;
     wire.ping("")?;
+    // else an adapter that comes later may be its
+    script(vm, &format!("rmmod {}", Core::C.net_module()))?;
     *cx.figures = format!("{rounds} rounds, no connection lost");
     Ok(())
 }

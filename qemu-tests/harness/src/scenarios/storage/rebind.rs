@@ -46,6 +46,8 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     forget_override(vm, SPARE)?;
     load.expect_running()?;
     load.stop()?;
+    // else a controller that comes later may be its
+    script(vm, &format!("rmmod {}", Core::C.storage_module()))?;
     *cx.figures = format!("{rounds} rounds");
     Ok(())
 }
