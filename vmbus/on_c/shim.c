@@ -202,8 +202,10 @@ int vmbus_on_c_connect(struct vmbus_channel *channel, struct page *ring, u32 pag
 
 	/*
 	 * One that an interrupt of the driver before us has scheduled would call back without the
-	 * lock that vmbus_on_c_silence() takes. Without a callback none is scheduled.
+	 * lock that vmbus_on_c_silence() takes. Without a callback none is scheduled; a driver in C
+	 * whose open failed has left its own, which would be called with our context.
 	 */
+	vmbus_on_c_silence(channel);
 	tasklet_kill(&channel->callback_event);
 
 	/* A driver before us may have left its own; what was allocated went with its close. */
