@@ -10,7 +10,7 @@ pub(crate) enum Failure {
     /// The bed: QEMU or level 1 died, or the guest never reached user space.
     /// Tried again, visibly.
     Bed(String),
-    /// What the drivers did is not what was expected. Never tried again.
+    /// What the drivers did is not what was expected. Not tried again, but see [`crate::second_try`].
     Unmet {
         /// What should have been seen.
         expected: String,

@@ -61,6 +61,9 @@ pub(crate) struct Outcome {
     pub(crate) passed: bool,
     /// Whether it failed first, as the rest says, and passed at the second try.
     pub(crate) unsteady: bool,
+    /// It failed in a guest whose kernel complained about nothing.
+    #[serde(skip)]
+    pub(crate) may_be_chance: bool,
     /// How long it took.
     pub(crate) seconds: f64,
     /// What its guest took of this machine's CPUs; unknown for what starts machines itself.
@@ -156,7 +159,7 @@ impl<'a> Lane<'a> {
     }
 
     /// Do something in a guest that nothing else has run in. A failure of the bed is tried again,
-    /// visibly; a driver's is not.
+    /// visibly; a driver's is not, but see [`crate::second_try`].
     pub(crate) fn in_new_guest<T>(
         &mut self,
         machine: &'static Machine,
@@ -316,6 +319,12 @@ impl<'a> Lane<'a> {
             .vm
             .as_ref()
             .map(|vm| vm.console.path().display().to_string());
+        // what a kernel complains about is a defect, however seldom; races repeat by themselves
+        let quiet = self
+            .vm
+            .as_ref()
+            .is_some_and(|vm| vm.console.trouble(0, scenario.expected_trouble).is_none());
+        let may_be_chance = result.is_err() && quiet && matches!(scenario.run, Run::InGuest(_));
         let detail = result.err().map(|e| format!("{e:#}"));
         if let Some(detail) = &detail {
             report += &self.explain(detail);
@@ -330,6 +339,7 @@ impl<'a> Lane<'a> {
             core,
             passed: detail.is_none(),
             unsteady: false,
+            may_be_chance,
             seconds,
             cpu_seconds,
             attempts,

@@ -114,7 +114,7 @@ pub(crate) fn run(common: &Common, selection: &Selection) -> Result<bool> {
                         learn(&known, &outcome, common);
                         let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
                         let (outcomes, failed) = &mut *results;
-                        if !outcome.passed {
+                        if outcome.may_be_chance {
                             failed.push(Failed::new(&unit, at, outcomes.len()));
                         }
                         outcomes.push(outcome);
@@ -126,8 +126,9 @@ pub(crate) fn run(common: &Common, selection: &Selection) -> Result<bool> {
         }
     });
     let (mut outcomes, failed) = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    // who names scenarios looks for their failures
-    if selection.scenarios.is_empty() {
+    // who names or repeats scenarios looks for their failures
+    let usual = selection.scenarios.is_empty() && !selection.again && common.rounds.is_none();
+    if usual && failed.len() == outcomes.iter().filter(|o| !o.passed).count() {
         second_try::run(&mut Lane::new(common), &failed, &mut outcomes);
     }
     print!("{}", groups(&outcomes));

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A run of everything tries again what failed, with the machine to itself: a defect fails twice, and
-//! what fails once beside other guests must not hide what the hundreds of others say. It is said at the
-//! end what passed only so, and the logs of both tries are kept.
+//! A run of everything tries again what failed, with the machine to itself: what fails once beside other
+//! guests must not hide what the hundreds of others say. A complaint of a guest's kernel is a defect however
+//! seldom it is, and what starts machines itself, races among it, does not depend on other guests: when
+//! one of those fails, nothing is tried again. It is said at the end what passed only so.
 
 use crate::drivers::Core;
 use crate::lane::{Lane, Outcome};
