@@ -19,6 +19,8 @@ extern "C" {
     pub(crate) fn vmbus_shim_max_version() -> u32;
     pub(crate) fn vmbus_shim_post_message(input: *const c_void, len: u32) -> u64;
     pub(crate) fn vmbus_shim_signal_event(connection: u32) -> u64;
+    pub(crate) fn vmbus_shim_setup_interrupt(handler: extern "C" fn()) -> c_int;
+    pub(crate) fn vmbus_shim_remove_interrupt();
     pub(crate) fn vmbus_shim_hardirq_threaded();
     pub(crate) fn vmbus_shim_callback_vector() -> u32;
     pub(crate) fn vmbus_shim_auto_eoi() -> bool;
@@ -38,8 +40,6 @@ extern "C" {
     pub(crate) fn hv_is_isolation_supported() -> bool;
     pub(crate) fn hv_get_msr(reg: c_uint) -> u64;
     pub(crate) fn hv_set_msr(reg: c_uint, value: u64);
-    pub(crate) fn hv_setup_vmbus_handler(handler: extern "C" fn());
-    pub(crate) fn hv_remove_vmbus_handler();
     pub(crate) fn hv_setup_kexec_handler(handler: extern "C" fn());
     pub(crate) fn hv_remove_kexec_handler();
     pub(crate) fn hv_setup_crash_handler(handler: extern "C" fn(*mut bindings::pt_regs));

@@ -12,6 +12,8 @@ struct device_driver;
 u32 vmbus_shim_max_version(void);
 u64 vmbus_shim_post_message(const void *input, u32 len);
 u64 vmbus_shim_signal_event(u32 connection);
+int vmbus_shim_setup_interrupt(void (*handler)(void));
+void vmbus_shim_remove_interrupt(void);
 void vmbus_shim_hardirq_threaded(void);
 u32 vmbus_shim_callback_vector(void);
 bool vmbus_shim_auto_eoi(void);

@@ -149,7 +149,7 @@ impl Link {
         let link = Link(connection);
         let connection = &link.0;
 
-        *connection.interrupts.lock() = Some(InterruptHandler::register(interrupt::on_callback));
+        *connection.interrupts.lock() = Some(InterruptHandler::register(interrupt::on_callback)?);
         *connection.hotplug.lock() = Some(CpuHotplug::new::<hotplug::SynicHotplug>()?);
         connection.connect()?;
         connection.request_offers()?;

@@ -22,18 +22,8 @@ pub enum CallbackContext {
     Softirq,
     /// In the interrupt itself, and after many packets in softirq context: lowest latency, must be
     /// short. The handler must not sleep, and takes only locks that disable interrupts. With
-    /// `CONFIG_PREEMPT_RT` such locks may not be taken in interrupts: then as `Softirq`.
+    /// `CONFIG_PREEMPT_RT` a thread for each CPU takes the interrupt's place.
     Interrupt,
-}
-
-impl CallbackContext {
-    /// What the kernel allows of it.
-    pub(super) const fn possible(self) -> Self {
-        match self {
-            Self::Interrupt if cfg!(CONFIG_PREEMPT_RT) => Self::Softirq,
-            other => other,
-        }
-    }
 }
 
 /// Whether the host interrupts while packets are being handled.
@@ -88,7 +78,7 @@ pub trait Handler: Send + Sync + 'static {
 pub trait Signal: Send + Sync + 'static {
     /// The host signalled: there are packets, or room in the outgoing ring.
     ///
-    /// In the interrupt, or with `CONFIG_PREEMPT_RT` in a softirq: as for [`CallbackContext::Interrupt`].
+    /// In the interrupt, as for [`CallbackContext::Interrupt`].
     /// The usual thing is to [mask](Line::mask) and to schedule who polls.
     fn on_event(&self, line: &Line<'_>);
 

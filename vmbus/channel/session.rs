@@ -191,7 +191,7 @@ impl Session {
         let session = Arc::pin_init(
             pin_init!(Self {
                 channel: channel.clone(),
-                context: context.possible(),
+                context,
                 life: StateCell::new(SessionLife::new()),
                 doorbell_owed: Atomic::new(false),
                 writer <- new_spinlock_irq!(Some(writer)),

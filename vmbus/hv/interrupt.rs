@@ -4,29 +4,30 @@
 //! kexec and crash.
 
 use crate::ffi;
-use kernel::{bindings, sync::rcu};
+use kernel::{bindings, error::to_result, prelude::*};
 
-/// Registration of the function that runs, with interrupts off, for every callback interrupt.
+/// Registration of the function that runs for every callback interrupt: with interrupts off, or, with
+/// PREEMPT_RT, in a thread of the CPU that was interrupted, with bottom halves off.
 ///
 /// The vector and its entry belong to the kernel (`sysvec_hyperv_callback`).
 pub(crate) struct InterruptHandler(());
 
 impl InterruptHandler {
     /// Registers `handler`. The caller makes sure that there is one registration at a time.
-    pub(crate) fn register(handler: extern "C" fn()) -> Self {
+    ///
+    /// Process context; waits until the threads run.
+    pub(crate) fn register(handler: extern "C" fn()) -> Result<Self> {
         // SAFETY: `handler` is code of this module; `drop` takes it back and waits for the last
-        // interrupt that could run it.
-        unsafe { ffi::hv_setup_vmbus_handler(handler) };
-        Self(())
+        // run of it.
+        to_result(unsafe { ffi::vmbus_shim_setup_interrupt(handler) })?;
+        Ok(Self(()))
     }
 }
 
 impl Drop for InterruptHandler {
     fn drop(&mut self) {
-        // SAFETY: No requirements.
-        unsafe { ffi::hv_remove_vmbus_handler() };
-        // Interrupt handlers are RCU readers: after this none runs our function any more.
-        rcu::synchronize_rcu();
+        // SAFETY: A value is a registration, and it ends here, in process context.
+        unsafe { ffi::vmbus_shim_remove_interrupt() };
     }
 }
 

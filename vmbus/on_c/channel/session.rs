@@ -186,7 +186,7 @@ impl Session {
         let session = Arc::pin_init(
             try_pin_init!(Self {
                 channel: channel.clone(),
-                context: context.possible(),
+                context,
                 life: StateCell::new(SessionLife::new()),
                 doorbell_owed: Atomic::new(false),
                 told: Atomic::new(false),
