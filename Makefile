@@ -38,6 +38,7 @@ help:
 	'make bench           the ring beside a plain memcpy' \
 	'                       BENCH=storage     what a disk read costs the guest: Rust, C, IDE, AHCI, virtio' \
 	'                       BENCH=net         what a frame costs it: Rust, C, e1000e, virtio' \
+	'                       BENCH=balloon     what a page costs it that goes, comes or is added: Rust, C' \
 	'                       QUICK=1           one boot of each, few reads or frames' \
 	'                       ONLY=rust,c       only these; BOOTS=n: how often each' \
 	'make budget          what the Rust drivers cost, compared with qemu-tests/budget.txt' \
@@ -73,8 +74,8 @@ check:
 	$(SETUP)/check
 
 bench:
-	$(if $(filter-out ring storage net,$(BENCH)),$(error BENCH is ring, storage or net))
-ifneq ($(filter storage net,$(BENCH)),)
+	$(if $(filter-out ring storage net balloon,$(BENCH)),$(error BENCH is ring, storage, net or balloon))
+ifneq ($(filter storage net balloon,$(BENCH)),)
 	$(HARNESS) bench $(BENCH) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(BOOTS),--boots $(BOOTS))
 else
 	$(SETUP)/ensure

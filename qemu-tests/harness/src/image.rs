@@ -60,9 +60,11 @@ const NET_MODULES: [&str; 10] = [
 const ROOT_MODULES: [&str; 2] = ["sd_mod", "ext4"];
 
 /// What is measured, and what it is compared with.
-const MEASURED_MODULES: [&str; 11] = [
+const MEASURED_MODULES: [&str; 13] = [
     "hv_vmbus_rust",
     "hv_balloon_rust",
+    "hv_balloon_rust_on_c",
+    "hv_balloon",
     "hv_storvsc_rust",
     "hv_vmbus_rust_on_c",
     "hv_storvsc_rust_on_c",

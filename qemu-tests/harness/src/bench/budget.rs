@@ -13,20 +13,19 @@ use std::fmt::Write as _;
 use std::fs;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{bail, Context, Result};
 use clap::Args;
 
 use self::file::Budget;
+use super::balloon::{self, PAGES};
 use super::measure::{self, Known};
 use super::net::network::{self, Way};
 use super::net::variant as net;
-use super::script::{Results, Script};
+use super::script::Script;
 use super::symbols::Symbols;
 use super::variant::{Backend, BACKENDS, FLOOR, VMBUS};
 use crate::counter::Window;
 use crate::drivers::Core;
-use crate::failure::expect;
-use crate::guest_files::field_kib;
 use crate::lane::Lane;
 use crate::machine::{Initramfs, Machine};
 use crate::vm::Vm;
@@ -70,13 +69,7 @@ const WAYS: [(&str, Way, Way); 2] = [
     ("net-rx-64", Way::Receive, Way::Feed),
 ];
 
-/// Pages that the balloon takes and gives.
-const PAGES: u64 = 32_768;
-/// For how long each is watched. The host begins with a request within that time.
-const WATCH_MS: u64 = 5000;
-
-/// A bench's disks and adapters, and a balloon. It is ready 2 s after the driver has said what it can; 6 s later it
-/// is to take [`PAGES`] of 1 GiB, and 5 s later to give them back.
+/// A bench's disks and adapters, and a balloon.
 const MACHINE: Machine = Machine {
     name: "budget",
     initramfs: Initramfs::MeasureNet,
@@ -89,8 +82,7 @@ const MACHINE: Machine = Machine {
         "-device scsi-hd,bus=s.0,drive=raw,scsi-id=0,lun=1",
         net::PLACES,
         net::ADAPTERS,
-        "-device hv-balloon,id=balloon,status-report=on,instanceid=6b1d4b58-8d2e-4bd5-9b6e-0d5e8a0c1f11,\
-         post-init-wait-ms=2000,targets=6000:896M/5000:1024M",
+        balloon::DEVICE,
     ],
     ..VMBUS
 };
@@ -148,13 +140,8 @@ fn script() -> Script {
         script.packets(network::frames(way, FRAME, FRAMES));
         network::ask_received(&mut script);
     }
-    script.exec(&["modprobe", "hv_balloon_rust"]);
-    script.shell("sleep 2");
     // nothing, up, down
-    for _ in 0..3 {
-        script.watch(WATCH_MS);
-        script.exec(&["cat", "/proc/meminfo"]);
-    }
+    balloon::windows(&mut script, Core::Rust, 3);
     script
 }
 
@@ -191,9 +178,10 @@ fn measured(vm: &Vm, script: &Script) -> Result<Budget> {
             Ok(window)
         })
         .collect::<Result<Vec<_>>>()?;
-    results.text()?;
-    results.text()?;
-    let [idle, up, down] = watches(&mut results)?;
+    let pages = i64::try_from(PAGES)?;
+    let [idle, up, down] = &balloon::watched(&mut results, &[-pages, pages])?[..] else {
+        bail!("a window for nothing, up and down");
+    };
     let kernel = vm.exec(&["uname", "-r"])?.trim().to_owned();
     let symbols = Known::default().symbols(vm)?;
 
@@ -215,29 +203,11 @@ fn measured(vm: &Vm, script: &Script) -> Result<Budget> {
             add(name, window, floor, FRAMES as f64);
         }
     }
-    for (name, window) in [("balloon-inflate", up), ("balloon-deflate", down)] {
-        add(name, &window, &idle, PAGES as f64);
+    for (name, watched) in [("balloon-inflate", up), ("balloon-deflate", down)] {
+        add(name, &watched.window, &idle.window, PAGES as f64);
     }
     costs.retain(|name, _| name != NOISY);
     Ok(Budget { kernel, costs })
-}
-
-/// The windows of the balloon, if it did in them what it was to do.
-fn watches(results: &mut Results) -> Result<[Window; 3]> {
-    let mut watch = || {
-        let window = results.window()?;
-        let total = field_kib(&results.text()?, "MemTotal").context("MemTotal")?;
-        Ok::<_, anyhow::Error>((window, total / 4))
-    };
-    let (idle, before) = watch()?;
-    let (up, less) = watch()?;
-    let (down, after) = watch()?;
-    expect(
-        less + PAGES == before && after == before,
-        format!("{PAGES} pages taken in the second window of {WATCH_MS} ms, and back in the third"),
-        format!("pages in all: {before}, then {less}, then {after}"),
-    )?;
-    Ok([idle, up, down])
 }
 
 /// What one window took more than another, of `count` things, in functions of the modules that count.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! `make bench BENCH=storage`: what a read costs the guest, by the Rust and the
-//! C drivers, by emulated IDE, by AHCI and by virtio. For networks: [`net`].
+//! C drivers, by emulated IDE, by AHCI and by virtio. For networks: [`net`], for memory:
+//! [`balloon`].
 
+mod balloon;
 pub(crate) mod budget;
 mod cases;
 mod measure;
@@ -49,6 +51,8 @@ enum Benchmark {
     Storage,
     /// Frames.
     Net,
+    /// Pages.
+    Balloon,
 }
 
 /// How many reads there are, by depth.
@@ -62,6 +66,7 @@ pub(crate) fn run(lane: &mut Lane<'_>, options: &Options) -> Result<bool> {
     match options.what {
         Benchmark::Storage => storage(lane, options),
         Benchmark::Net => net::run(lane, options),
+        Benchmark::Balloon => balloon::run(lane, options),
     }
 }
 

@@ -34,7 +34,9 @@ pub(super) struct Bar {
 }
 
 /// One for each variant, in their order; can be told apart without colours too, by their labels.
-const COLOURS: [&str; 5] = ["#b7410e", "#00599c", "#7f7f7f", "#b0b0b0", "#2e8b57"];
+const COLOURS: [&str; 6] = [
+    "#b7410e", "#00599c", "#d9a441", "#7f7f7f", "#b0b0b0", "#2e8b57",
+];
 
 const BAR: f64 = 44.0;
 const GAP: f64 = 36.0;
