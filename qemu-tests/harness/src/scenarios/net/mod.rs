@@ -155,7 +155,7 @@ pub(super) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
-        kernel_has: Some("CONFIG_HOTPLUG_PCI_PCIE=y"),
+        kernel_has: Some("CONFIG_HOTPLUG_PCI_ACPI=y"),
         machine: &vf::MACHINE,
         ..shared(
             "net-vf",
@@ -167,7 +167,7 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         // C waits for the host under RTNL
         only: Some(&[Core::Rust, Core::RustOnC]),
-        kernel_has: Some("CONFIG_HOTPLUG_PCI_PCIE=y"),
+        kernel_has: Some("CONFIG_HOTPLUG_PCI_ACPI=y"),
         machine: &vf_host::MACHINE,
         ..shared(
             "net-vf-host",

@@ -2,12 +2,17 @@
 
 //! Two adapters of one driver at a time: what happens to one is nothing to the other.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use crate::failure::expect;
 use crate::net::{self, Wire, GATEWAY, IP, USER, WIRE};
 use crate::scenarios::Context;
 use crate::storage::script;
+
+/// TCP gives up on its last segments sooner.
+const QUIET: Duration = Duration::from_secs(60);
 
 pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
@@ -40,8 +45,17 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     net::ping(vm, GATEWAY, "-c 20 -i 0.05 -s 1400")?;
     load.stop()?;
 
-    // each has its own frames
-    let sent = net::statistic(vm, &wire.name, "tx_packets")?;
+    // each has its own frames; what the load's end has left to be said again is said by then
+    let mut sent = 0;
+    vm.wait_until(QUIET, "nothing more on the wire", || {
+        let before = std::mem::replace(&mut sent, net::statistic(vm, &wire.name, "tx_packets")?);
+        Ok(if sent == before {
+            Ok(())
+        } else {
+            std::thread::sleep(Duration::from_secs(1));
+            Err(format!("{before} frames, then {sent}"))
+        })
+    })?;
     net::ping(vm, GATEWAY, "-c 20 -i 0.05")?;
     let meanwhile = net::statistic(vm, &wire.name, "tx_packets")? - sent;
     expect(
