@@ -172,6 +172,12 @@ const WHO_WAITS: &str = r#"
     done
 "#;
 
+/// Before a scenario fails because somebody waits: who does for what goes to the console.
+pub(crate) fn tell_who_waits(vm: &Vm) {
+    // it fails anyway, for that reason
+    let _ = vm.try_exec(&["sh", "-c", WHO_WAITS]);
+}
+
 /// A run of fio takes seconds; this is for a machine that does other things too.
 pub(crate) const JOB: Duration = Duration::from_secs(300);
 
@@ -337,8 +343,7 @@ impl<'a> Job<'a> {
             Ok(self.status()?.ok_or_else(|| "it still runs".to_owned()))
         });
         if status.is_err() {
-            // The scenario fails anyway, for the reason above.
-            let _ = self.vm.try_exec(&["sh", "-c", WHO_WAITS]);
+            tell_who_waits(self.vm);
         }
         let status = status?;
         let script = format!("tail -n 5 /tmp/{}.out", self.name);

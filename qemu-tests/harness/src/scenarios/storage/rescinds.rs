@@ -47,8 +47,9 @@ const SUB_OPEN: Moment = Moment {
 };
 const MOMENTS: [Moment; 4] = [OPEN, SEND, CLOSE, SUB_OPEN];
 
-/// Until a device that was taken away can be offered again.
-const ROUND: Duration = Duration::from_secs(60);
+/// Until a device that was taken away can be offered again: longer than the time that the driver gives a host that does
+/// not answer, so that its words about that are in the log.
+const ROUND: Duration = Duration::from_secs(200);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A guest of that host.
@@ -147,10 +148,11 @@ fn rounds(vm: &Vm, rounds: u32) -> Result<()> {
                     *since = Instant::now();
                 }
                 Err(refusal) if since.elapsed() > ROUND => {
+                    storage::tell_who_waits(vm);
                     return Err(unmet(
                         format!("'{}' gone after it was taken away", moment.id),
                         format!("{refusal}, {left} rounds before the end"),
-                    ))
+                    ));
                 }
                 Err(_) => {}
             }
