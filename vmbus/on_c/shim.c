@@ -5,6 +5,7 @@
  *
  * Each channel here is one that its caller holds a reference to.
  */
+#include <linux/completion.h>
 #include <linux/device.h>
 #include <linux/hyperv.h>
 #include <linux/mm.h>
@@ -71,6 +72,21 @@ struct vmbus_channel *vmbus_on_c_channel_of(const struct hv_device *dev)
 	return dev->channel;
 }
 
+/*
+ * A sub-channel is not open, and will not be opened again.
+ *
+ * The close of its primary channel waits for the rescind_event of each sub-channel that is
+ * rescinded, open or not, so that it does not remove an open one while its rescind is being handled.
+ * But the handling of a rescind signals that once, and not at all for a channel that it finds closed:
+ * who closes the primary channel just then, or a second time, would wait for ever. Of a channel that
+ * is not open that close removes nothing, and has nothing to wait for.
+ */
+static void vmbus_on_c_stays_closed(struct vmbus_channel *channel)
+{
+	if (channel->primary_channel)
+		complete_all(&channel->rescind_event);
+}
+
 /* The device has a reference to its primary channel; a sub-channel has only its own. */
 void vmbus_on_c_get(struct vmbus_channel *channel)
 {
@@ -82,10 +98,13 @@ void vmbus_on_c_get(struct vmbus_channel *channel)
 
 void vmbus_on_c_put(struct vmbus_channel *channel)
 {
-	if (channel->primary_channel)
+	if (channel->primary_channel) {
+		/* One that was never opened. */
+		vmbus_on_c_stays_closed(channel);
 		kobject_put(&channel->kobj);
-	else
+	} else {
 		put_device(&channel->device_obj->device);
+	}
 }
 
 struct vmbus_channel *vmbus_on_c_primary(const struct vmbus_channel *channel)
@@ -177,6 +196,7 @@ void vmbus_on_c_silence(struct vmbus_channel *channel)
 /* What was ours in a channel that is not open, and silent. */
 static void vmbus_on_c_restore(struct vmbus_channel *channel)
 {
+	vmbus_on_c_stays_closed(channel);
 	/* Only called for open channels; see also vmbus_on_c_wait_for_callbacks(). */
 	channel->change_target_cpu_callback = NULL;
 	/* The mode that every channel has at first; drivers in C may rely on it. */

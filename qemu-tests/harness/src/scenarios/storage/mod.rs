@@ -16,6 +16,7 @@ mod hotplug;
 mod idle;
 mod isolated;
 mod late_answers;
+mod late_rescind;
 mod log;
 mod migrate;
 mod mute;
@@ -341,6 +342,16 @@ pub(super) const ALL: &[Scenario] = &[
             "a host that does not answer when a sub-channel is opened",
             180,
             silent_sub_channel::run,
+        )
+    },
+    Scenario {
+        machine: &late_rescind::MACHINE,
+        only: Some(&[Core::Rust, Core::RustOnC]),
+        ..shared(
+            "storage-late-rescind",
+            "a host that takes a sub-channel back when its controller is open again",
+            240,
+            late_rescind::run,
         )
     },
     Scenario {
