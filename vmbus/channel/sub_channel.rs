@@ -2,8 +2,8 @@
 
 //! Sub-channels as a driver sees them.
 //!
-//! What it gets is a token, [`SubChannel`]. It may open it at once, or on work of its own. A host
-//! that is slow with one device holds up the sub-channels of no other one.
+//! What it gets is a token, [`SubChannel`]. It may open it at once, or, but on the C core, on work of its
+//! own. A host that is slow with one device holds up the sub-channels of no other one.
 
 use super::{
     open::{self, ChannelConfig, OpenChannel},
@@ -37,7 +37,7 @@ impl SubChannel {
     }
 
     /// Opens it. May sleep. Errors as for [`crate::Device::open`]; `ENODEV` also when the primary
-    /// channel is closed.
+    /// channel is closed; on the C core `ENODEV` or `EBUSY` after [`SubChannels::offered`].
     ///
     /// The driver drops the channel when it is rescinded. What is open when the primary channel is
     /// closed is closed with it.

@@ -41,9 +41,14 @@ pub(super) fn offered(primary: &Arc<Channel>, raw: RawChannel) -> Result {
 
     if let (Some(acceptor), Some(session)) = (acceptor, session) {
         acceptor.offered(SubChannel {
-            channel,
+            channel: channel.clone(),
             primary: session,
         });
+    }
+    // A rescind waits for this call, and for nobody who opens the channel later. Then the relid and the name in
+    // sysfs are to be free: the host may use the relid again at once.
+    if channel.claim() {
+        channel.raw.let_go();
     }
     Ok(())
 }
