@@ -42,6 +42,13 @@ impl Session {
         } else if !open {
             self.end();
         }
+        self.silent.complete_all();
+    }
+
+    /// Waits for who began the end of a sub-channel's session. May sleep, as long as the driver is in one of
+    /// its functions that the channel calls.
+    pub(super) fn wait_until_silent(&self) {
+        while !self.silent.wait_timeout(LOOK_EVERY_MS) {}
     }
 
     /// Ends the session, see [`Self::begin_close`], and returns what is left to the host.

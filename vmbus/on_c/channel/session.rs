@@ -67,6 +67,9 @@ pub(crate) struct Session {
     /// The attempt to open it is over, well or not.
     #[pin]
     pub(super) attempted: Completion,
+    /// The first part of the end is over, and nothing of the driver runs any more.
+    #[pin]
+    pub(super) silent: Completion,
     /// What becomes of its memory.
     pub(super) fate: Arc<Fate>,
     /// What is left to the host, when the end is over.
@@ -194,6 +197,7 @@ impl Session {
                 opened <- new_mutex!(None),
                 observer <- new_mutex!(None),
                 attempted <- Completion::new(),
+                silent <- Completion::new(),
                 fate: Fate::new(channel)?,
                 lingering <- new_spinlock!(None),
                 over <- Completion::new(),

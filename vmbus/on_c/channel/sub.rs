@@ -86,17 +86,21 @@ pub(super) fn stop(primary: &Channel) {
     // Whoever calls it has not seen that it is gone.
     drop(primary.telling.lock());
     drop(acceptor);
-    // None is added any more, and each is found once.
-    while let Some(session) = next_left_open(primary) {
+    // None is added any more. Of one that somebody else is closing, the driver may be in the middle of a packet
+    // still: the C core must not close it before that is over, nor the driver go.
+    while let Some(session) = next_with_driver(primary) {
         session.begin_close();
+        session.wait_until_silent();
     }
 }
 
-/// A sub-channel whose end has not begun.
-fn next_left_open(primary: &Channel) -> Option<Arc<Session>> {
+/// A sub-channel of which something of the driver may still run.
+fn next_with_driver(primary: &Channel) -> Option<Arc<Session>> {
     let subs = primary.subs.lock();
 
-    subs.iter().find(|session| !session.is_closing()).cloned()
+    subs.iter()
+        .find(|session| !session.silent.is_done())
+        .cloned()
 }
 
 /// Ends the session of a sub-channel that did not open, and forgets the channel, which cannot be opened
