@@ -98,7 +98,10 @@ impl Session {
         }
         while let Some(sub) = sub::take_last(&self.channel) {
             sub.end();
-            sub.channel.raw.let_go();
+            // What is left to the host ends with a rescind of this very channel, which `Lingering` looks at.
+            if sub.lingering.lock().is_none() {
+                sub.channel.raw.let_go();
+            }
         }
         self.end();
     }
