@@ -8,20 +8,22 @@ use super::{
     sub, SubChannels,
 };
 use crate::{
-    abstractions::Shown,
+    abstractions::{workqueue, Shown},
     bus::DeviceRegistration,
     connection::{Connection, Doorbells, CONNECT_CPU},
-    hv, Lines,
+    counters, hv, Lines,
 };
 use kernel::{
     cpu::CpuId,
-    impl_has_work, new_mutex, new_spinlock, new_spinlock_irq, new_work,
+    impl_has_delayed_work, impl_has_work, new_delayed_work, new_mutex, new_spinlock,
+    new_spinlock_irq, new_work,
     prelude::*,
     sync::{
         atomic::{Atomic, Full, Relaxed},
         static_lock_class, Arc, Mutex, SpinLock, SpinLockIrq,
     },
-    workqueue::{Work, WorkItem},
+    time::Msecs,
+    workqueue::{DelayedWork, Work, WorkItem},
 };
 use vmbus_protocol::{
     affinity::Affinity,
@@ -33,10 +35,15 @@ use vmbus_protocol::{
 };
 use vmbus_ring::RingStats;
 
-/// Work items of a channel: the two ends of its device's life, and what the host has done late.
+/// Work items of a channel: the two ends of its device's life, what the host has done late, and the doorbell
+/// that it refused.
 pub(super) const ADD: u64 = 0;
 pub(super) const REMOVE: u64 = 1;
 pub(super) const LATE: u64 = 2;
+const REFUSED: u64 = 3;
+
+/// How long a host that refuses the doorbell may take until it says that the channel is taken back.
+const RESCIND_MS: Msecs = 10_000;
 
 /// One channel, from its offer to the release of its relid.
 #[pin_data]
@@ -100,12 +107,18 @@ pub(crate) struct Channel {
     pub(super) remove: Work<Channel, REMOVE>,
     #[pin]
     pub(super) late: Work<Channel, LATE>,
+    #[pin]
+    refused: DelayedWork<Channel, REFUSED>,
 }
 
 impl_has_work! {
     impl HasWork<Channel, 0> for Channel { self.add }
     impl HasWork<Channel, 1> for Channel { self.remove }
     impl HasWork<Channel, 2> for Channel { self.late }
+}
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self, 3> for Channel { self.refused }
 }
 
 /// Statistics of an open channel's rings.
@@ -188,6 +201,7 @@ impl Channel {
                 add <- Work::new(c"vmbus_add", add_class),
                 remove <- Work::new(c"vmbus_remove", remove_class),
                 late <- new_work!("vmbus_late"),
+                refused <- new_delayed_work!("vmbus_refused"),
             }),
             GFP_KERNEL,
         )
@@ -288,32 +302,52 @@ impl Channel {
 
     /// Tells the host that waits for it of room in the incoming ring. Any context.
     #[cold]
-    pub(super) fn signal_room(&self) {
+    pub(super) fn signal_room(self: &Arc<Self>) {
         self.signals_for_room.fetch_add(1u64, Relaxed);
         self.signal_host();
     }
 
     #[cold]
-    fn not_signalled(&self, status: hv::hypercall::Status) {
+    fn not_signalled(self: &Arc<Self>, status: hv::hypercall::Status) {
         let instance = &self.offer.instance;
 
-        if !self.lines.allow_about(instance) {
-            return;
+        if !status.is_no_connection() {
+            return self.warn_of_refusal(status);
         }
-        // What a host says that takes the channel back, until the guest has heard of that.
-        if status.is_no_connection() {
+        // What a host says that takes the channel back, until the guest has heard of that. If it does not, what
+        // was sent is stuck: the next packet finds the ring not empty, and rings no doorbell.
+        let _ = workqueue::enqueue_delayed::<_, REFUSED>(
+            workqueue::system_dfl(),
+            self.clone(),
+            RESCIND_MS,
+        );
+        if self.lines.allow_about(instance) {
             pr_info!("{}: the host does not listen any more\n", Shown(instance));
-        } else {
-            pr_err!(
-                "{}: signalling the host failed: status {}\n",
+        }
+    }
+
+    fn warn_of_refusal(&self, status: hv::hypercall::Status) {
+        let instance = &self.offer.instance;
+
+        counters::REFUSED_DOORBELLS.count();
+        if self.lines.allow_about(instance) {
+            pr_warn!(
+                "{}: the host refuses the doorbell of relid {}: status {}\n",
                 Shown(instance),
+                self.relid().raw(),
                 Shown(&status)
             );
         }
     }
 
     /// Rings the host's doorbell of this channel. Any context.
-    pub(super) fn signal_host(&self) {
+    pub(super) fn signal_host(self: &Arc<Self>) {
+        if let Err(status) = self.ring_doorbell() {
+            self.not_signalled(status);
+        }
+    }
+
+    fn ring_doorbell(&self) -> Result<(), hv::hypercall::Status> {
         self.signals.fetch_add(1u64, Relaxed);
         if !self.offer.dedicated_interrupt {
             self.doorbells.interrupt_page.set(
@@ -323,11 +357,14 @@ impl Channel {
         }
         if let Some(bit) = self.monitor {
             self.doorbells.monitor_out.trigger(bit);
-            return;
+            return Ok(());
         }
-        if let Err(status) = hv::hypercall::signal_event(self.offer.connection_id) {
-            self.not_signalled(status);
-        }
+        hv::hypercall::signal_event(self.offer.connection_id)
+    }
+
+    /// The channel goes: afterwards none of its delayed work runs. May sleep.
+    pub(super) fn end_delayed_work(self: &Arc<Self>) {
+        workqueue::disable_delayed_sync::<Channel, REFUSED>(self);
     }
 }
 
@@ -355,5 +392,25 @@ impl WorkItem<LATE> for Channel {
 
     fn run(this: Arc<Channel>) {
         late::make_good(&this);
+    }
+}
+
+impl WorkItem<REFUSED> for Channel {
+    type Pointer = Arc<Channel>;
+
+    /// Rings once more, which is what a host needs that did not mean it. Whoever refuses that, too, is not taking
+    /// the channel back.
+    fn run(this: Arc<Channel>) {
+        let in_use = {
+            let life = this.life.lock();
+
+            life.state() == State::Open && !life.is_rescinded()
+        };
+
+        if in_use {
+            if let Err(status) = this.ring_doorbell() {
+                this.warn_of_refusal(status);
+            }
+        }
     }
 }

@@ -90,6 +90,7 @@ impl ChannelTable {
 
     /// Takes a channel out; interrupts do not see it any more afterwards. May sleep.
     pub(super) fn remove(&self, channel: &Arc<Channel>) {
+        channel.end_delayed_work();
         self.list
             .lock()
             .retain(|other| !Arc::ptr_eq(other, channel));

@@ -23,6 +23,7 @@ mod mute;
 mod plug_and_cpu;
 mod probe;
 mod rebind;
+mod refused_doorbell;
 mod reload;
 mod reload_plug;
 mod rescinds;
@@ -352,6 +353,16 @@ pub(super) const ALL: &[Scenario] = &[
             "a host that takes a sub-channel back when its controller is open again",
             240,
             late_rescind::run,
+        )
+    },
+    Scenario {
+        machine: &refused_doorbell::MACHINE,
+        only: Some(&[Core::Rust]),
+        ..shared(
+            "storage-refused-doorbell",
+            "a host that does not listen, and does not take the channel back",
+            180,
+            refused_doorbell::run,
         )
     },
     Scenario {

@@ -107,7 +107,13 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
 
     expect_none(
         vm,
-        &["timeouts", "leaked_pages", "bad_messages", "bad_rescinds"],
+        &[
+            "timeouts",
+            "leaked_pages",
+            "bad_messages",
+            "bad_rescinds",
+            "refused_doorbells",
+        ],
     )?;
     CHECK.run(vm, &good)?;
     // The core does not go before all devices have gone.
