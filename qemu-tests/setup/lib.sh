@@ -31,13 +31,14 @@ ROOT=$CACHE/root-$ROOT_KEY
 KERNEL=$CACHE/kernel-$KERNEL_KEY # a link, made when the folder behind it is complete
 GUEST_TOOLS=$CACHE/guesttools-$(key "$ROOT_KEY" "$SETUP/guest-packages" "$SETUP/make-guest-tools")
 MACHINE=$CACHE/machine-$(key "$ROOT_KEY" "$SETUP/machine-packages" "$SETUP/make-machine")
+DKMS_DEBS=$CACHE/dkmsdebs-$(key "$KERNEL_KEY" "$SETUP/dkms-packages" "$SETUP/make-dkms-debs")
 # QEMU with the series of ../qemu: the binary, and the tree that later patches are built in.
 QEMU_TREE=$CACHE/qemutree-$(key "$ROOT_KEY" "$SETUP/make-qemu" "$TOP/qemu-tests/qemu/build")
 QEMU=$CACHE/qemu-$(key "$QEMU_TREE" "$TOP"/qemu-tests/qemu/{patches,plugins}/*)
 # who works on that QEMU has it elsewhere (and shows it with VMBUS_BIND)
 QEMU=${VMBUS_TEST_QEMU:-$QEMU}
 
-ENTRY='(root|stock|testkernel|guesttools|machine|qemutree|qemu|build)-[0-9a-f]{12}(\..*)?|crates-bitflags-.*'
+ENTRY='(root|stock|testkernel|guesttools|machine|dkmsdebs|qemutree|qemu|build)-[0-9a-f]{12}(\..*)?|crates-bitflags-.*'
 
 entries() { # tests and actions of find: the cache's folders with a key; VMBUS_CACHE may hold others
 	find "$CACHE" -mindepth 1 -maxdepth 1 -regextype posix-extended -type d -regex ".*/($ENTRY)" "$@"
@@ -142,6 +143,21 @@ read -r BITFLAGS BITFLAGS_SUM < <(crate_version bitflags 2) || true
 read -r STATIC_ASSERTIONS STATIC_ASSERTIONS_SUM < <(crate_version static_assertions 1) || true
 BITFLAGS=${BITFLAGS:-} STATIC_ASSERTIONS=${STATIC_ASSERTIONS:-}
 CRATES=$CACHE/crates-bitflags-$BITFLAGS-static_assertions-$STATIC_ASSERTIONS
+
+kernel_sources_to() { # folder: what the kernel's build reads, and nothing of cargo's
+	local crate f
+	# with their times, so that make compiles again only what has changed
+	(cd "$TOP" && find Kbuild vmbus drivers \
+		\( -name '*.rs' -o -name '*.c' -o -name '*.h' -o -name Kconfig -o -name Kbuild \) \
+		-not -path '*/tests/*' -not -path '*/benches/*' -print0) |
+		while IFS= read -r -d '' f; do
+			install -D -p -m 644 "$TOP/$f" "$1/$f"
+		done
+	for crate in bitflags static_assertions; do
+		mkdir -p "$1/crates/$crate"
+		cp -rp "$CRATES/$crate/." "$1/crates/$crate/"
+	done
+}
 
 kbuild_modules() { # from Kbuild, the one list of modules: "OPTION module crate-root pure-crate..." a line each
 	awk '{ gsub(/\$\(on-c\)/, ""); gsub(/\$\(core\)/, "vmbus") }
