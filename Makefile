@@ -31,7 +31,7 @@ help:
 	'make modules         build the modules for the stock Debian kernel, into build/modules' \
 	'                       KDIR=folder       for another kernel (7.3 or newer, CONFIG_RUST)' \
 	'                       LLVM=1            with clang; without KDIR a check only, with debug options' \
-	'make deb             the modules in Debian packages, into build/deb' \
+	'make deb             the modules in Debian packages, and their sources in one for DKMS, into build/deb' \
 	'                       KDIR=folder       for another kernel' \
 	'                       KEY=file CERT=file  with the modules signed by this key' \
 	'make check           format, clippy (host and kernel code), unit tests' \
