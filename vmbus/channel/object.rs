@@ -347,6 +347,7 @@ impl Channel {
         }
     }
 
+    #[inline(always)] // of each request
     fn ring_doorbell(&self) -> Result<(), hv::hypercall::Status> {
         self.signals.fetch_add(1u64, Relaxed);
         if !self.offer.dedicated_interrupt {
