@@ -48,6 +48,10 @@ test_kernel() { # name: the folder of a kernel of ../kernels
 	echo "$CACHE/testkernel-$(key "$KERNEL_KEY" "$SETUP/make-test-kernel" "$TOP/qemu-tests/kernels/base.config" "$TOP/qemu-tests/kernels/$1.config")"
 }
 
+built_in_kernel() { # the folder in which the kernels of ../kernels/built-in are built
+	echo "$CACHE/testkernel-$(key "$KERNEL_KEY" "$TOP/qemu-tests/kernels/built-in/kernel.config")"
+}
+
 # What belongs to this checkout alone.
 BUILD=$CACHE/build-$(key "$TOP")
 LOGS=$BUILD/logs
@@ -108,6 +112,15 @@ own_build() { # dies if this user cannot change what the checkout built
 		"everything in it can be made again; let its owner run: rm -r $TOP/build"
 }
 
+lay() { # folder, folder for what changes: a private, writable view of the first
+	local upper=$2/${1##*/}
+	mkdir -p "$upper/up" "$upper/work"
+	mount -t overlay overlay -o "lowerdir=$1,upperdir=$upper/up,workdir=$upper/work" "$1" 2>/dev/null && return
+	# no overlays on this machine: a copy in the same place
+	[ -d "$upper/copy" ] || cp -a --reflink=auto "$1" "$upper/copy"
+	mount --bind "$upper/copy" "$1"
+}
+
 step() { # text, log file, command...: one line a step, with its time
 	local text=$1 log=$2 start=$SECONDS rc=0
 	shift 2
@@ -144,15 +157,18 @@ read -r STATIC_ASSERTIONS STATIC_ASSERTIONS_SUM < <(crate_version static_asserti
 BITFLAGS=${BITFLAGS:-} STATIC_ASSERTIONS=${STATIC_ASSERTIONS:-}
 CRATES=$CACHE/crates-bitflags-$BITFLAGS-static_assertions-$STATIC_ASSERTIONS
 
-kernel_sources_to() { # folder: what the kernel's build reads, and nothing of cargo's
-	local crate f
-	# with their times, so that make compiles again only what has changed
+kernel_sources() { # what the kernel's build reads, and nothing of cargo's
 	(cd "$TOP" && find Kbuild vmbus drivers \
 		\( -name '*.rs' -o -name '*.c' -o -name '*.h' -o -name Kconfig -o -name Kbuild \) \
-		-not -path '*/tests/*' -not -path '*/benches/*' -print0) |
-		while IFS= read -r -d '' f; do
-			install -D -p -m 644 "$TOP/$f" "$1/$f"
-		done
+		-not -path '*/tests/*' -not -path '*/benches/*' | sort)
+}
+
+kernel_sources_to() { # folder: a copy of them, and the external crates
+	local crate f
+	# with their times, so that make compiles again only what has changed
+	kernel_sources | while IFS= read -r f; do
+		install -D -p -m 644 "$TOP/$f" "$1/$f"
+	done
 	for crate in bitflags static_assertions; do
 		mkdir -p "$1/crates/$crate"
 		cp -rp "$CRATES/$crate/." "$1/crates/$crate/"

@@ -19,8 +19,12 @@ use nix::sys::termios::{cfmakeraw, tcgetattr, tcsetattr, SetArg};
 pub fn mount_at(source: &str, target: &str, kind: &str, flags: MsFlags, data: &str) -> Result<()> {
     // On a read-only root the folder is there already, or mounting says so.
     let _ = fs::create_dir_all(target);
-    mount(Some(source), target, Some(kind), flags, Some(data))
-        .with_context(|| format!("mount {kind} on {target}"))
+    match mount(Some(source), target, Some(kind), flags, Some(data)) {
+        // a kernel without an initramfs has done that
+        Err(Errno::EBUSY) if kind == "devtmpfs" => return Ok(()),
+        done => done,
+    }
+    .with_context(|| format!("mount {kind} on {target}"))
 }
 
 /// Mount what every program expects.

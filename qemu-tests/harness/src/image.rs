@@ -16,7 +16,7 @@ use crate::drivers::Core;
 use crate::machine::Initramfs;
 use crate::net::IP;
 use crate::paths::Paths;
-use crate::{installed, programs, root_disk, slim_fio, vmlinux};
+use crate::{built_in, installed, programs, root_disk, slim_fio, vmlinux};
 
 /// Modules in the guest: ours, and the C drivers for the same devices, so that they
 /// are the reference and autoloading has something to choose from.
@@ -147,6 +147,8 @@ pub(crate) struct Images {
     pub(crate) reached_disk: PathBuf,
     /// That of the installed machine.
     pub(crate) installed_disk: PathBuf,
+    /// The root of kernels with the drivers built in.
+    pub(crate) built_in_disk: PathBuf,
     folder: PathBuf,
     added: Vec<Initramfs>,
 }
@@ -172,6 +174,7 @@ impl Images {
             root_disk: folder.join("root-disk.img"),
             reached_disk: folder.join("reached-root-disk.img"),
             installed_disk: folder.join("installed-disk.img"),
+            built_in_disk: folder.join("built-in-disk.img"),
             folder: folder.to_owned(),
             added: Vec::new(),
         }
@@ -194,6 +197,12 @@ impl Images {
         let tested = Kernel::open(&paths.guest_kernel)?;
         match kind {
             Initramfs::FindRoot | Initramfs::CrashKernel => self.add_alone(kind, paths, &tested)?,
+            Initramfs::BuiltIn => {
+                let mut root = programs_of_guest(paths)?;
+                add_tools(&mut root, paths)?;
+                built_in::add_lists(paths, &mut root)?;
+                built_in::build(paths, &root.finish(), &self.built_in_disk)?;
+            }
             Initramfs::Installed => {
                 let initramfs = self.initramfs(kind, Core::C);
                 installed::build(paths, &self.installed_disk, &initramfs)?;
@@ -250,6 +259,8 @@ impl Images {
             (Initramfs::MeasureNet, _) => "measured-net-guest.cpio",
             (Initramfs::Reached, _) => "reached-guest.cpio",
             (Initramfs::Installed, _) => "installed-initramfs",
+            // the kernel takes none
+            (Initramfs::BuiltIn, _) => "no-initramfs",
             (Initramfs::FindRoot, Core::C) => "root-guest-c.cpio",
             (Initramfs::FindRoot, Core::Rust) => "root-guest-rust.cpio",
             (Initramfs::FindRoot, Core::RustOnC) => "root-guest-rust-on-c.cpio",
@@ -370,6 +381,12 @@ fn add_program(archive: &mut Archive, paths: &Paths, program: &str) -> Result<()
 }
 
 fn guest(paths: &Paths, kernel: &Kernel, modules: &[&str]) -> Result<Archive> {
+    let mut archive = programs_of_guest(paths)?;
+    add_guest_modules(&mut archive, paths, kernel, modules)?;
+    Ok(archive)
+}
+
+fn programs_of_guest(paths: &Paths) -> Result<Archive> {
     let mut archive = Archive::default();
     for folder in ["proc", "sys", "dev", "tmp", "run", "etc/modprobe.d"] {
         archive.folder(folder);
@@ -395,7 +412,6 @@ fn guest(paths: &Paths, kernel: &Kernel, modules: &[&str]) -> Result<Archive> {
     for name in ["modprobe", "rmmod", "insmod", "lsmod", "modinfo"] {
         archive.link(&format!("/sbin/{name}"), "/usr/bin/kmod");
     }
-    add_guest_modules(&mut archive, paths, kernel, modules)?;
     Ok(archive)
 }
 
@@ -408,7 +424,8 @@ fn both_cores(kind: Initramfs, paths: &Paths, kernel: &Kernel) -> Result<Archive
         Initramfs::Drivers
         | Initramfs::FindRoot
         | Initramfs::CrashKernel
-        | Initramfs::Installed => &[&GUEST_MODULES],
+        | Initramfs::Installed
+        | Initramfs::BuiltIn => &[&GUEST_MODULES],
     };
     let mut modules = modules.concat();
     if matches!(kind, Initramfs::Drivers | Initramfs::Tools) {

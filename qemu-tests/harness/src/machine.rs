@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use clap::ValueEnum;
 use vmbus_guest::protocol::NewFile;
 
+use crate::drivers::Core;
 use crate::image::Images;
 
 /// The hv-balloon device's instance, fixed so that lists can be compared.
@@ -70,6 +71,8 @@ pub(crate) enum Initramfs {
     Installed,
     /// [`Self::Measure`], and drivers of networks, the generator of frames and a program to set them up.
     MeasureNet,
+    /// Nothing: the drivers are in a kernel of its own, and what [`Self::Tools`] has is on a disk.
+    BuiltIn,
 }
 
 /// What a file is at the beginning.
@@ -83,6 +86,8 @@ pub(crate) enum Contents {
     Reached,
     /// A copy of the disk of the installed machine.
     Installed,
+    /// A copy of the root of a kernel with the drivers built in.
+    BuiltIn,
 }
 
 /// A file that the machine's QEMU uses: a text, or a disk that begins with something.
@@ -230,6 +235,16 @@ impl Machine {
             .collect()
     }
 
+    /// What a kernel is told of the parameters of drivers that are built in.
+    pub(crate) fn built_in_settings(&self, core: Core) -> String {
+        let words = self.module_parameters.split_whitespace();
+        let settings = words.map(|word| match (core, word.split_once("_rust.")) {
+            (Core::RustOnC, Some((module, setting))) => format!("{module}_rust_on_c.{setting}"),
+            _ => word.to_owned(),
+        });
+        settings.collect::<Vec<_>>().join(" ")
+    }
+
     /// What `modprobe` is told of the parameters.
     pub(crate) fn modprobe_settings(&self) -> String {
         let mut settings = String::new();
@@ -253,6 +268,7 @@ impl Machine {
                     Contents::Root => (Some(&images.root_disk), ""),
                     Contents::Reached => (Some(&images.reached_disk), ""),
                     Contents::Installed => (Some(&images.installed_disk), ""),
+                    Contents::BuiltIn => (Some(&images.built_in_disk), ""),
                     Contents::Text(text) => (None, text),
                 };
                 NewFile {
@@ -269,6 +285,7 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::{Machine, BALLOON_INSTANCE};
+    use crate::drivers::Core;
     use crate::image::Images;
     use crate::storage::{CD_TEXT, MACHINE, ROOT};
 
@@ -291,6 +308,16 @@ mod tests {
             ["hv_balloon", "hv_balloon_rust", "hv_balloon_rust_on_c"]
         );
         assert!(settings.starts_with("options hv_balloon pressure_report_delay=5\n"));
+    }
+
+    #[test]
+    fn parameters_become_words_for_a_kernel() {
+        let words = crate::built_in::MACHINE.built_in_settings(Core::Rust);
+        assert!(words.starts_with("hv_balloon_rust.pressure_report_delay=5 hv_storvsc_rust."));
+        let words = crate::built_in::MACHINE.built_in_settings(Core::RustOnC);
+        assert!(
+            words.starts_with("hv_balloon_rust_on_c.pressure_report_delay=5 hv_storvsc_rust_on_c.")
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod ballooning;
 mod bed;
 mod bench;
+mod built_in;
 mod console;
 mod counter;
 mod cpio;

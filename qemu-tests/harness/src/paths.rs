@@ -26,6 +26,8 @@ pub(crate) struct Paths {
     pub(crate) modules: PathBuf,
     /// Where the Debian packages are, for a run that tests them.
     pub(crate) packages: PathBuf,
+    /// Where the kernels with the drivers built in are, for a run that tests them.
+    pub(crate) built_in: PathBuf,
     /// The set-up's scripts.
     pub(crate) setup: PathBuf,
     /// The program that runs inside the machines.
@@ -62,6 +64,7 @@ impl Paths {
             build,
             modules: get("VMBUS_TEST_MODULES")?,
             packages: get("VMBUS_TEST_PACKAGES")?,
+            built_in: get("VMBUS_TEST_BUILT_IN")?,
             setup: get("VMBUS_TEST_SETUP")?,
             guest_program: get("VMBUS_TEST_GUEST")?,
             fuzz_guest: get("VMBUS_TEST_FUZZ_GUEST")?,
@@ -103,6 +106,7 @@ impl Paths {
             ("VMBUS_BUILD", &folder.join("build")),
             ("VMBUS_TEST_MODULES", &self.modules),
             ("VMBUS_TEST_PACKAGES", &self.packages),
+            ("VMBUS_TEST_BUILT_IN", &self.built_in),
             ("VMBUS_TEST_SETUP", &self.setup),
             ("VMBUS_TEST_GUEST", &self.guest_program),
             ("VMBUS_TEST_FUZZ_GUEST", &self.fuzz_guest),

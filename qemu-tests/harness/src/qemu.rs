@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use crate::bed::{Bed, Pace};
+use crate::built_in;
 use crate::drivers::Core;
 use crate::image::Images;
 use crate::lane::Common;
@@ -85,8 +86,9 @@ pub(crate) fn arguments(
         "console=ttyS0 loglevel=5 panic=1 rcupdate.rcu_cpu_stall_timeout=60 kunit.autorun=0 {} {}",
         // an installed machine says itself what it starts with
         match machine.initramfs {
-            Initramfs::Installed => "",
-            _ => core.kernel_arguments(),
+            Initramfs::Installed => String::new(),
+            Initramfs::BuiltIn => machine.built_in_settings(core),
+            _ => core.kernel_arguments().to_owned(),
         },
         machine.kernel_arguments,
     );
@@ -99,9 +101,11 @@ pub(crate) fn arguments(
     } else {
         PROGRAM.into()
     };
-    let kernel = match bed.level {
-        Level::Emulated | Level::Nested => &images.unpacked_kernel,
-        Level::Direct => &images.kernel,
+    let built_in = built_in::kernel(paths, core);
+    let kernel = match (machine.initramfs, bed.level) {
+        (Initramfs::BuiltIn, _) => &built_in,
+        (_, Level::Emulated | Level::Nested) => &images.unpacked_kernel,
+        (_, Level::Direct) => &images.kernel,
     };
     let kernel = kernel.to_string_lossy();
     let initrd = initrd.to_string_lossy();
@@ -130,14 +134,10 @@ pub(crate) fn arguments(
         "none",
         "-no-reboot",
     ]);
-    add(&[
-        "-kernel",
-        &kernel,
-        "-initrd",
-        &initrd,
-        "-append",
-        kernel_arguments.trim(),
-    ]);
+    add(&["-kernel", &kernel, "-append", kernel_arguments.trim()]);
+    if machine.initramfs != Initramfs::BuiltIn {
+        add(&["-initrd", &initrd]);
+    }
     for word in machine.device_arguments(folder) {
         add(&[&word]);
     }

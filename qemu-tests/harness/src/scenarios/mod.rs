@@ -21,6 +21,7 @@ mod balloon;
 mod balloon_hot_add;
 mod bind;
 mod boot;
+mod built_in;
 mod cpu_hotplug;
 mod demo;
 mod device_list;
@@ -209,6 +210,7 @@ pub(crate) const USUAL_ON_C: &[&str] = &[
     "balloon",
     "memory-rebind",
     "reload",
+    "built-in",
     "storage-probe",
     "storage-verify",
     "storage-unplug",
@@ -397,6 +399,19 @@ const OWN: &[Scenario] = &[
             "a Debian takes the packages, starts on Rust, removes them, starts on C",
             2400,
             package::run,
+        )
+    },
+    Scenario {
+        machine: &crate::built_in::MACHINE,
+        only: Some(&[Core::Rust, Core::RustOnC]),
+        // beside the stock kernel
+        kernel_has: Some("CONFIG_MODULE_COMPRESS_XZ=y"),
+        guest: Guest::Ends,
+        ..shared(
+            "built-in",
+            "the main scenarios in a small kernel with the drivers built in, root on a disk, no initramfs",
+            900,
+            built_in::run,
         )
     },
     Scenario {
