@@ -46,6 +46,9 @@ pub(crate) const MACHINE: Machine = Machine {
     ],
 };
 
+/// How the name of the package begins that is not tried there.
+const FOR_DKMS: &str = "vmbus-rust-dkms_";
+
 const SIZE: &str = "512M";
 
 /// What GRUB is told to start, and the words for a kernel.
@@ -104,7 +107,10 @@ pub(crate) fn build(paths: &Paths, disk: &Path, initramfs: &Path) -> Result<()> 
     fs::create_dir_all(&packages)?;
     for entry in fs::read_dir(&paths.packages).context("the packages, which setup/deb makes")? {
         let entry = entry?;
-        fs::copy(entry.path(), packages.join(entry.file_name()))?;
+        // the one for DKMS is in the place of the modules'
+        if !entry.file_name().to_string_lossy().starts_with(FOR_DKMS) {
+            fs::copy(entry.path(), packages.join(entry.file_name()))?;
+        }
     }
     fs::copy(image_in(&base.join("boot"))?, initramfs)?;
     let _ = fs::remove_file(disk);
