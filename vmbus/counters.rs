@@ -16,7 +16,7 @@ pub(crate) static TIMEOUTS: Counter = Counter::new();
 pub(crate) static REFUSED_OFFERS: Counter = Counter::new();
 /// Rescinds of channels that are not there, and repeated ones.
 pub(crate) static BAD_RESCINDS: Counter = Counter::new();
-/// Doorbells that the host refused, of channels that it did not take back.
+/// Doorbells that the host refused, but for the first one of a channel that it may be taking back.
 pub(crate) static REFUSED_DOORBELLS: Counter = Counter::new();
 
 /// Pages that were left to the host because it did not say that it is done with them.

@@ -311,16 +311,16 @@ impl Channel {
     fn not_signalled(self: &Arc<Self>, status: hv::hypercall::Status) {
         let instance = &self.offer.instance;
 
-        if !status.is_no_connection() {
-            return self.warn_of_refusal(status);
-        }
-        // What a host says that takes the channel back, until the guest has heard of that. If it does not, what
-        // was sent is stuck: the next packet finds the ring not empty, and rings no doorbell.
+        // What was sent is stuck otherwise: the next packet finds the ring not empty, and rings no doorbell.
         let _ = workqueue::enqueue_delayed::<_, REFUSED>(
             workqueue::system_dfl(),
             self.clone(),
             RESCIND_MS,
         );
+        if !status.is_no_connection() {
+            return self.warn_of_refusal(status);
+        }
+        // what a host says that takes the channel back, until the guest has heard of that
         if self.lines.allow_about(instance) {
             pr_info!("{}: the host does not listen any more\n", Shown(instance));
         }

@@ -22,7 +22,8 @@ pub enum CallbackContext {
     Softirq,
     /// In the interrupt itself, and after many packets in softirq context: lowest latency, must be
     /// short. The handler must not sleep, and takes only locks that disable interrupts. With
-    /// `CONFIG_PREEMPT_RT` a thread for each CPU takes the interrupt's place.
+    /// `CONFIG_PREEMPT_RT` a thread for each CPU takes the interrupt's place; bottom halves are off in
+    /// that of the Rust core, and on in that of the C core.
     Interrupt,
 }
 

@@ -78,7 +78,7 @@ impl Batch<'_> {
     }
 }
 
-/// The outgoing ring of a channel, locked, with interrupts off. Nothing is slow here.
+/// The outgoing ring of a channel, locked, with interrupts off but for PREEMPT_RT. Nothing is slow here.
 #[must_use = "the ring is locked"]
 pub struct TxGuard<'a> {
     session: &'a Session,
