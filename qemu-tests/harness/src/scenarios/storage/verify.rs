@@ -8,7 +8,6 @@ use anyhow::Result;
 
 use crate::failure::expect;
 use crate::fio::Verify;
-use crate::level::Level;
 use crate::scenarios::Context;
 use crate::storage::{self, BIG_SECTORS, IDE, MAIN, MAIN_QUEUES, PLAIN};
 use crate::vm::Vm;
@@ -44,26 +43,14 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     storage::load(vm)?;
     let plain = storage::wait_for(vm, MAIN, PLAIN)?;
     for run in &PLAIN_RUNS {
-        part_of(vm, run).run(vm, &plain)?;
+        run.run(vm, &plain)?;
     }
     let big = storage::wait_for(vm, MAIN, BIG_SECTORS)?;
-    part_of(vm, &verify("randwrite", "4k-256k", 16, 2, 8)).run(vm, &big)?;
+    verify("randwrite", "4k-256k", 16, 2, 8).run(vm, &big)?;
     let ide = storage::wait_for(vm, IDE, (0, 0, 0))?;
-    part_of(vm, &verify("randwrite", "512-128k", 16, 1, 8)).run(vm, &ide)?;
+    verify("randwrite", "512-128k", 16, 1, 8).run(vm, &ide)?;
 
     every_channel_works(vm, &plain)
-}
-
-/// Under level 1 a quarter of it: what differs there shows in each request, and each takes long.
-fn part_of(vm: &Vm, run: &Verify) -> Verify {
-    let part = match vm.level() {
-        Level::Nested => 4,
-        Level::Direct | Level::Emulated => 1,
-    };
-    Verify {
-        mib: run.mib.div_ceil(part),
-        ..*run
-    }
 }
 
 /// I/O from every CPU goes through every channel: each has a CPU of its own.
