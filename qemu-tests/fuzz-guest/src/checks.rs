@@ -33,7 +33,7 @@ pub(crate) struct Checks {
 }
 
 /// The slot of a SINT in the message page.
-fn slot(sint: u32) -> u64 {
+pub(crate) fn slot(sint: u32) -> u64 {
     memory::SIMP + u64::from(sint) * 256
 }
 
@@ -42,7 +42,7 @@ fn message_type(sint: u32) -> u32 {
 }
 
 /// Wait for something, but not for long.
-fn soon(mut condition: impl FnMut() -> bool) -> bool {
+pub(crate) fn soon(mut condition: impl FnMut() -> bool) -> bool {
     let end = now() + 100 * LONG;
     while now() < end {
         if condition() {
@@ -61,7 +61,7 @@ fn pause() {
     }
 }
 
-fn set(msr: u32, value: u64) {
+pub(crate) fn set(msr: u32, value: u64) {
     if let Err(vector) = wrmsr(msr, value) {
         panic!("WRMSR {msr:#x}, {value:#x} raises {vector}");
     }
@@ -79,12 +79,17 @@ impl Checks {
         Self { done: 0, failed: 0 }
     }
 
-    fn expect<T: PartialEq + core::fmt::Debug>(&mut self, what: &str, found: T, expected: T) {
+    pub(crate) fn expect<T: PartialEq + core::fmt::Debug>(
+        &mut self,
+        what: &str,
+        found: T,
+        expected: T,
+    ) {
         self.expect_at(what, 0, found, expected);
     }
 
     /// The same for one of many cases.
-    fn expect_at<T: PartialEq + core::fmt::Debug>(
+    pub(crate) fn expect_at<T: PartialEq + core::fmt::Debug>(
         &mut self,
         what: &str,
         which: u64,
@@ -124,6 +129,7 @@ impl Checks {
         self.clock();
         self.pages_without_memory();
         self.timers();
+        self.channels();
         if crate::has_apic() {
             self.apic();
             self.interrupts();
@@ -452,19 +458,9 @@ impl Checks {
         set(msr::VP_ASSIST_PAGE, 0);
     }
 
-    fn enable_synic(&mut self) {
-        set(msr::SCONTROL, ENABLE);
-        set(msr::SIEFP, memory::SIEFP | ENABLE);
-        set(msr::SIMP, memory::SIMP | ENABLE);
-        for sint in 0..16 {
-            set(msr::sint(sint), SINT_MASKED);
-            write(slot(sint), [0_u64; 32]);
-        }
-    }
-
     /// Synthetic timers; KVM: `stimer_set_config`, `stimer_expiration`. SINTs are masked.
     fn timers(&mut self) {
-        self.enable_synic();
+        enable_synic();
         let config = msr::STIMER0_CONFIG;
         let count = msr::STIMER0_COUNT;
         let through_sint = stimer::sint(SINT.into());
@@ -569,7 +565,7 @@ impl Checks {
 
     /// How SINTs and direct timers interrupt (TLFS 11.8.4).
     fn interrupts(&mut self) {
-        self.enable_synic();
+        enable_synic();
         let sint = msr::sint(SINT);
         let start = cpu::interrupts(VECTOR);
         let since = || cpu::interrupts(VECTOR) - start;
@@ -637,8 +633,19 @@ impl Checks {
     }
 }
 
+/// The SynIC's pages in their places, empty, and all SINTs masked.
+pub(crate) fn enable_synic() {
+    set(msr::SCONTROL, ENABLE);
+    set(msr::SIEFP, memory::SIEFP | ENABLE);
+    set(msr::SIMP, memory::SIMP | ENABLE);
+    for sint in 0..16 {
+        set(msr::sint(sint), SINT_MASKED);
+        write(slot(sint), [0_u64; 32]);
+    }
+}
+
 /// Write a `struct hv_input_post_message`, with an empty payload.
-fn compose(at: u64, connection: u32, message_type: u32, size: u32) {
+pub(crate) fn compose(at: u64, connection: u32, message_type: u32, size: u32) {
     write(at, [connection, 0, message_type, size]);
     write(at + 16, [0_u32; 60]);
 }

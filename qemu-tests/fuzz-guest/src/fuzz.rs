@@ -10,6 +10,7 @@ use crate::hyperv::{code, control, msr, status, stimer, ENABLE, SINT_AUTO_EOI, S
 use crate::memory::{self, any_page, read, writable_page, FREE, INPUT, PAGE};
 use crate::random::Random;
 use crate::say;
+use crate::vmbus::message;
 
 /// What was done, of all CPUs.
 static OPERATIONS: AtomicU64 = AtomicU64::new(0);
@@ -212,8 +213,8 @@ fn eom(random: &mut Random) {
 /// A message of VMBus to the guest: its type, and the third word of its body.
 fn count_vmbus_message(vmbus_type: u32, status: u32) {
     match (vmbus_type, status) {
-        (vmbus::GPADL_CREATED, 0) => GPADLS.fetch_add(1, Relaxed),
-        (vmbus::OPEN_RESULT, 0) => CHANNELS.fetch_add(1, Relaxed),
+        (message::GPADL_CREATED, 0) => GPADLS.fetch_add(1, Relaxed),
+        (message::OPEN_RESULT, 0) => CHANNELS.fetch_add(1, Relaxed),
         _ => 0,
     };
     MESSAGES.fetch_add(1, Relaxed);
@@ -346,22 +347,6 @@ impl Message {
     }
 }
 
-/// VMBus's message types.
-mod vmbus {
-    pub(crate) const REQUEST_OFFERS: u32 = 3;
-    pub(crate) const OPEN_CHANNEL: u32 = 5;
-    pub(crate) const OPEN_RESULT: u32 = 6;
-    pub(crate) const CLOSE_CHANNEL: u32 = 7;
-    pub(crate) const GPADL_HEADER: u32 = 8;
-    pub(crate) const GPADL_BODY: u32 = 9;
-    pub(crate) const GPADL_CREATED: u32 = 10;
-    pub(crate) const GPADL_TEARDOWN: u32 = 11;
-    pub(crate) const RELID_RELEASED: u32 = 13;
-    pub(crate) const INITIATE_CONTACT: u32 = 14;
-    pub(crate) const UNLOAD: u32 = 16;
-    pub(crate) const MODIFY_CHANNEL: u32 = 22;
-}
-
 /// A number that may mean a channel, or a GPADL.
 fn few(random: &mut Random) -> u32 {
     if random.once_in(16) {
@@ -399,25 +384,25 @@ fn range(random: &mut Random, message: &mut Message) {
 /// A message to VMBus that may make sense.
 fn vmbus_message(random: &mut Random, cpu: usize) {
     let types = [
-        vmbus::REQUEST_OFFERS,
-        vmbus::OPEN_CHANNEL,
-        vmbus::OPEN_CHANNEL,
-        vmbus::CLOSE_CHANNEL,
-        vmbus::GPADL_HEADER,
-        vmbus::GPADL_HEADER,
-        vmbus::GPADL_BODY,
-        vmbus::GPADL_TEARDOWN,
-        vmbus::RELID_RELEASED,
-        vmbus::MODIFY_CHANNEL,
+        message::REQUEST_OFFERS,
+        message::OPEN_CHANNEL,
+        message::OPEN_CHANNEL,
+        message::CLOSE_CHANNEL,
+        message::GPADL_HEADER,
+        message::GPADL_HEADER,
+        message::GPADL_BODY,
+        message::GPADL_TEARDOWN,
+        message::RELID_RELEASED,
+        message::MODIFY_CHANNEL,
     ];
     let vmbus_type = if random.once_in(64) {
         random.below(30) as u32
     } else if random.once_in(32) {
         // These two end all that was before.
         [
-            vmbus::INITIATE_CONTACT,
-            vmbus::INITIATE_CONTACT,
-            vmbus::UNLOAD,
+            message::INITIATE_CONTACT,
+            message::INITIATE_CONTACT,
+            message::UNLOAD,
         ][random.index(3)]
     } else {
         types[random.index(types.len())]
@@ -446,7 +431,7 @@ fn vmbus_message(random: &mut Random, cpu: usize) {
 
 fn message_body(random: &mut Random, vmbus_type: u32, message: &mut Message) {
     match vmbus_type {
-        vmbus::INITIATE_CONTACT => {
+        message::INITIATE_CONTACT => {
             let versions = [
                 13, 0x1_0001, 0x2_0004, 0x3_0000, 0x4_0000, 0x5_0000, 0x5_0003,
             ];
@@ -461,7 +446,7 @@ fn message_body(random: &mut Random, vmbus_type: u32, message: &mut Message) {
             message.word(writable_page(random));
             message.word(writable_page(random));
         }
-        vmbus::GPADL_HEADER => {
+        message::GPADL_HEADER => {
             message.half(few(random));
             message.half(few(random));
             let ranges = if random.once_in(4) {
@@ -482,12 +467,12 @@ fn message_body(random: &mut Random, vmbus_type: u32, message: &mut Message) {
                 memory::write(message.at + 16 + start - 4, real | (1 << 16));
             }
         }
-        vmbus::GPADL_BODY => {
+        message::GPADL_BODY => {
             message.half(few(random));
             message.half(few(random));
             range(random, message);
         }
-        vmbus::OPEN_CHANNEL => {
+        message::OPEN_CHANNEL => {
             message.half(few(random));
             message.half(random.half());
             message.half(few(random));

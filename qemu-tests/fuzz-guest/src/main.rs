@@ -20,6 +20,7 @@ mod hyperv;
 mod memory;
 mod random;
 mod serial;
+mod vmbus;
 
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering::SeqCst};

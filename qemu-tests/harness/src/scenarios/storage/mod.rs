@@ -29,6 +29,7 @@ mod reload_plug;
 mod rescinds;
 mod reset;
 mod root;
+mod short_read;
 mod silent_close;
 mod silent_move;
 mod silent_sub_channel;
@@ -93,6 +94,12 @@ pub(super) const ALL: &[Scenario] = &[
             cpus::run,
         )
     },
+    with_disks(
+        "storage-short-read",
+        "a READ with less room than it takes",
+        480,
+        short_read::run,
+    ),
     with_disks(
         "storage-reset",
         "the controller is reset under I/O",
