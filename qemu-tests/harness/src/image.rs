@@ -204,8 +204,7 @@ impl Images {
                 built_in::build(paths, &root.finish(), &self.built_in_disk)?;
             }
             Initramfs::Installed => {
-                let initramfs = self.initramfs(kind, Core::C);
-                installed::build(paths, &self.installed_disk, &initramfs)?;
+                installed::build(paths, &self.installed_disk, &self.folder)?;
             }
             _ => {
                 let guest = both_cores(kind, paths, &tested)?.finish();
@@ -250,6 +249,11 @@ impl Images {
         Ok(path)
     }
 
+    /// The firmware, its variables or its disk.
+    pub(crate) fn firmware(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// What a guest of this kind starts with.
     pub(crate) fn initramfs(&self, kind: Initramfs, core: Core) -> PathBuf {
         self.folder.join(match (kind, core) {
@@ -258,9 +262,8 @@ impl Images {
             (Initramfs::Measure, _) => "measured-guest.cpio",
             (Initramfs::MeasureNet, _) => "measured-net-guest.cpio",
             (Initramfs::Reached, _) => "reached-guest.cpio",
-            (Initramfs::Installed, _) => "installed-initramfs",
-            // the kernel takes none
-            (Initramfs::BuiltIn, _) => "no-initramfs",
+            // on the firmware's disk, and none at all
+            (Initramfs::Installed | Initramfs::BuiltIn, _) => "no-initramfs",
             (Initramfs::FindRoot, Core::C) => "root-guest-c.cpio",
             (Initramfs::FindRoot, Core::Rust) => "root-guest-rust.cpio",
             (Initramfs::FindRoot, Core::RustOnC) => "root-guest-rust-on-c.cpio",

@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The installed machine: a Debian with systemd, udev, initramfs-tools and GRUB's menu on a disk of the bus, on which
-//! the packages are tried. There is no boot loader: QEMU loads the kernel, with the initramfs that is in `/boot` and the
-//! words of the first entry of GRUB's menu, both from the disk.
+//! the packages are tried. It starts with Secure Boot ([`firmware`]): before each start, the kernel, the initramfs and the
+//! words of the first entry of the menu in its `/boot` are copied to the firmware's disk.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{bail, Context, Result};
 
+use crate::firmware;
 use crate::machine::{Contents, File, Initramfs, Machine, Qemu};
 use crate::paths::Paths;
 use crate::root_disk::run;
 
 /// The disk among the machine's files.
-pub(crate) const DISK: &str = "root";
+const DISK: &str = "root";
 
 /// Where the packages are on it.
 pub(crate) const PACKAGES: &str = "/debs";
@@ -28,14 +29,20 @@ pub(crate) const MACHINE: Machine = Machine {
     qemu: Qemu::Patched,
     cpus: 2,
     initramfs: Initramfs::Installed,
-    kernel_arguments: "root=/dev/sda ro",
+    kernel_arguments: "",
     module_parameters: "",
-    files: &[File {
-        name: DISK,
-        contents: Contents::Installed,
-        mib: 0,
-    }],
+    files: &[
+        File {
+            name: DISK,
+            contents: Contents::Installed,
+            mib: 0,
+        },
+        of_firmware(firmware::CODE),
+        of_firmware(firmware::VARIABLES),
+        of_firmware(firmware::DISK),
+    ],
     devices: &[
+        firmware::DEVICES,
         "-device vmbus-bridge",
         "-device hv-balloon,id=balloon,post-init-wait-ms=2000,instanceid=6b1d4b58-8d2e-4bd5-9b6e-0d5e8a0c1f11",
         "-blockdev raw,node-name=root,file.driver=file,file.filename=@/root,cache.no-flush=on",
@@ -46,6 +53,17 @@ pub(crate) const MACHINE: Machine = Machine {
     ],
 };
 
+const fn of_firmware(name: &'static str) -> File {
+    File {
+        name,
+        contents: Contents::Firmware,
+        mib: 0,
+    }
+}
+
+/// Among the packages, the certificate of who has signed the modules.
+pub(crate) const CERTIFICATE: &str = "modules.pem";
+
 /// How the name of the package begins that is not tried there.
 const FOR_DKMS: &str = "vmbus-rust-dkms_";
 
@@ -53,6 +71,9 @@ const SIZE: &str = "512M";
 
 /// What GRUB is told to start, and the words for a kernel.
 const MENU: &str = "/boot/grub/grub.cfg";
+
+/// What starts the machine before its menu is made.
+const FIRST_WORDS: &str = "root=/dev/sda ro console=ttyS0";
 
 /// The words that the harness wants of every kernel.
 const OWN_WORDS: &str = "loglevel=5 panic=1 rcupdate.rcu_cpu_stall_timeout=60";
@@ -78,8 +99,8 @@ const MASKED: [&str; 4] = [
     "systemd-update-done.service",
 ];
 
-/// Make the disk, and take the initramfs from it.
-pub(crate) fn build(paths: &Paths, disk: &Path, initramfs: &Path) -> Result<()> {
+/// Make the disk, and in this folder what the firmware has.
+pub(crate) fn build(paths: &Paths, disk: &Path, folder: &Path) -> Result<()> {
     let base = paths.run().join("installed");
     // what it mounts goes with its namespace
     run(Command::new("unshare")
@@ -112,7 +133,14 @@ pub(crate) fn build(paths: &Paths, disk: &Path, initramfs: &Path) -> Result<()> 
             fs::copy(entry.path(), packages.join(entry.file_name()))?;
         }
     }
-    fs::copy(image_in(&base.join("boot"))?, initramfs)?;
+    let boot = base.join("boot");
+    firmware::copy(paths, folder)?;
+    let first = firmware::Entry {
+        kernel: &only_one(&boot, "vmlinuz-")?,
+        initramfs: &only_one(&boot, "initrd.img-")?,
+        words: &format!("{FIRST_WORDS} {OWN_WORDS}"),
+    };
+    firmware::make_disk(paths, &folder.join(firmware::DISK), &first)?;
     let _ = fs::remove_file(disk);
     run(Command::new("mkfs.ext4")
         .args(["-q", "-F", "-d"])
@@ -120,47 +148,44 @@ pub(crate) fn build(paths: &Paths, disk: &Path, initramfs: &Path) -> Result<()> 
         .arg(SIZE))
 }
 
-/// The only initramfs in this folder.
-fn image_in(boot: &Path) -> Result<std::path::PathBuf> {
-    for entry in fs::read_dir(boot)? {
+/// The only file in this folder whose name begins like this.
+fn only_one(folder: &Path, prefix: &str) -> Result<PathBuf> {
+    for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if entry
-            .file_name()
-            .to_string_lossy()
-            .starts_with("initrd.img-")
-        {
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
             return Ok(entry.path());
         }
     }
-    bail!("no initramfs in {}", boot.display())
+    bail!("no {prefix}* in {}", folder.display())
 }
 
-/// What QEMU is told to start what the disk says; later words of its command line count.
-pub(crate) fn start(disk: &Path, folder: &Path) -> Result<[String; 4]> {
-    let menu = folder.join("installed-menu");
-    dump(disk, MENU, &menu)?;
-    let text = fs::read_to_string(&menu)?;
-    let (initramfs, words) = first_entry(&text).context("no entry in GRUB's menu")?;
-    let to = folder.join("next-initramfs");
-    dump(disk, initramfs, &to)?;
-    Ok([
-        "-initrd".to_owned(),
-        to.to_string_lossy().into_owned(),
-        "-append".to_owned(),
-        format!("{words} {OWN_WORDS}"),
-    ])
+/// Let the firmware start what the disk in this folder says.
+pub(crate) fn update_firmware_disk(paths: &Paths, folder: &Path) -> Result<()> {
+    let disk = folder.join(DISK);
+    let dumped = |file: &str, name: &str| {
+        let to = paths.run().join(name);
+        dump(&disk, file, &to).map(|()| to)
+    };
+    let text = fs::read_to_string(dumped(MENU, "installed-menu")?)?;
+    let (kernel, initramfs, words) = first_entry(&text).context("no entry in GRUB's menu")?;
+    let entry = firmware::Entry {
+        kernel: &dumped(kernel, "next-kernel")?,
+        initramfs: &dumped(initramfs, "next-initramfs")?,
+        words: &format!("{words} {OWN_WORDS}"),
+    };
+    firmware::make_disk(paths, &folder.join(firmware::DISK), &entry)
 }
 
-/// The first entry's initramfs and words for the kernel.
-fn first_entry(menu: &str) -> Option<(&str, &str)> {
+/// The first entry's kernel, its initramfs and words for it.
+fn first_entry(menu: &str) -> Option<(&str, &str, &str)> {
     let line = |word: &str| {
         menu.lines().find_map(|line| {
             let rest = line.trim_start().strip_prefix(word)?;
             rest.starts_with([' ', '\t']).then(|| rest.trim())
         })
     };
-    let (_kernel, words) = line("linux")?.split_once(char::is_whitespace)?;
-    Some((line("initrd")?, words.trim()))
+    let (kernel, words) = line("linux")?.split_once(char::is_whitespace)?;
+    Some((kernel, line("initrd")?, words.trim()))
 }
 
 /// A file of a disk that nobody uses now.
@@ -197,7 +222,11 @@ mod tests {
         let found = first_entry(menu);
         assert_eq!(
             found,
-            Some(("/boot/initrd.img-1", "root=UUID=x ro  console=ttyS0"))
+            Some((
+                "/boot/vmlinuz-1",
+                "/boot/initrd.img-1",
+                "root=UUID=x ro  console=ttyS0"
+            ))
         );
         assert_eq!(first_entry("menuentry 'a' {}"), None);
     }

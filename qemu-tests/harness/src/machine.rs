@@ -67,7 +67,7 @@ pub(crate) enum Initramfs {
     Reached,
     /// What is measured: drivers of disks, of VMBus and others, the balloon's, and the floor.
     Measure,
-    /// What Debian's own tools have made on the installed machine, whose root is on a disk.
+    /// What Debian's own tools have made on the installed machine, whose root is on a disk. The firmware's disk has it.
     Installed,
     /// [`Self::Measure`], and drivers of networks, the generator of frames and a program to set them up.
     MeasureNet,
@@ -88,6 +88,8 @@ pub(crate) enum Contents {
     Installed,
     /// A copy of the root of a kernel with the drivers built in.
     BuiltIn,
+    /// A copy of the file of this name that [`crate::firmware`] has made.
+    Firmware,
 }
 
 /// A file that the machine's QEMU uses: a text, or a disk that begins with something.
@@ -265,10 +267,11 @@ impl Machine {
             .iter()
             .map(|f| {
                 let (from, text) = match f.contents {
-                    Contents::Root => (Some(&images.root_disk), ""),
-                    Contents::Reached => (Some(&images.reached_disk), ""),
-                    Contents::Installed => (Some(&images.installed_disk), ""),
-                    Contents::BuiltIn => (Some(&images.built_in_disk), ""),
+                    Contents::Root => (Some(images.root_disk.clone()), ""),
+                    Contents::Reached => (Some(images.reached_disk.clone()), ""),
+                    Contents::Installed => (Some(images.installed_disk.clone()), ""),
+                    Contents::BuiltIn => (Some(images.built_in_disk.clone()), ""),
+                    Contents::Firmware => (Some(images.firmware(f.name)), ""),
                     Contents::Text(text) => (None, text),
                 };
                 NewFile {

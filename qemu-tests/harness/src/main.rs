@@ -16,6 +16,7 @@ mod devices;
 mod drivers;
 mod failure;
 mod fio;
+mod firmware;
 mod fuzz_guest;
 mod guest_files;
 mod image;

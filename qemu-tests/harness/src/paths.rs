@@ -16,6 +16,8 @@ pub(crate) struct Paths {
     pub(crate) guest_kernel: PathBuf,
     /// The folder with the QEMU that has this project's patches; there only when a command needs it.
     pub(crate) qemu: PathBuf,
+    /// The folder with firmware, and what makes its disk and its variables.
+    pub(crate) firmware: PathBuf,
     /// The folder with programs that only guests run.
     pub(crate) guest_tools: PathBuf,
     /// What belongs to this checkout in the cache.
@@ -60,6 +62,7 @@ impl Paths {
             kernel: std::fs::canonicalize(get("VMBUS_KERNEL")?)?,
             guest_kernel: std::fs::canonicalize(get("VMBUS_TEST_KERNEL")?)?,
             qemu: get("VMBUS_QEMU")?,
+            firmware: get("VMBUS_FIRMWARE")?,
             guest_tools: get("VMBUS_GUEST_TOOLS")?,
             build,
             modules: get("VMBUS_TEST_MODULES")?,
@@ -102,6 +105,7 @@ impl Paths {
             ("VMBUS_KERNEL", &self.kernel),
             ("VMBUS_TEST_KERNEL", &self.guest_kernel),
             ("VMBUS_QEMU", &self.qemu),
+            ("VMBUS_FIRMWARE", &self.firmware),
             ("VMBUS_GUEST_TOOLS", &self.guest_tools),
             ("VMBUS_BUILD", &folder.join("build")),
             ("VMBUS_TEST_MODULES", &self.modules),

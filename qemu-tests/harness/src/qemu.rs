@@ -84,9 +84,7 @@ pub(crate) fn arguments(
     // waits for every disk that is found meanwhile.
     let kernel_arguments = format!(
         "console=ttyS0 loglevel=5 panic=1 rcupdate.rcu_cpu_stall_timeout=60 kunit.autorun=0 {} {}",
-        // an installed machine says itself what it starts with
         match machine.initramfs {
-            Initramfs::Installed => String::new(),
             Initramfs::BuiltIn => machine.built_in_settings(core),
             _ => core.kernel_arguments().to_owned(),
         },
@@ -134,8 +132,11 @@ pub(crate) fn arguments(
         "none",
         "-no-reboot",
     ]);
-    add(&["-kernel", &kernel, "-append", kernel_arguments.trim()]);
-    if machine.initramfs != Initramfs::BuiltIn {
+    // with a firmware's disk, that says what starts
+    if machine.initramfs != Initramfs::Installed {
+        add(&["-kernel", &kernel, "-append", kernel_arguments.trim()]);
+    }
+    if !matches!(machine.initramfs, Initramfs::Installed | Initramfs::BuiltIn) {
         add(&["-initrd", &initrd]);
     }
     for word in machine.device_arguments(folder) {

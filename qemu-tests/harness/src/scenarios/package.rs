@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A Debian machine with its root on the bus takes the packages: at first nothing changes, then its devices are
-//! given to the Rust drivers on the C core, then to those on the Rust core, each time by a start with the initramfs and
-//! the words for the kernel that its own tools have made. The packages go, and the machine starts on C.
+//! A Debian machine with its root on the bus and Secure Boot takes the packages: nothing changes, and no choice is
+//! taken as long as the machine does not trust who has signed the modules. Once it does, its devices are given to the
+//! Rust drivers on the C core, then to those on the Rust core, each time by a start with the kernel, the initramfs and
+//! the words that its own tools have made. The packages go, and the machine starts on C.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use vmbus_guest::protocol::GuestRequest;
 use super::Context;
 use crate::devices;
 use crate::failure::expect;
-use crate::installed::PACKAGES;
+use crate::installed::{CERTIFICATE, PACKAGES};
 use crate::storage::Job;
 use crate::vm::Vm;
 
@@ -31,6 +32,7 @@ const FILE: &str = "/root/file";
 pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
     has(vm, C, "")?;
+    is_locked_down(vm)?;
     // an installation ends with this
     job(vm, "menu", "update-grub")?;
     job(
@@ -46,7 +48,14 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     )?;
     has(vm, C, "")?;
     in_force(vm, "core=c storage=c network=c memory=c")?;
+    for choice in ["core=rust", "storage=rust-on-c"] {
+        is_refused(vm, choice)?;
+    }
+    in_force(vm, "core=c storage=c network=c memory=c")?;
 
+    end(vm)?;
+    vm.trust(cx.paths, &cx.paths.packages.join(CERTIFICATE))?;
+    vm.boot_installed(cx.paths)?;
     job(
         vm,
         "choose-on-c",
@@ -63,6 +72,7 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     boot_again(cx)?;
     has(vm, RUST, "hv_vmbus_rust")?;
     in_force(vm, "core=rust")?;
+    is_locked_down(vm)?;
     same_file(vm)?;
 
     let release = vm.exec(&["uname", "-r"])?;
@@ -77,6 +87,31 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     boot_again(cx)?;
     has(vm, C, "")?;
     same_file(vm)
+}
+
+/// The firmware, the shim and GRUB have said that only signed code runs here, and the kernel keeps to it.
+fn is_locked_down(vm: &Vm) -> Result<()> {
+    let script = "mountpoint -q /sys/kernel/security || mount -t securityfs securityfs /sys/kernel/security; \
+                  cat /sys/kernel/security/lockdown";
+    let found = vm.exec(&["sh", "-c", script])?;
+    expect(
+        found.contains("[integrity]"),
+        "a kernel locked down for integrity",
+        found,
+    )
+}
+
+/// The kernel takes none of the modules, and this choice is not taken.
+fn is_refused(vm: &Vm, choice: &str) -> Result<()> {
+    let done = vm.try_exec(&["vmbus-rust", "set", choice])?;
+    expect(
+        done.status == 1
+            && done
+                .stderr
+                .contains("this kernel does not take hv_vmbus_rust"),
+        format!("{choice} refused, for the kernel does not take the modules"),
+        format!("status {}: {}{}", done.status, done.stdout, done.stderr),
+    )
 }
 
 /// Which drivers the devices have, and which of our cores is loaded, if one is.
@@ -128,13 +163,17 @@ fn job(vm: &Vm, name: &'static str, command: &str) -> Result<()> {
 
 /// The machine ends in order, and boots with what its disk says.
 fn boot_again(cx: &Context<'_>) -> Result<()> {
+    end(cx.vm)?;
+    cx.vm.boot_installed(cx.paths)
+}
+
+fn end(vm: &Vm) -> Result<()> {
     let argv = ["systemctl", "reboot", "--force"].map(str::to_owned).into();
-    cx.vm.tell(GuestRequest::Exec { argv })?;
-    let ended = cx.vm.wait_for_end(END, "the guest to end")?;
+    vm.tell(GuestRequest::Exec { argv })?;
+    let ended = vm.wait_for_end(END, "the guest to end")?;
     expect(
         ended.status == Some(0),
         "QEMU to end with status 0",
         format!("{ended:?}"),
-    )?;
-    cx.vm.boot_installed(cx.paths)
+    )
 }

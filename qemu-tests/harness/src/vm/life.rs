@@ -14,9 +14,9 @@ use super::{ask::refused, streams, Vm, TICK};
 use crate::bed::Streams;
 use crate::failure::{bed, unmet};
 use crate::image::{CRASH_INITRAMFS, CRASH_KERNEL};
-use crate::installed;
 use crate::paths::Paths;
 use crate::prepared::{self, Start};
+use crate::{firmware, installed};
 
 const BOOT_TIMEOUT: Duration = Duration::from_secs(150);
 const CRASH_TIMEOUT: Duration = Duration::from_secs(150);
@@ -89,7 +89,10 @@ impl Vm {
         let deadline = Instant::now() + BOOT_TIMEOUT;
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if control.recv_timeout(TICK).is_ok() {
+            if control
+                .recv_timeout(TICK)
+                .is_ok_and(|line| is_greeting(&line))
+            {
                 return Ok(());
             }
             if let Some(how) = self.ended() {
@@ -174,11 +177,14 @@ impl Vm {
 
     /// The installed machine boots once more, after it has ended, with what its disk says now.
     pub(crate) fn boot_installed(&self, paths: &Paths) -> Result<()> {
-        let disk = Path::new(&self.bed.folder).join(installed::DISK);
-        let start = installed::start(&disk, paths.run())?;
-        self.forget();
-        self.start_again(start)?;
-        self.wait_for_boot()
+        installed::update_firmware_disk(paths, Path::new(&self.bed.folder))?;
+        self.boot_again()
+    }
+
+    /// The firmware trusts who has this certificate, from the next start on.
+    pub(crate) fn trust(&self, paths: &Paths, certificate: &Path) -> Result<()> {
+        let variables = Path::new(&self.bed.folder).join(firmware::VARIABLES);
+        firmware::trust(paths, &variables, certificate)
     }
 
     /// Load the crash kernel that the initramfs has.
@@ -204,8 +210,7 @@ impl Vm {
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         let what = "process 1 of the crash kernel";
         self.receive(&control, CRASH_TIMEOUT, what, |line| {
-            let reply: Numbered<GuestReply> = serde_json::from_str(line).ok()?;
-            (reply.id == 0).then_some(())
+            is_greeting(line).then_some(())
         })?;
         self.forget();
         Ok(())
@@ -217,4 +222,9 @@ impl Vm {
             .store(self.console.len(), Ordering::Relaxed);
         self.core_loaded.store(false, Ordering::Relaxed);
     }
+}
+
+/// What process 1 says unasked, when it is there. Firmware may have written to its line before.
+fn is_greeting(line: &str) -> bool {
+    serde_json::from_str::<Numbered<GuestReply>>(line).is_ok_and(|reply| reply.id == 0)
 }
