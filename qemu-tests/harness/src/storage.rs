@@ -214,13 +214,19 @@ pub(crate) fn wait_for(vm: &Vm, instance: &str, address: Address) -> Result<Stri
         let Some(name) = name else {
             return Ok(Err("no such disk".into()));
         };
-        // The size comes last. That the disk goes again meanwhile, or is not in this folder yet, is
-        // no failure.
-        let size = format!("cat /sys/block/{name}/size 2>/dev/null");
-        let size = vm.try_exec(&["sh", "-c", &size])?.stdout;
-        Ok(match size.trim() {
-            "" | "0" => Err(format!("{name} without a size")),
-            _ => Ok(name),
+        // That the disk goes again meanwhile, or is not in this folder yet, is no failure. Who opens it before
+        // the kernel has added all of it (`bdev_add` comes last) finds no device; a command that recovers keeps
+        // him waiting.
+        let size = format!(
+            "cat /sys/block/{name}/size 2>/dev/null; timeout 5 sh -c ': < /dev/{name}' 2>&1 || true"
+        );
+        let said = vm.try_exec(&["sh", "-c", &size])?.stdout;
+        Ok(if matches!(said.lines().next(), None | Some("" | "0")) {
+            Err(format!("{name} without a size"))
+        } else if said.contains("No such") {
+            Err(format!("{name} cannot be opened yet"))
+        } else {
+            Ok(name)
         })
     })
 }

@@ -98,12 +98,16 @@ pub(super) const ALL: &[Scenario] = &[
             copybreak::run,
         )
     },
-    with_networks(
-        "net-console",
-        "the kernel's messages go out over the adapter under load",
-        240,
-        console::run,
-    ),
+    Scenario {
+        // there netpoll takes locks that sleep, its own and those of drivers, with interrupts off
+        kernel_has: Some("# CONFIG_PREEMPT_RT is not set"),
+        ..with_networks(
+            "net-console",
+            "the kernel's messages go out over the adapter under load",
+            240,
+            console::run,
+        )
+    },
     with_networks("net-two", "two adapters at a time", 240, two::run),
     with_networks("net-link", "the link goes and comes", 240, link::run),
     with_networks(
@@ -155,7 +159,7 @@ pub(super) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
-        kernel_has: Some("CONFIG_HOTPLUG_PCI_ACPI=y"),
+        kernel_has: Some("CONFIG_HOTPLUG_PCI_PCIE=y"),
         machine: &vf::MACHINE,
         ..shared(
             "net-vf",
@@ -167,7 +171,7 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         // C waits for the host under RTNL
         only: Some(&[Core::Rust, Core::RustOnC]),
-        kernel_has: Some("CONFIG_HOTPLUG_PCI_ACPI=y"),
+        kernel_has: Some("CONFIG_HOTPLUG_PCI_PCIE=y"),
         machine: &vf_host::MACHINE,
         ..shared(
             "net-vf-host",
