@@ -317,6 +317,10 @@ impl Operations for Adapter {
         numbers::cpu_stats(self, cpu)
     }
 
+    fn queue_stats(&self, queue: u32) -> Stats {
+        numbers::queue_stats(self, queue)
+    }
+
     fn speed(&self) -> Option<u32> {
         self.link_speed()
     }

@@ -118,13 +118,27 @@ pub(crate) fn stats(adapter: &Adapter) -> Stats {
     };
 
     for queue in adapter.tallies.iter() {
-        sum.rx_packets = sum.rx_packets.wrapping_add(queue.rx_packets.get());
-        sum.rx_bytes = sum.rx_bytes.wrapping_add(queue.rx_bytes.get());
-        sum.multicast = sum.multicast.wrapping_add(queue.multicast.get());
-        sum.tx_packets = sum.tx_packets.wrapping_add(queue.tx_packets.get());
-        sum.tx_bytes = sum.tx_bytes.wrapping_add(queue.tx_bytes.get());
+        add(&mut sum, queue);
     }
     sum
+}
+
+/// Those of a queue.
+pub(crate) fn queue_stats(adapter: &Adapter, queue: u32) -> Stats {
+    let mut sum = Stats::default();
+
+    if let Some(queue) = adapter.tallies.get(queue as usize) {
+        add(&mut sum, queue);
+    }
+    sum
+}
+
+fn add(sum: &mut Stats, queue: &QueueCounters) {
+    sum.rx_packets = sum.rx_packets.wrapping_add(queue.rx_packets.get());
+    sum.rx_bytes = sum.rx_bytes.wrapping_add(queue.rx_bytes.get());
+    sum.multicast = sum.multicast.wrapping_add(queue.multicast.get());
+    sum.tx_packets = sum.tx_packets.wrapping_add(queue.tx_packets.get());
+    sum.tx_bytes = sum.tx_bytes.wrapping_add(queue.tx_bytes.get());
 }
 
 /// Sums of the queues whose channel interrupts a CPU. May sleep.
@@ -136,10 +150,7 @@ pub(crate) fn cpu_stats(adapter: &Adapter, cpu: u32) -> Stats {
 
     connection.channels.lock().of_cpu(cpu, |queue| {
         if let Some(queue) = adapter.tallies.get(queue as usize) {
-            sum.rx_packets = sum.rx_packets.wrapping_add(queue.rx_packets.get());
-            sum.rx_bytes = sum.rx_bytes.wrapping_add(queue.rx_bytes.get());
-            sum.tx_packets = sum.tx_packets.wrapping_add(queue.tx_packets.get());
-            sum.tx_bytes = sum.tx_bytes.wrapping_add(queue.tx_bytes.get());
+            add(&mut sum, queue);
         }
     });
     sum

@@ -241,6 +241,7 @@ void hv_netvsc_rust_vf_event(void *data, struct net_device *card,
 			     const struct hv_netvsc_shim_card *what, u32 event);
 void hv_netvsc_rust_vf_follow(void *data);
 void hv_netvsc_rust_cpu_stats(void *data, u32 cpu, struct hv_netvsc_shim_stats *stats);
+void hv_netvsc_rust_queue_stats(void *data, u32 queue, struct hv_netvsc_shim_stats *stats);
 int hv_netvsc_rust_open(void *data);
 void hv_netvsc_rust_stop(void *data);
 bool hv_netvsc_rust_xmit(void *data, struct sk_buff *skb, const struct hv_netvsc_shim_tx *tx);

@@ -8,6 +8,7 @@
 #include <linux/netdevice.h>
 #include <linux/rtnetlink.h>
 #include <net/netdev_lock.h>
+#include <net/netdev_queues.h>
 
 #include "shim_private.h"
 
@@ -101,6 +102,56 @@ static void get_stats64(struct net_device *dev, struct rtnl_link_stats64 *to)
 	to->tx_dropped = from.tx_dropped + function.tx_dropped;
 }
 
+/* What the netlink family `netdev` shows of each queue in use. */
+static void get_queue_stats_rx(struct net_device *dev, int queue, struct netdev_queue_stats_rx *to)
+{
+	struct hv_netvsc_shim_stats from = {};
+
+	hv_netvsc_rust_queue_stats(data_of(dev), queue, &from);
+	to->packets = from.rx_packets;
+	to->bytes = from.rx_bytes;
+}
+
+static void get_queue_stats_tx(struct net_device *dev, int queue, struct netdev_queue_stats_tx *to)
+{
+	struct hv_netvsc_shim_stats from = {};
+
+	hv_netvsc_rust_queue_stats(data_of(dev), queue, &from);
+	to->packets = from.tx_packets;
+	to->bytes = from.tx_bytes;
+}
+
+/* What the interface has counted besides: for queues that are not in use now, and by a virtual function. */
+static void get_base_stats(struct net_device *dev, struct netdev_queue_stats_rx *rx,
+			   struct netdev_queue_stats_tx *tx)
+{
+	struct hv_netvsc_shim_vf_stats function;
+	struct hv_netvsc_shim_stats queue = {};
+	u32 i;
+
+	hv_netvsc_shim_vf_total(dev, &function);
+	rx->packets = function.rx_packets;
+	rx->bytes = function.rx_bytes;
+	tx->packets = function.tx_packets;
+	tx->bytes = function.tx_bytes;
+	for (i = dev->real_num_rx_queues; i < dev->num_rx_queues; i++) {
+		hv_netvsc_rust_queue_stats(data_of(dev), i, &queue);
+		rx->packets += queue.rx_packets;
+		rx->bytes += queue.rx_bytes;
+	}
+	for (i = dev->real_num_tx_queues; i < dev->num_tx_queues; i++) {
+		hv_netvsc_rust_queue_stats(data_of(dev), i, &queue);
+		tx->packets += queue.tx_packets;
+		tx->bytes += queue.tx_bytes;
+	}
+}
+
+static const struct netdev_stat_ops stat_ops = {
+	.get_queue_stats_rx = get_queue_stats_rx,
+	.get_queue_stats_tx = get_queue_stats_tx,
+	.get_base_stats = get_base_stats,
+};
+
 static int change_mtu(struct net_device *dev, int mtu)
 {
 	int err;
@@ -178,6 +229,7 @@ struct net_device *hv_netvsc_shim_alloc(struct device *parent, u32 queues)
 		private_of(dev)->done[queue] = jiffies;
 	SET_NETDEV_DEV(dev, parent);
 	dev->netdev_ops = &device_ops;
+	dev->stat_ops = &stat_ops;
 	dev->ethtool_ops = &hv_netvsc_shim_ethtool_ops;
 	/* A frame is written to, and owned, until it is sent: it is nobody else's. */
 	dev->priv_flags &= ~IFF_TX_SKB_SHARING;

@@ -124,6 +124,9 @@ pub(crate) trait Operations: Send + Sync + Sized + 'static {
     /// What was counted for queues whose channel interrupts this CPU. Process context.
     fn cpu_stats(&self, cpu: u32) -> RawStats;
 
+    /// What was counted for a queue, used at present or not. Process context.
+    fn queue_stats(&self, queue: u32) -> RawStats;
+
     /// The link's speed in Mb/s.
     fn speed(&self) -> Option<u32>;
 
@@ -286,6 +289,19 @@ unsafe extern "C" fn hv_netvsc_rust_set_coalesce(data: *mut c_void, on: bool) ->
 unsafe extern "C" fn hv_netvsc_rust_stats(data: *mut c_void, stats: &mut RawStats) {
     // SAFETY: By the requirements of this function.
     *stats = unsafe { driver(data) }.stats();
+}
+
+/// # Safety
+///
+/// The shim calls this with the data of a registered device.
+#[no_mangle]
+unsafe extern "C" fn hv_netvsc_rust_queue_stats(
+    data: *mut c_void,
+    queue: u32,
+    stats: &mut RawStats,
+) {
+    // SAFETY: By the requirements of this function.
+    *stats = unsafe { driver(data) }.queue_stats(queue);
 }
 
 /// # Safety

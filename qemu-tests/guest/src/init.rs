@@ -16,7 +16,7 @@ use nix::mount::MsFlags;
 
 use crate::protocol::{GuestReply, GuestRequest, Numbered, SCRIPT};
 use crate::window::Window;
-use crate::{io_load, look, net_load, scripted, system, uevent};
+use crate::{io_load, look, net_load, queue_stats, scripted, system, uevent};
 
 const CONTROL: &str = "/dev/ttyS1";
 const CONSOLE: &str = "/dev/ttyS0";
@@ -169,6 +169,9 @@ fn perform(id: u64, ask: GuestRequest) -> Result<GuestReply> {
             net_load::packets(&load)?;
             GuestReply::Done
         }
+        GuestRequest::QueueStatistics { device } => GuestReply::Data {
+            data: queue_stats::of(&device)?,
+        },
         GuestRequest::Watch { milliseconds } => {
             let window = Window::begin();
             thread::sleep(Duration::from_millis(milliseconds));

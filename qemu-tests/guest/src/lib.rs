@@ -19,6 +19,7 @@ pub mod level1;
 mod look;
 mod net_load;
 pub mod protocol;
+mod queue_stats;
 mod scripted;
 pub mod system;
 mod uevent;

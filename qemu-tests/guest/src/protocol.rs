@@ -69,6 +69,11 @@ pub enum GuestRequest {
     Load(Load),
     /// Send frames, in a window of [`crate::window`].
     Packets(Packets),
+    /// What an interface has counted for each queue, and in all, as text.
+    QueueStatistics {
+        /// Its name.
+        device: String,
+    },
     /// Do nothing, in a window of [`crate::window`].
     Watch {
         /// For how long, in the guest's time.

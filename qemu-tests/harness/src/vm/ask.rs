@@ -2,6 +2,7 @@
 
 //! What can be asked of the guest, over its control port.
 
+use std::collections::BTreeMap;
 use std::sync::{atomic::Ordering, PoisonError};
 use std::time::Duration;
 
@@ -96,6 +97,29 @@ impl Vm {
             GuestReply::Data { data } => Ok(data),
             other => Err(refused(other)).with_context(|| format!("read {path} in the guest")),
         }
+    }
+
+    /// What an interface has counted: the netlink family's queues by their names, and `all`, each with packets and
+    /// bytes received, then sent.
+    pub(crate) fn queue_statistics(
+        &self,
+        device: &str,
+    ) -> Result<BTreeMap<String, [Option<u64>; 4]>> {
+        let reply = self.ask(GuestRequest::QueueStatistics {
+            device: device.to_owned(),
+        })?;
+        let GuestReply::Data { data } = reply else {
+            return Err(refused(reply)).context("statistics of queues");
+        };
+        data.lines()
+            .map(|line| {
+                let words: Vec<&str> = line.split(' ').collect();
+                let (name, numbers) = words
+                    .split_last_chunk::<4>()
+                    .with_context(|| line.to_owned())?;
+                Ok((name.join(" "), numbers.map(|number| number.parse().ok())))
+            })
+            .collect()
     }
 
     /// Write a file of the guest; a refusal is an error.

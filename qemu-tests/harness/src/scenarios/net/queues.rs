@@ -69,6 +69,59 @@ fn set_channels(vm: &Vm, name: &str, count: usize) -> Result<()> {
     })
 }
 
+/// Queues as the netlink family `netdev` names them, with what each has received and sent, as `ethtool -S` has it.
+fn by_ethtool(vm: &Vm, name: &str, queues: usize) -> Result<Vec<(String, [Option<u64>; 4])>> {
+    let said = script(vm, &format!("ethtool -S {name}"))?;
+    let of = |way: &str, queue: usize, what: &str| {
+        net::driver_statistic(&said, &format!("{way}_queue_{queue}_{what}")).map(Some)
+    };
+    let mut found = Vec::new();
+    for queue in 0..queues {
+        let [packets, bytes] = [of("rx", queue, "packets")?, of("rx", queue, "bytes")?];
+        found.push((format!("rx {queue}"), [packets, bytes, None, None]));
+        let [packets, bytes] = [of("tx", queue, "packets")?, of("tx", queue, "bytes")?];
+        found.push((format!("tx {queue}"), [None, None, packets, bytes]));
+    }
+    Ok(found)
+}
+
+/// What netlink tells of each queue that is used, and of all, lies between what others tell before and after.
+fn netlink_agrees(vm: &Vm, name: &str, queues: usize) -> Result<()> {
+    let totals = || -> Result<[Option<u64>; 4]> {
+        let mut found = [None; 4];
+        let counters = ["rx_packets", "rx_bytes", "tx_packets", "tx_bytes"];
+        for (value, counter) in found.iter_mut().zip(counters) {
+            *value = Some(net::statistic(vm, name, counter)?);
+        }
+        Ok(found)
+    };
+    let all_before = totals()?;
+    let before = by_ethtool(vm, name, queues)?;
+    let told = vm.queue_statistics(name)?;
+    let after = by_ethtool(vm, name, queues)?;
+    let all_after = totals()?;
+    expect(
+        told.len() == 2 * queues + 1,
+        format!("{queues} queues each way by netlink, and all"),
+        format!("{told:?}"),
+    )?;
+    let mut expected: Vec<_> = before
+        .into_iter()
+        .zip(after)
+        .map(|((queue, from), (_, to))| (queue, from, to))
+        .collect();
+    expected.push(("all".to_owned(), all_before, all_after));
+    for (queue, from, to) in expected {
+        let found = told.get(&queue).copied().unwrap_or_default();
+        expect(
+            (0..4).all(|i| from[i] <= found[i] && found[i] <= to[i]),
+            format!("{queue} by netlink between {from:?} and {to:?}"),
+            format!("{found:?}"),
+        )?;
+    }
+    Ok(())
+}
+
 pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
     let wire = Wire::connect(vm)?;
@@ -106,12 +159,21 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     script(vm, &format!("ethtool -X {name} hkey {key}"))?;
     expect_all(&received(vm, &wire)?, "receive again")?;
 
+    // C has none of these numbers
+    let tells_netlink = vm.core.has_rust_drivers();
+    if tells_netlink {
+        netlink_agrees(vm, &name, WIRE_QUEUES)?;
+    }
+
     // a table that somebody has made forbids fewer channels
     script(vm, &format!("ethtool -X {name} default"))?;
     let load = wire.stream()?;
     for count in [1, 4, 2, 4] {
         set_channels(vm, &name, count)?;
         load.expect_flow()?;
+        if tells_netlink {
+            netlink_agrees(vm, &name, count)?;
+        }
     }
     load.stop()?;
     script(vm, &format!("{IP} link set {name} up"))?;
