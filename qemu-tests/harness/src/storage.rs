@@ -223,7 +223,7 @@ pub(crate) fn wait_for(vm: &Vm, instance: &str, address: Address) -> Result<Stri
         let said = vm.try_exec(&["sh", "-c", &size])?.stdout;
         Ok(if matches!(said.lines().next(), None | Some("" | "0")) {
             Err(format!("{name} without a size"))
-        } else if said.contains("No such") {
+        } else if said.contains("can't open") {
             Err(format!("{name} cannot be opened yet"))
         } else {
             Ok(name)

@@ -50,6 +50,11 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
 /// For a reload, at most.
 const RELOAD: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(10);
+/// Changes in one round. While the kernel looks at a controller that has come, its driver cannot be unloaded: where it
+/// takes longer than the next one to come, there would be no end.
+const CHANGES: u32 = 60;
+/// Has the number of the round.
+const ROUND: &str = "/tmp/round";
 
 pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
@@ -115,6 +120,7 @@ fn reloads(vm: &Vm, rounds: u32) -> Result<u32> {
         "{unload}
          round=0
          while [ $round -lt {rounds} ]; do
+             echo $round > {ROUND}
              modprobe {core}
              modprobe {driver}
              usleep $((round * 7919 % 300000))
@@ -128,7 +134,15 @@ fn reloads(vm: &Vm, rounds: u32) -> Result<u32> {
     script(vm, &format!("{unload}\nunload"))?;
     let reloads = Job::start(vm, "reloads", &text)?;
     let mut changes = 0;
+    let mut round = (String::new(), 0);
     while reloads.status()?.is_none() {
+        let now = script(vm, &format!("cat {ROUND} 2>/dev/null || true"))?;
+        if now != round.0 {
+            round = (now, changes);
+        } else if changes - round.1 >= CHANGES {
+            sleep(PAUSE);
+            continue;
+        }
         for (id, _) in MOVING {
             // It may have been told to go before, and not be gone.
             if vm.plug_again(id)?.is_ok() || unplug(vm, id)? {
