@@ -38,6 +38,7 @@ help:
 	'make bench           the ring beside a plain memcpy' \
 	'                       BENCH=storage     what a disk read costs the guest: Rust, C, IDE, AHCI, virtio' \
 	'                       BENCH=net         what a frame costs it: Rust, C, e1000e, virtio' \
+	'                       BENCH=tcp         what a TCP stream costs it: the same' \
 	'                       BENCH=balloon     what a page costs it that goes, comes or is added: Rust, C' \
 	'                       QUICK=1           one boot of each, few reads or frames' \
 	'                       ONLY=rust,c       only these; BOOTS=n: how often each' \
@@ -74,8 +75,8 @@ check:
 	$(SETUP)/check
 
 bench:
-	$(if $(filter-out ring storage net balloon,$(BENCH)),$(error BENCH is ring, storage, net or balloon))
-ifneq ($(filter storage net balloon,$(BENCH)),)
+	$(if $(filter-out ring storage net tcp balloon,$(BENCH)),$(error BENCH is ring, storage, net, tcp or balloon))
+ifneq ($(filter storage net tcp balloon,$(BENCH)),)
 	$(HARNESS) bench $(BENCH) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(BOOTS),--boots $(BOOTS))
 else
 	$(SETUP)/ensure

@@ -169,6 +169,10 @@ fn perform(id: u64, ask: GuestRequest) -> Result<GuestReply> {
             net_load::packets(&load)?;
             GuestReply::Done
         }
+        GuestRequest::Stream(load) => {
+            net_load::stream(&load)?;
+            GuestReply::Done
+        }
         GuestRequest::QueueStatistics { device } => GuestReply::Data {
             data: queue_stats::of(&device)?,
         },

@@ -1,18 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A load for benchmarks of networks: a number of frames that the kernel's own generator (pktgen)
-//! sends, one by one.
+//! Loads for benchmarks of networks: a number of frames that the kernel's own generator (pktgen) sends, one by one, and
+//! a TCP stream.
 
-use std::fs;
-use std::net::UdpSocket;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::mpsc::channel;
+use std::thread;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{anyhow, ensure, Context, Result};
+use nix::sched::{setns, CloneFlags};
 
-use crate::protocol::Packets;
+use crate::protocol::{Packets, Stream};
 use crate::window::Window;
 
 const THREAD: &str = "/proc/net/pktgen/kpktgend_0";
 const CONTROL: &str = "/proc/net/pktgen/pgctrl";
+
+/// What a stream is written and read by, in bytes.
+const PIECE: usize = 64 << 10;
 
 /// Send the frames. The window has what is done from the first until the generator's starter has
 /// seen that all are sent, and looks only every 100 ms, so that all are received too.
@@ -58,4 +65,60 @@ pub(crate) fn packets(load: &Packets) -> Result<()> {
 /// One setting is one `write`.
 fn tell(file: &str, what: &str) -> Result<()> {
     fs::write(file, what).with_context(|| format!("{what} to {file}"))
+}
+
+/// Send a TCP stream to somebody in another network namespace. The window has all of it, from the connection until
+/// the other end has seen the end.
+pub(crate) fn stream(load: &Stream) -> Result<()> {
+    let address = format!("{}:{}", load.to, load.port);
+    let namespace =
+        File::open(format!("/run/netns/{}", load.namespace)).context("the namespace")?;
+    let total = load.mib << 20;
+    let (ready, is_ready) = channel();
+    let receiver = {
+        let address = address.clone();
+        thread::spawn(move || -> Result<usize> {
+            setns(namespace, CloneFlags::CLONE_NEWNET).context("the namespace")?;
+            let listener = TcpListener::bind(address).context("the receiver")?;
+            // who waits for it has gone if this fails
+            let _ = ready.send(());
+            let (mut stream, _) = listener.accept()?;
+            let mut buffer = vec![0; PIECE];
+            let mut received = 0;
+            loop {
+                match stream.read(&mut buffer)? {
+                    0 => return Ok(received),
+                    length => received += length,
+                }
+            }
+        })
+    };
+    if is_ready.recv().is_err() {
+        // it has told why it is gone
+        return receiver
+            .join()
+            .map_err(|_| anyhow!("the receiver"))?
+            .map(drop);
+    }
+
+    let window = Window::begin();
+    let sent = send(&address, total);
+    let received = receiver.join().map_err(|_| anyhow!("the receiver"));
+    drop(window);
+    sent.context("the sender")?;
+    let received = received??;
+    ensure!(received == total, "{received} of {total} bytes came");
+    Ok(())
+}
+
+fn send(address: &str, total: usize) -> Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    let piece = vec![0x5a; PIECE];
+    let mut left = total;
+    while left > 0 {
+        let length = left.min(PIECE);
+        stream.write_all(&piece[..length])?;
+        left -= length;
+    }
+    Ok(())
 }

@@ -69,6 +69,8 @@ pub enum GuestRequest {
     Load(Load),
     /// Send frames, in a window of [`crate::window`].
     Packets(Packets),
+    /// Send a stream, in a window of [`crate::window`].
+    Stream(Stream),
     /// What an interface has counted for each queue, and in all, as text.
     QueueStatistics {
         /// Its name.
@@ -116,6 +118,19 @@ pub struct Packets {
     pub from: String,
     /// The port that they go to, where somebody listens for them, and come from.
     pub port: u16,
+}
+
+/// A TCP stream to another network namespace of the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stream {
+    /// Where it is received.
+    pub namespace: String,
+    /// The receiver's IPv4 address.
+    pub to: String,
+    /// Its port.
+    pub port: u16,
+    /// How much is sent.
+    pub mib: usize,
 }
 
 /// How a [`Load`] went, in the guest's time.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! `make bench BENCH=storage`: what a read costs the guest, by the Rust and the
-//! C drivers, by emulated IDE, by AHCI and by virtio. For networks: [`net`], for memory:
-//! [`balloon`].
+//! C drivers, by emulated IDE, by AHCI and by virtio. For networks: [`net`] and [`tcp`], for
+//! memory: [`balloon`].
 
 mod balloon;
 pub(crate) mod budget;
@@ -13,6 +13,7 @@ mod plot;
 mod report;
 mod script;
 mod symbols;
+mod tcp;
 mod variant;
 
 use std::fs;
@@ -51,6 +52,8 @@ enum Benchmark {
     Storage,
     /// Frames.
     Net,
+    /// A TCP stream.
+    Tcp,
     /// Pages.
     Balloon,
 }
@@ -66,6 +69,7 @@ pub(crate) fn run(lane: &mut Lane<'_>, options: &Options) -> Result<bool> {
     match options.what {
         Benchmark::Storage => storage(lane, options),
         Benchmark::Net => net::run(lane, options),
+        Benchmark::Tcp => tcp::run(lane, options),
         Benchmark::Balloon => balloon::run(lane, options),
     }
 }

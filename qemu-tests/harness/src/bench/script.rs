@@ -9,7 +9,7 @@
 use std::vec::IntoIter;
 
 use anyhow::{anyhow, bail, ensure, Context, Result};
-use vmbus_guest::protocol::{GuestReply, GuestRequest, Load, LoadReport, Packets};
+use vmbus_guest::protocol::{GuestReply, GuestRequest, Load, LoadReport, Packets, Stream};
 
 use crate::counter::Window;
 use crate::vm::Vm;
@@ -46,6 +46,11 @@ impl Script {
     /// Send frames, in a window.
     pub(super) fn packets(&mut self, packets: Packets) {
         self.0.push(GuestRequest::Packets(packets));
+    }
+
+    /// Send a stream, in a window.
+    pub(super) fn stream(&mut self, stream: Stream) {
+        self.0.push(GuestRequest::Stream(stream));
     }
 
     /// A window in which nothing is asked for.
@@ -86,13 +91,14 @@ impl Results {
                 _ => {}
             }
             let window = match request {
-                GuestRequest::Load(_) | GuestRequest::Packets(_) | GuestRequest::Watch { .. } => {
-                    Some(
-                        windows.next().with_context(|| {
-                            format!("the counter has no window for {request:?}")
-                        })?,
-                    )
-                }
+                GuestRequest::Load(_)
+                | GuestRequest::Packets(_)
+                | GuestRequest::Stream(_)
+                | GuestRequest::Watch { .. } => Some(
+                    windows
+                        .next()
+                        .with_context(|| format!("the counter has no window for {request:?}"))?,
+                ),
                 _ => None,
             };
             steps.push((reply, window));

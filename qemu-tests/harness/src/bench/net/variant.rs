@@ -15,21 +15,21 @@ pub(in crate::bench) const RECEIVER_MAC: &str = "52:54:00:00:20:02";
 pub(in crate::bench) const FEED_MAC: &str = "52:54:00:00:20:04";
 
 /// One kind of adapter.
-pub(super) struct Variant {
+pub(in crate::bench) struct Variant {
     /// Its name.
-    pub(super) name: &'static str,
+    pub(in crate::bench) name: &'static str,
     /// Whose VMBus drivers; the symbols go out over a disk of VMBus everywhere.
-    pub(super) core: Core,
+    pub(in crate::bench) core: Core,
     /// The machine with its adapters.
-    pub(super) machine: &'static Machine,
+    pub(in crate::bench) machine: &'static Machine,
     /// The driver to load.
-    pub(super) module: &'static str,
+    pub(in crate::bench) module: &'static str,
     /// Its lines of `/proc/interrupts` have one of these words.
-    pub(super) interrupts: &'static [&'static str],
+    pub(in crate::bench) interrupts: &'static [&'static str],
     /// How it tells the device, where that can be counted.
-    pub(super) doorbell: Option<Doorbell>,
+    pub(in crate::bench) doorbell: Option<Doorbell>,
     /// Whether a function is the driver's own, its bus included.
-    pub(super) owns: fn(&Symbol) -> bool,
+    pub(in crate::bench) owns: fn(&Symbol) -> bool,
 }
 
 /// Adapters on VMBus.
@@ -89,7 +89,7 @@ pub(in crate::bench) const ADAPTERS: &str =
      instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f2002";
 
 /// All of them, in the order in which they are booted.
-pub(super) const VARIANTS: [Variant; 5] = [
+pub(in crate::bench) const VARIANTS: [Variant; 5] = [
     Variant {
         name: "rust",
         core: Core::Rust,

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `make bench BENCH=tcp`: what a TCP stream costs the guest that goes from one adapter to another of the same kind, by
+//! the Rust and the C drivers, by emulated e1000e and by virtio. All that the kernel does for it at both ends counts.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::{json, Value};
+use vmbus_guest::protocol::Stream;
+
+use super::cases::{Case, Cases, Figure, Goal, Sampled};
+use super::measure::{events, shares, Events, Known, Share};
+use super::net::variant::{Variant, VARIANTS};
+use super::script::Script;
+use super::variant::{Doorbell, BACKENDS};
+use super::{rounds, Options, Written};
+use crate::failure::expect;
+use crate::lane::Lane;
+use crate::machine::{disk, Initramfs, Machine, Qemu};
+use crate::net::{IP, PEER};
+use crate::vm::Vm;
+
+/// What is sent, in MiB, and before that, for what happens only once.
+const MIB: usize = 64;
+const FEW_MIB: usize = 16;
+const FIRST_MIB: usize = 4;
+
+/// The Rust driver shall need at most this share of the C driver's instructions.
+const GOAL: f64 = 0.85;
+const PLACE: &str = "tcp";
+
+/// Ethernet addresses of the two adapters.
+const SENDER_MAC: &str = "52:54:00:00:20:01";
+const RECEIVER_MAC: &str = "52:54:00:00:20:02";
+
+const VMBUS: Machine = Machine {
+    name: "bench-tcp-vmbus",
+    qemu: Qemu::Patched,
+    cpus: 1,
+    initramfs: Initramfs::MeasureNet,
+    kernel_arguments: "nokaslr randomize_kstack_offset=off",
+    module_parameters: "",
+    files: &[disk("raw", BACKENDS[1].mib)],
+    devices: &[
+        DISK,
+        WIRE,
+        "-device hv-net,netdev=one,num-queues=1,mac=52:54:00:00:20:01,\
+         instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f2001 \
+         -device hv-net,netdev=other,num-queues=1,mac=52:54:00:00:20:02,\
+         instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f2002",
+    ],
+};
+
+const E1000E: Machine = Machine {
+    name: "bench-tcp-e1000e",
+    devices: &[
+        DISK,
+        WIRE,
+        "-device e1000e,netdev=one,romfile=,mac=52:54:00:00:20:01",
+        "-device e1000e,netdev=other,romfile=,mac=52:54:00:00:20:02",
+    ],
+    ..VMBUS
+};
+
+const VIRTIO: Machine = Machine {
+    name: "bench-tcp-virtio",
+    devices: &[
+        DISK,
+        WIRE,
+        "-device virtio-net-pci,netdev=one,romfile=,mac=52:54:00:00:20:01",
+        "-device virtio-net-pci,netdev=other,romfile=,mac=52:54:00:00:20:02",
+    ],
+    ..VMBUS
+};
+
+/// For the symbols.
+const DISK: &str =
+    "-blockdev raw,node-name=raw,file.driver=file,file.filename=@/raw -device vmbus-bridge \
+     -device hv-scsi,id=s,num-queues=1,instanceid=839cae23-237d-4d10-82a4-d701961dcf7e \
+     -device scsi-hd,bus=s.0,drive=raw,scsi-id=0,lun=1";
+
+/// Between the two. It takes no offloads: an adapter that has them splits what it sends by itself.
+const WIRE: &str = "-netdev hubport,id=one,hubid=1 -netdev hubport,id=other,hubid=1";
+
+fn machine(variant: &Variant) -> &'static Machine {
+    match variant.name {
+        "e1000e" => &E1000E,
+        "virtio" => &VIRTIO,
+        _ => &VMBUS,
+    }
+}
+
+/// Measure, and write the results.
+pub(super) fn run(lane: &mut Lane<'_>, options: &Options) -> Result<bool> {
+    let mib = if options.quick { FEW_MIB } else { MIB };
+    let mut samples: Vec<Sample> = Vec::new();
+    let mut known = Known::default();
+    rounds(
+        lane,
+        options,
+        "tcp",
+        &VARIANTS,
+        |v| v.name,
+        |lane, variant, progress| {
+            let script = script(variant, mib);
+            samples.push(lane.with_script(
+                machine(variant),
+                variant.core,
+                script.requests(),
+                |vm| {
+                    progress("measures by itself");
+                    boot(vm, variant, &script, mib, &mut known)
+                },
+            )?);
+            Report::new(&samples).written()
+        },
+    )
+}
+
+fn script(variant: &Variant, mib: usize) -> Script {
+    let mut script = Script::default();
+    let disks = variant.core.storage_module();
+    script.exec(&["modprobe", "-a", disks, "sd_mod", variant.module]);
+    script.shell(&format!(
+        "{IP} netns add {PEER}
+         echo 1 | tee /proc/sys/net/ipv6/conf/*/disable_ipv6 > /dev/null
+         {IP} netns exec {PEER} sh -c 'echo 1 | tee /proc/sys/net/ipv6/conf/*/disable_ipv6' > /dev/null
+         cd /sys/class/net
+         for end in {SENDER_MAC}:nut-tx {RECEIVER_MAC}:nut-rx; do
+             mac=${{end%:*}} name=${{end##*:}} tries=600
+             until old=$(grep -l \"^$mac$\" */address) && old=${{old%%/*}}; do
+                 tries=$((tries - 1))
+                 [ $tries -gt 0 ] || {{ echo no interface $mac >&2; exit 1; }}
+                 sleep 0.1
+             done
+             {IP} link set $old name $name
+         done
+         {IP} addr add 192.168.11.1/24 dev nut-tx
+         {IP} link set nut-tx up
+         {IP} link set nut-rx netns {PEER}
+         {IP} -n {PEER} addr add 192.168.11.2/24 dev nut-rx
+         {IP} -n {PEER} link set nut-rx up
+         sleep 8"
+    ));
+    for mib in [FIRST_MIB, mib] {
+        events(&mut script, variant.doorbell);
+        script.stream(Stream {
+            namespace: PEER.into(),
+            to: "192.168.11.2".into(),
+            port: 5201,
+            mib,
+        });
+        events(&mut script, variant.doorbell);
+    }
+    script
+}
+
+fn boot(
+    vm: &Vm,
+    variant: &Variant,
+    script: &Script,
+    mib: usize,
+    known: &mut Known,
+) -> Result<Sample> {
+    let mut results = script.results(vm)?;
+    results.text()?;
+    results.text()?;
+    Events::take(variant.interrupts, &mut results)?;
+    results.window()?;
+    Events::take(variant.interrupts, &mut results)?;
+    let before = Events::take(variant.interrupts, &mut results)?;
+    let window = results.window()?;
+    let after = Events::take(variant.interrupts, &mut results)?;
+
+    let symbols = known.symbols(vm)?;
+    let functions = symbols.functions(&window.blocks);
+    let count = mib as f64;
+    let own = functions.iter().filter(|f| (variant.owns)(f.symbol));
+    let driver: u64 = own.map(|f| f.instructions).sum();
+    expect(driver > 0, "a driver that has done something", driver)?;
+    let doorbells = match variant.doorbell {
+        None => f64::NAN,
+        Some(Doorbell::Channels) => (after.doorbells - before.doorbells) as f64,
+        Some(Doorbell::Function(name)) => {
+            let found = functions.iter().filter(|f| f.symbol.name == name);
+            found.map(|f| f.calls).sum::<u64>() as f64
+        }
+    };
+    Ok(Sample {
+        variant: variant.name,
+        mib,
+        kernel: window.kernel as f64 / count,
+        driver: driver as f64 / count,
+        doorbells: doorbells / count,
+        interrupts: (after.interrupts - before.interrupts) as f64 / count,
+        functions: shares(
+            functions
+                .iter()
+                .map(|f| Share {
+                    name: f.symbol.to_string(),
+                    instructions: f.instructions as f64 / count,
+                    calls: f.calls as f64 / count,
+                })
+                .collect(),
+        ),
+    })
+}
+
+/// What one boot showed; for each MiB, where nothing else is said.
+#[derive(Debug, Clone, Serialize)]
+struct Sample {
+    variant: &'static str,
+    mib: usize,
+    /// Instructions of the guest's kernel, at both ends.
+    kernel: f64,
+    /// What of them is in functions of the driver and its bus.
+    driver: f64,
+    /// NaN where it is not known.
+    doorbells: f64,
+    interrupts: f64,
+    /// The functions with most instructions.
+    functions: Vec<Share>,
+}
+
+impl Sampled for Sample {
+    type Place = &'static str;
+
+    const FIGURES: &'static [(&'static str, Figure<Self>)] = &[
+        ("kernel_instructions", |s| s.kernel),
+        ("driver_instructions", |s| s.driver),
+        ("doorbells", |s| s.doorbells),
+        ("interrupts", |s| s.interrupts),
+    ];
+
+    const PANELS: &'static [(&'static str, Figure<Self>)] = &[
+        ("instructions of the guest's kernel per MiB", |s| s.kernel),
+        ("of these in the driver and its bus", |s| s.driver),
+        ("interrupts per MiB", |s| s.interrupts),
+    ];
+
+    fn variant(&self) -> &'static str {
+        self.variant
+    }
+
+    fn place(&self) -> Self::Place {
+        PLACE
+    }
+
+    fn place_name(place: Self::Place) -> String {
+        place.to_owned()
+    }
+
+    fn place_fields(place: Self::Place) -> Value {
+        json!({ "place": place })
+    }
+}
+
+/// What is known at the end.
+struct Report<'a>(Cases<'a, Sample>);
+
+impl<'a> Report<'a> {
+    fn new(samples: &'a [Sample]) -> Self {
+        let variants = VARIANTS.iter().map(|v| v.name).collect();
+        Self(Cases::new(samples, [PLACE], variants))
+    }
+
+    fn written(&self) -> Result<Written> {
+        Ok(Written::new(
+            self.table(),
+            self.0.json(&self.goals())?,
+            &self.0.panels(),
+        ))
+    }
+
+    fn goals(&self) -> Vec<Goal> {
+        let rust = |c: &&Case<'_, Sample>| c.variant == "rust";
+        let goal = |case: &Case<'_, Sample>| {
+            let found = self.0.ratio(case, "c", |s| s.kernel)?;
+            let what = "kernel instructions per MiB, Rust / C".to_owned();
+            Some(Goal::at_most(what, GOAL, found))
+        };
+        self.0.all.iter().filter(rust).filter_map(goal).collect()
+    }
+
+    /// For people.
+    fn table(&self) -> String {
+        let mut text = String::new();
+        // a string takes whatever is written
+        let _ = self.write_table(&mut text);
+        text
+    }
+
+    fn write_table(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(
+            out,
+            "\n  {:10}{:>12}{:>8}{:>8}{:>10}{:>8}{:>11}{:>12}",
+            "", "instr/MiB", "spread", "/ C", "driver", "/ C", "doorbells", "interrupts",
+        )?;
+        for case in &self.0.all {
+            let kernel = case.figure(|s| s.kernel);
+            let ratio = |figure: Figure<Sample>| {
+                let ratio = self.0.ratio(case, "c", figure);
+                ratio.map_or("-".into(), |ratio| format!("{ratio:.3}"))
+            };
+            writeln!(
+                out,
+                "  {:10}{:12.0}{:>8}{:>8}{:10.0}{:>8}{:11.1}{:12.1}",
+                case.variant,
+                kernel.median,
+                kernel.told(),
+                ratio(|s| s.kernel),
+                case.figure(|s| s.driver).median,
+                ratio(|s| s.driver),
+                case.figure(|s| s.doorbells).median,
+                case.figure(|s| s.interrupts).median,
+            )?;
+        }
+        Goal::write(&self.goals(), out)?;
+        writeln!(
+            out,
+            "\nOne TCP stream from an adapter to another one of the same kind, in another network namespace; medians of {} boots.\n\
+             instr/MiB: of the guest's kernel, for both ends; driver: in functions of the driver and its bus.",
+            self.0.boots(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Report, Sample};
+
+    #[test]
+    fn the_goal_is_told() {
+        let samples = [("rust", 900.0), ("c", 1000.0)].map(|(variant, kernel)| Sample {
+            variant,
+            mib: 1,
+            kernel,
+            driver: 10.0,
+            doorbells: f64::NAN,
+            interrupts: 5.0,
+            functions: Vec::new(),
+        });
+        let table = Report::new(&samples).table();
+        assert!(table.contains("NOT MET  kernel instructions per MiB, Rust / C: 0.900"));
+    }
+}
