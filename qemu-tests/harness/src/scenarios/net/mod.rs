@@ -159,7 +159,9 @@ pub(super) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
-        kernel_has: Some("CONFIG_HOTPLUG_PCI_PCIE=y"),
+        // where locks are checked, the port's driver is complained of when a card goes: its reset_lock is taken
+        // with and under that of PCI's list of devices
+        kernel_has: Some("# CONFIG_PROVE_LOCKING is not set"),
         machine: &vf::MACHINE,
         ..shared(
             "net-vf",
