@@ -127,10 +127,12 @@ fn ask(
             );
             let body = &rest[HEADER..length];
             match kind {
-                DONE => return Ok(answers),
-                ERROR => {
-                    let error = body.get(..4).context("an error without a number")?;
-                    bail!("netlink says {}", i32::from_ne_bytes(error.try_into()?));
+                // of a dump that fails, too
+                DONE | ERROR => {
+                    let error = body.get(..4).context("an end without a number")?;
+                    let error = i32::from_ne_bytes(error.try_into()?);
+                    ensure!(error == 0, "netlink says {error}");
+                    return Ok(answers);
                 }
                 _ => answers.push(body.get(FAMILY_HEADER..).unwrap_or_default().to_vec()),
             }

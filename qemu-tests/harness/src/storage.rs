@@ -215,11 +215,9 @@ pub(crate) fn wait_for(vm: &Vm, instance: &str, address: Address) -> Result<Stri
             return Ok(Err("no such disk".into()));
         };
         // That the disk goes again meanwhile, or is not in this folder yet, is no failure. Who opens it before
-        // the kernel has added all of it (`bdev_add` comes last) finds no device; a command that recovers keeps
-        // him waiting.
-        let size = format!(
-            "cat /sys/block/{name}/size 2>/dev/null; timeout 5 sh -c ': < /dev/{name}' 2>&1 || true"
-        );
+        // the kernel has added all of it (`bdev_add` comes last) finds no device.
+        let size =
+            format!("cat /sys/block/{name}/size 2>/dev/null; sh -c ': < /dev/{name}' 2>&1 || true");
         let said = vm.try_exec(&["sh", "-c", &size])?.stdout;
         Ok(if matches!(said.lines().next(), None | Some("" | "0")) {
             Err(format!("{name} without a size"))

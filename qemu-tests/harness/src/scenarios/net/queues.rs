@@ -95,6 +95,19 @@ fn netlink_agrees(vm: &Vm, name: &str, queues: usize) -> Result<()> {
         }
         Ok(found)
     };
+    // the host answers for a new number of channels, and a work item makes it that of the queues
+    vm.wait_until(
+        TRANSFER,
+        &format!("{queues} queues each way, and all"),
+        || {
+            let told = vm.queue_statistics(name)?;
+            Ok(if told.len() == 2 * queues + 1 {
+                Ok(())
+            } else {
+                Err(format!("{:?}", told.keys()))
+            })
+        },
+    )?;
     let all_before = totals()?;
     let before = by_ethtool(vm, name, queues)?;
     let told = vm.queue_statistics(name)?;
