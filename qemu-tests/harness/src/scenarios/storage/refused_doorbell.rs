@@ -49,6 +49,10 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let reader = Job::start(vm, "reader", &read)?;
     reader.expect_running()?;
     storage::unplug(vm, "main")?;
+    // If the host had taken the last command before it went, nobody rings until there is another one.
+    let late =
+        format!("dd if=/dev/{disk} of=/dev/null bs=4k count=1 skip=1000 iflag=direct || true");
+    Job::start(vm, "late-reader", &late)?;
     let said = |words: &str| Ok::<_, anyhow::Error>(vm.dmesg()?.contains(words));
 
     vm.wait_until(
