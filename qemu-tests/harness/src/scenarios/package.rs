@@ -123,7 +123,8 @@ fn not_signed_any_more(vm: &Vm) -> Result<()> {
         "for file in $(modinfo -n hv_vmbus_rust hv_vmbus_rust_on_c); do truncate -s -4 $file; done",
     ])?;
     // it says more than that
-    let apply = "! vmbus-rust apply > /tmp/applied 2>&1; grep -o 'everything goes back to the drivers in C' /tmp/applied";
+    let apply =
+        "! vmbus-rust apply > /tmp/applied 2>&1; grep 'would start without its disk' /tmp/applied";
     job(vm, "apply", apply)?;
     let menu = vm.read("/boot/grub/grub.cfg")?;
     expect(
