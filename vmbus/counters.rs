@@ -16,6 +16,8 @@ pub(crate) static TIMEOUTS: Counter = Counter::new();
 pub(crate) static REFUSED_OFFERS: Counter = Counter::new();
 /// Rescinds of channels that are not there, and repeated ones.
 pub(crate) static BAD_RESCINDS: Counter = Counter::new();
+/// Messages that the host had no room for when they were posted; each is posted again.
+pub(crate) static REFUSED_POSTS: Counter = Counter::new();
 /// Doorbells that the host refused, but for the first one of a channel that it may be taking back.
 pub(crate) static REFUSED_DOORBELLS: Counter = Counter::new();
 

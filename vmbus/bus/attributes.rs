@@ -224,6 +224,7 @@ counter_attributes! {
     timeouts, c"timeouts", counters::TIMEOUTS.get();
     refused_offers, c"refused_offers", counters::REFUSED_OFFERS.get();
     bad_rescinds, c"bad_rescinds", counters::BAD_RESCINDS.get();
+    refused_posts, c"refused_posts", counters::REFUSED_POSTS.get();
     refused_doorbells, c"refused_doorbells", counters::REFUSED_DOORBELLS.get();
     leaked_pages, c"leaked_pages", counters::leaked_pages();
 }

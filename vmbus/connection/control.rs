@@ -14,7 +14,7 @@ use kernel::{
 use vmbus_protocol::{
     message::Inbound,
     pending::{Answer, Token},
-    post::{Next, PostError, Purpose, Tries},
+    post::{self, Next, PostError, Purpose, Tries},
     reply::{ControlRequest, Reply, ReplyKey},
     Relid,
 };
@@ -240,7 +240,18 @@ pub(super) fn post_on(
 
         match tries.after(status) {
             Next::Posted => return Ok(()),
-            Next::Pause(us) => pause(Delta::from_micros(us.into())),
+            Next::Pause(us) => {
+                counters::REFUSED_POSTS.count();
+                if tries.become_long(us) {
+                    crate::ratelimited!(pr_warn!(
+                        "the host has had no room for a message of type {} for {} s: status {:#x}; trying again\n",
+                        message.first_chunk().map_or(0, |first| u32::from_le_bytes(*first)),
+                        post::LONG_US / 1_000_000,
+                        status
+                    ));
+                }
+                pause(Delta::from_micros(us.into()));
+            }
             Next::Failed(PostError::NoConnection) => return Err(ENXIO),
             Next::Failed(PostError::Full(status)) => {
                 crate::ratelimited!(pr_err!(

@@ -17,6 +17,9 @@ const INSUFFICIENT_BUFFERS: u64 = 0x13;
 /// busy with this, and the host's room is found soon after it is there.
 pub const MAX_PAUSE_US: u32 = 100_000;
 
+/// A message that has waited for so long, in microseconds, is worth a line in the log.
+pub const LONG_US: u32 = 5_000_000;
+
 /// Why a message is posted, which decides for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -100,6 +103,14 @@ impl Tries {
             }
             other => Next::Failed(PostError::Status(other)),
         }
+    }
+
+    /// Whether the pauses, with the one that comes now, are [`LONG_US`] together for the first time.
+    #[must_use]
+    pub const fn become_long(&self, pause_us: u32) -> bool {
+        let waited = self.purpose.budget_us().saturating_sub(self.left_us);
+
+        waited >= LONG_US && waited.saturating_sub(pause_us) < LONG_US
     }
 
     fn again(&mut self, status: u64) -> Next {

@@ -209,7 +209,17 @@ pub(crate) fn find(vm: &Vm, instance: &str, (channel, id, lun): Address) -> Resu
 
 /// Wait for a disk; gives its name.
 pub(crate) fn wait_for(vm: &Vm, instance: &str, address: Address) -> Result<String> {
-    vm.wait_until(APPEAR, &format!("disk {address:?} of {instance}"), || {
+    wait_for_long(vm, instance, address, APPEAR)
+}
+
+/// The same, when the host is slow.
+pub(crate) fn wait_for_long(
+    vm: &Vm,
+    instance: &str,
+    address: Address,
+    bound: Duration,
+) -> Result<String> {
+    vm.wait_until(bound, &format!("disk {address:?} of {instance}"), || {
         let name = find(vm, instance, address)?;
         let Some(name) = name else {
             return Ok(Err("no such disk".into()));

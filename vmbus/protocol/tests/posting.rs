@@ -3,7 +3,7 @@
 //! Hosts that have no room for a message, for a while or for ever.
 
 use proptest::prelude::*;
-use vmbus_protocol::post::{Next, PostError, Purpose, Tries, MAX_PAUSE_US};
+use vmbus_protocol::post::{Next, PostError, Purpose, Tries, LONG_US, MAX_PAUSE_US};
 
 const MEMORY: u64 = 0x0b;
 const NO_CONNECTION: u64 = 0x12;
@@ -52,6 +52,28 @@ fn a_host_that_is_never_free_is_given_up() {
         assert_eq!(end, Next::Failed(PostError::Full(BUFFERS)));
         assert_eq!(waited, seconds * 1_000_000, "{purpose:?}");
         assert!(count < 2000, "{count} hypercalls");
+    }
+}
+
+#[test]
+fn a_long_wait_is_told_once() {
+    for purpose in [Purpose::Contact, Purpose::Request, Purpose::Crash] {
+        let mut tries = Tries::new(purpose);
+        let (mut waited, mut told) = (0, Vec::new());
+        while let Next::Pause(us) = tries.after(BUFFERS) {
+            waited += us;
+            if tries.become_long(us) {
+                told.push(waited);
+            }
+        }
+        let [at] = told[..] else {
+            panic!("{purpose:?}: {told:?}");
+        };
+        assert!((LONG_US..LONG_US + MAX_PAUSE_US).contains(&at), "{at}");
+    }
+    let mut tries = Tries::new(Purpose::AfterFull);
+    while let Next::Pause(us) = tries.after(BUFFERS) {
+        assert!(!tries.become_long(us));
     }
 }
 

@@ -10,6 +10,7 @@ mod crash;
 mod few_queues;
 mod filesystem;
 pub(super) mod fragmented;
+mod full_host;
 mod hostile;
 mod hostile_bus;
 mod hotplug;
@@ -308,6 +309,15 @@ pub(super) const ALL: &[Scenario] = &[
             "a host that gives memory back late",
             480,
             withheld::run,
+        )
+    },
+    Scenario {
+        machine: &full_host::MACHINE,
+        ..shared(
+            "storage-full-host",
+            "a host that takes no messages for half a minute",
+            480,
+            full_host::run,
         )
     },
     Scenario {
