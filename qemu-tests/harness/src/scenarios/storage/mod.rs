@@ -34,6 +34,7 @@ mod short_read;
 mod silent_close;
 mod silent_move;
 mod silent_sub_channel;
+mod slow_host;
 mod soak;
 mod swap;
 mod unlisted;
@@ -328,6 +329,17 @@ pub(super) const ALL: &[Scenario] = &[
             "a host that does what it was asked for when nobody waits any more",
             480,
             late_answers::run,
+        )
+    },
+    Scenario {
+        machine: &slow_host::MACHINE,
+        only: Some(&[Core::Rust]),
+        since: BusVersion::V5_3,
+        ..shared(
+            "storage-slow-host",
+            "CPUs and controllers that go while the host opens a channel or moves it",
+            480,
+            slow_host::run,
         )
     },
     Scenario {
