@@ -8,6 +8,7 @@
 //!   guest where the host's own KVM has no Hyper-V support;
 //! - [`fragment`]: a program of that guest, which leaves no large blocks of memory;
 //! - [`verify_load`]: a program of that guest, which compares what it reads with what it wrote;
+//! - [`verify_stream`]: the same for a connection between two network adapters;
 //! - [`agent`]: starts a QEMU and carries its console, control line and monitor
 //!   to the harness, in level 1 or, without one, on the host.
 
@@ -24,4 +25,5 @@ mod scripted;
 pub mod system;
 mod uevent;
 pub mod verify_load;
+pub mod verify_stream;
 mod window;

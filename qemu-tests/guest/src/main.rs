@@ -15,6 +15,7 @@ fn main() -> Result<ExitCode> {
         Some("level1") => vmbus_guest::level1::main(),
         Some("fragment") => vmbus_guest::fragment::main(&args.collect::<Vec<_>>()),
         Some("verify-load") => vmbus_guest::verify_load::main(&args.collect::<Vec<_>>()),
+        Some("verify-stream") => vmbus_guest::verify_stream::main(&args.collect::<Vec<_>>()),
         Some("vmbus_guest") if args.next().as_deref() == Some("agent") => {
             let socket = args.next().unwrap_or_default();
             vmbus_guest::agent::on_socket(Path::new(&socket)).map(|()| ExitCode::SUCCESS)

@@ -93,6 +93,15 @@ impl Core {
         self.storage_drivers().iter().rev().copied().collect()
     }
 
+    /// The modules that a network adapter takes, as `rmmod` takes them.
+    pub(crate) fn net_drivers_last_first(self) -> &'static [&'static str] {
+        match self {
+            Self::C => &["hv_netvsc"],
+            Self::Rust => &["hv_netvsc_rust", "hv_vmbus_rust"],
+            Self::RustOnC => &["hv_netvsc_rust_on_c", "hv_vmbus_rust_on_c"],
+        }
+    }
+
     /// What the kernel's command line needs.
     pub(crate) fn kernel_arguments(self) -> &'static str {
         match self {

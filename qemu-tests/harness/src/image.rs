@@ -396,6 +396,7 @@ fn programs_of_guest(paths: &Paths) -> Result<Archive> {
     }
     archive.copy(&paths.guest_program, "/init")?;
     archive.link("/bin/verify-load", "/init");
+    archive.link("/bin/verify-stream", "/init");
     archive.link("/bin/fragment", "/init");
     archive.copy(Path::new("/usr/bin/busybox"), "/bin/busybox")?;
     let applets = Command::new("/usr/bin/busybox")

@@ -195,7 +195,8 @@ mod tests {
             &ROOT,
             &net::MACHINE,
             &Machine::PACKAGED,
-            &races::MACHINE,
+            races::Kind::Disk(races::DiskEvent::Reset).machine(),
+            races::Kind::Net(races::NetEvent::Change).machine(),
             &SCRIPTED,
             &NETWORKED,
         ] {

@@ -5,9 +5,11 @@
 //! long the host takes, and when what is to happen, happens. A run with the same seed is the same run,
 //! but for an exception that docs/testing.md tells of.
 //!
-//! A guest boots once for each core, up to the point where it stops itself; each seed goes on from there.
+//! A guest boots once for each core and machine, up to the point where it stops itself; each seed goes on from there.
 
+mod disk;
 mod guest;
+mod net;
 mod script;
 mod snapshot;
 
@@ -23,11 +25,13 @@ use crate::drivers::Core;
 use crate::failure::{expect, unmet};
 use crate::lane::Common;
 use crate::level::Level;
-use crate::machine::{disk, Initramfs, Machine, Qemu};
+use crate::machine::Machine;
 use crate::qemu;
 
+pub(crate) use disk::Event as DiskEvent;
 use guest::Host;
-pub(crate) use script::Kind;
+pub(crate) use net::Event as NetEvent;
+use script::{Random, Script};
 pub(crate) use snapshot::Snapshots;
 
 /// Which seeds a race runs under.
@@ -46,7 +50,7 @@ impl Seeds {
     fn numbers(self, core: Core) -> Vec<u64> {
         let last = match (self, core) {
             (Self::One(seed), _) => return vec![seed],
-            (Self::Few, Core::Rust | Core::RustOnC) => 3,
+            (Self::Few, Core::Rust | Core::RustOnC) => 2,
             (Self::Few, Core::C) => 1,
             (Self::All, Core::Rust | Core::RustOnC) => 20,
             (Self::All, Core::C) => 5,
@@ -58,32 +62,56 @@ impl Seeds {
 /// The lines of the console that a failure shows.
 const TAIL: usize = 25;
 
-const MIB: u64 = 8;
+/// What all machines have: a kernel that ends where a CPU spins for 4 s of the guest's time, not when this machine's clock
+/// says so, and whose first process is told what to do by files of the firmware.
+const KERNEL_ARGUMENTS: &str = "quiet scripted=1 watchdog_thresh=2 softlockup_panic=1";
+const DEVICES: &str = "-device pvpanic -action panic=pause -fw_cfg name=opt/vmbus/modprobe,file=@/modprobe \
+                       -fw_cfg name=opt/vmbus/prepare,file=@/prepare -fw_cfg name=opt/vmbus/script,file=@/script \
+                       -device vmbus-bridge";
 
-/// Two CPUs, a disk that stays and one that may go. A CPU that spins for 4 s of the guest's time ends the
-/// run there, and not when this machine's clock says so.
-pub(crate) const MACHINE: Machine = Machine {
-    name: "races",
-    qemu: Qemu::Patched,
-    cpus: 2,
-    initramfs: Initramfs::Tools,
-    kernel_arguments: "quiet scripted=1 watchdog_thresh=2 softlockup_panic=1",
-    module_parameters: "",
-    files: &[disk("main", MIB), disk("spare", MIB)],
-    devices: &[
-        "-device pvpanic -action panic=pause",
-        "-fw_cfg name=opt/vmbus/modprobe,file=@/modprobe",
-        "-fw_cfg name=opt/vmbus/prepare,file=@/prepare",
-        "-fw_cfg name=opt/vmbus/script,file=@/script",
-        "-device vmbus-bridge",
-        "-blockdev raw,node-name=main,file.driver=file,file.filename=@/main,cache.no-flush=on",
-        "-blockdev raw,node-name=spare,file.driver=file,file.filename=@/spare,cache.no-flush=on",
-        "-device hv-scsi,id=main,num-queues=2,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0001",
-        "-device scsi-hd,bus=main.0,drive=main,scsi-id=0,lun=0",
-        "-device hv-scsi,id=spare,num-queues=2,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0002",
-        "-device scsi-hd,bus=spare.0,drive=spare,scsi-id=0,lun=0,write-cache=off",
-    ],
-};
+/// What happens under which load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Under the I/O of disks.
+    Disk(DiskEvent),
+    /// Under the traffic of network adapters.
+    Net(NetEvent),
+}
+
+impl Kind {
+    /// Where it happens.
+    pub(crate) const fn machine(self) -> &'static Machine {
+        match self {
+            Self::Disk(_) => &disk::MACHINE,
+            Self::Net(_) => &net::MACHINE,
+        }
+    }
+
+    /// The device that a host's script is about.
+    const fn victim(self) -> &'static str {
+        match self {
+            Self::Disk(_) => disk::VICTIM,
+            Self::Net(_) => net::VICTIM,
+        }
+    }
+
+    /// What the guest does before its state is saved.
+    fn prepare(self, core: Core) -> String {
+        match self {
+            Self::Disk(_) => disk::prepare(core),
+            Self::Net(_) => net::prepare(core),
+        }
+    }
+
+    /// What happens under a seed.
+    fn script(self, core: Core, seed: u64) -> Script {
+        let mut random = Random(seed);
+        match self {
+            Self::Disk(event) => event.script(core, &mut random),
+            Self::Net(event) => event.script(core, &mut random),
+        }
+    }
+}
 
 /// Run a race under its seeds, or under the one that was asked for; the first is run twice, to see that
 /// it repeats, but not in a run of everything: see docs/testing.md for when it does not.
@@ -94,13 +122,14 @@ pub(crate) fn run(
     core: Core,
     figures: &mut String,
 ) -> Result<()> {
+    let machine = kind.machine();
     let number = common
         .beds
         .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
         + 1;
     let race = {
         let mut images = common.images.lock().unwrap_or_else(PoisonError::into_inner);
-        images.add(MACHINE.initramfs, &common.paths)?;
+        images.add(machine.initramfs, &common.paths)?;
         let bed = Bed::start(
             Level::Emulated,
             Pace::Repeatable,
@@ -108,19 +137,19 @@ pub(crate) fn run(
             &common.paths,
             &images,
         )?;
-        let initrd = images.initramfs(MACHINE.initramfs, core);
-        let argv = qemu::arguments(common, &images, &initrd, &MACHINE, core, &bed);
+        let initrd = images.initramfs(machine.initramfs, core);
+        let argv = qemu::arguments(common, &images, &initrd, machine, core, &bed);
         Race {
             name,
             kind,
             core,
-            files: MACHINE.new_files(&images),
+            files: machine.new_files(&images),
             argv,
             bed,
             logs: &common.paths.logs,
         }
     };
-    let snapshot = common.snapshots.get(core, &common.paths, &race)?;
+    let snapshot = common.snapshots.get(&common.paths, &race)?;
     let start = Instant::now();
     let seeds = common.seeds.numbers(core);
     let twice = common.seeds != Seeds::Few;
@@ -165,13 +194,22 @@ impl Race<'_> {
         let script = self.kind.script(self.core, seed);
         let more = [
             format!("-incoming file:{}", state.display()),
+            // of its network adapters, which QEMU makes by this machine's clock
+            "-global migration.announce-rounds=0".to_owned(),
             format!("-icount perturb={seed}"),
-            format!("-set device.spare.fault-script={}/faults", self.bed.folder),
+            format!(
+                "-set device.{}.fault-script={}/faults",
+                self.kind.victim(),
+                self.bed.folder
+            ),
         ];
         let argv = self.argv.iter().cloned();
         let more = more.iter().flat_map(|m| m.split(' ')).map(str::to_owned);
         let files = self.files.iter().cloned();
-        let files = files.chain(script::files(self.core, &script)).collect();
+        let prepare = self.kind.prepare(self.core);
+        let files = files
+            .chain(script::files(self.core, &prepare, &script))
+            .collect();
         let log = format!("{}-{}-seed{seed}{suffix}", self.name, self.core).to_lowercase();
         let host = Host::start(
             &self.bed,
@@ -251,7 +289,41 @@ impl std::fmt::Display for Fingerprint {
 
 #[cfg(test)]
 mod tests {
-    use super::{judge, Fingerprint};
+    use super::script::{files, SIZES};
+    use super::{judge, DiskEvent, Fingerprint, Kind, NetEvent};
+    use crate::drivers::Core;
+
+    const KINDS: [Kind; 8] = [
+        Kind::Disk(DiskEvent::Rescind),
+        Kind::Disk(DiskEvent::Offline),
+        Kind::Disk(DiskEvent::Unbind),
+        Kind::Disk(DiskEvent::Reset),
+        Kind::Net(NetEvent::Rescind),
+        Kind::Net(NetEvent::Offline),
+        Kind::Net(NetEvent::Unbind),
+        Kind::Net(NetEvent::Change),
+    ];
+
+    #[test]
+    fn a_seed_means_one_script() {
+        for kind in KINDS {
+            let script = |seed| kind.script(Core::Rust, seed);
+            assert_eq!(script(7), script(7));
+            assert_ne!(script(7), script(8), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn texts_fit_their_files() {
+        for kind in KINDS {
+            for core in Core::ALL {
+                for file in files(core, &kind.prepare(core), &kind.script(core, 1)) {
+                    let size = SIZES.iter().find(|(name, _)| *name == file.name);
+                    assert!(size.is_none_or(|(_, size)| file.text.len() as u64 <= *size));
+                }
+            }
+        }
+    }
 
     fn lines(text: &str) -> Vec<String> {
         text.lines().map(str::to_owned).collect()

@@ -160,7 +160,7 @@ const fn race(name: &'static str, about: &'static str, kind: races::Kind) -> Sce
         name,
         about,
         timeout: Duration::from_secs(300),
-        machine: &races::MACHINE,
+        machine: kind.machine(),
         only: None,
         level: Some(Level::Emulated),
         kernel_has: None,
@@ -444,26 +444,46 @@ const OWN: &[Scenario] = &[
         ..race(
             "races-rescind",
             "a controller is taken away under I/O",
-            races::Kind::Rescind,
+            races::Kind::Disk(races::DiskEvent::Rescind),
         )
     },
     race(
         "races-offline",
         "a CPU goes and comes under I/O",
-        races::Kind::Offline,
+        races::Kind::Disk(races::DiskEvent::Offline),
     ),
     Scenario {
         only: Some(&[Core::Rust]),
         ..race(
             "races-unbind",
             "the driver is unbound under I/O",
-            races::Kind::Unbind,
+            races::Kind::Disk(races::DiskEvent::Unbind),
         )
     },
     race(
         "races-reset",
         "a controller is reset under I/O",
-        races::Kind::Reset,
+        races::Kind::Disk(races::DiskEvent::Reset),
+    ),
+    race(
+        "races-net-rescind",
+        "an adapter is taken away under traffic",
+        races::Kind::Net(races::NetEvent::Rescind),
+    ),
+    race(
+        "races-net-offline",
+        "a CPU goes and comes under traffic",
+        races::Kind::Net(races::NetEvent::Offline),
+    ),
+    race(
+        "races-net-unbind",
+        "the driver is unbound under traffic",
+        races::Kind::Net(races::NetEvent::Unbind),
+    ),
+    race(
+        "races-net-change",
+        "channels, MTU, buffers and the interface change under traffic",
+        races::Kind::Net(races::NetEvent::Change),
     ),
 ];
 
