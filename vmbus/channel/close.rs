@@ -4,7 +4,7 @@
 
 use super::{
     gpadl::{self, Lingering, Teardown},
-    offer,
+    late, offer,
     session::{Rings, Session, EVENT, NOTICE},
     sub, Channel,
 };
@@ -98,23 +98,41 @@ impl Session {
 
             channel.life.lock().close_begin()
         };
-        let memory = gpadl::memory_of(connection, channel);
+        let mut memory = gpadl::memory_of(connection, channel);
+        let mut told = true;
 
         if action == Ok(CloseAction::Post) && memory == HostMemory::Ask {
-            let close = CloseChannel::new(channel.relid());
-            let alive = || !channel.is_rescinded();
+            told = self.post_close(connection);
+            memory = gpadl::memory_of(connection, channel);
+        }
+        match rings {
+            Some(rings) if told || memory != HostMemory::Ask => {
+                rings.gpadl.tear_down(connection, memory)
+            }
+            // It may write to a channel that it has open: the memory is asked for once that is closed.
+            Some(rings) => rings.gpadl.tear_down_later(connection),
+            None => Teardown::ended(None),
+        }
+    }
 
-            if let Err(error) = connection.post(close.as_bytes(), &alive) {
+    /// Returns whether the host was told that the channel is closed, or has let go of it.
+    fn post_close(&self, connection: &Connection) -> bool {
+        let channel = &self.channel;
+        let close = CloseChannel::new(channel.relid());
+        let alive = || !channel.is_rescinded();
+
+        match connection.post(close.as_bytes(), &alive) {
+            Ok(()) => true,
+            Err(_) if channel.is_rescinded() => true,
+            Err(error) => {
                 pr_err!(
-                    "{}: not closed: {:?}\n",
+                    "{}: not closed yet: {:?}\n",
                     Shown(&channel.offer.instance),
                     error
                 );
+                channel.life.lock().close_not_posted();
+                false
             }
-        }
-        match rings {
-            Some(rings) => rings.gpadl.tear_down(connection, memory),
-            None => Teardown::ended(None),
         }
     }
 
@@ -142,6 +160,10 @@ impl Session {
         let _ = channel.life.lock().close_end();
         if let Some(connection) = &connection {
             offer::release(connection, channel);
+        }
+        // What the host could not be told, it is told now, or when the channel is to be opened again.
+        if let Some(connection) = connection.as_ref().filter(|_| lingering.is_some()) {
+            late::schedule(connection, channel.clone());
         }
         *self.lingering.lock() = lingering;
         let _ = self.life.happen(SessionEvent::Closed);

@@ -184,6 +184,15 @@ impl Gpadl {
         })
     }
 
+    /// Leaves the memory to the host, which will be asked for it by [`late::make_good`](super::late).
+    pub(super) fn tear_down_later(self, connection: &Connection) -> Teardown {
+        let handle = self.record.handle;
+        let teardown = self.tear_down(connection, HostMemory::Keep);
+
+        connection.gpadls.ask_again(handle);
+        teardown
+    }
+
     /// Takes the memory back and waits until the host has let go of it, for a bounded time. May
     /// sleep. Returns what is left to the host if it does not say that it has.
     pub(super) fn release(self) -> Option<Lingering> {

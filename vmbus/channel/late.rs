@@ -4,7 +4,8 @@
 //!
 //! A host under load may take longer than the guest waits, and does what it was asked for all the
 //! same. A channel that it opens then is closed, and memory that it takes then is asked for again: a
-//! CLOSECHANNEL or GPADL_TEARDOWN that came before the host was that far may have had no effect.
+//! CLOSECHANNEL or GPADL_TEARDOWN that came before the host was that far may have had no effect. Nor has one for which
+//! the host had no room.
 
 use super::{Channel, LATE};
 use crate::{
@@ -76,7 +77,8 @@ pub(super) fn schedule(connection: &Connection, channel: Arc<Channel>) {
     let _ = connection.queues.channels.enqueue::<_, LATE>(channel);
 }
 
-/// Closes a channel that was opened late, and asks for memory that was taken late. May sleep. What the host
+/// Closes a channel that was opened late or could not be closed, and asks for memory that was taken late or could not
+/// be asked for. May sleep. What the host
 /// has no room for is tried again when somebody wants to open the channel.
 pub(super) fn make_good(channel: &Arc<Channel>) {
     let Some(connection) = CONNECTION.get() else {

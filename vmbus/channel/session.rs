@@ -144,6 +144,9 @@ impl Session {
         if begun == Err(LifeError::Unanswered) {
             // In case there was no room for what it has to be told.
             late::schedule(&connection, channel.clone());
+        } else if connection.gpadls.wants_ask_again(channel.relid()) {
+            // This one need not wait for it.
+            late::schedule(&connection, channel.clone());
         }
         begun.map_err(life_error)?;
         affinity::settle(&connection, channel);

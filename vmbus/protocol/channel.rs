@@ -278,7 +278,7 @@ impl ChannelLife {
         }
     }
 
-    /// CLOSECHANNEL is to be posted because the host opened the channel late.
+    /// CLOSECHANNEL is to be posted because the host opened the channel late, or has not been told.
     #[must_use]
     pub const fn must_close(&self) -> bool {
         matches!(self.at_host, AtHost::MustClose)
@@ -332,6 +332,14 @@ impl ChannelLife {
         } else {
             CloseAction::Post
         })
+    }
+
+    /// CLOSECHANNEL could not be posted: the channel is open at the host still, and has to be closed there
+    /// before it is opened again.
+    pub fn close_not_posted(&mut self) {
+        if self.state == State::Closing && self.at_host == AtHost::Closed {
+            self.at_host = AtHost::MustClose;
+        }
     }
 
     /// Ends a close.

@@ -149,6 +149,15 @@ impl Gpadls {
             .cloned()
     }
 
+    /// Whether the host is to be asked for a GPADL of the channel `relid` again.
+    pub(crate) fn wants_ask_again(&self, relid: Relid) -> bool {
+        let records = self.records.lock();
+
+        records
+            .iter()
+            .any(|record| record.relid == relid && record.life.lock().wants_ask_again())
+    }
+
     /// A GPADL of the channel `relid` that the host is to be asked for again; each once.
     pub(crate) fn take_ask_again(&self, relid: Relid) -> Option<GpadlHandle> {
         let records = self.records.lock();

@@ -41,6 +41,9 @@ impl Teardown {
             } => (record, channel, asked),
         };
 
+        // No answer comes to what was not posted.
+        let posted = asked.is_ok();
+
         match asked.and_then(|asked| connection.finish_request(asked)) {
             Ok(()) => {
                 let _ = record.life.lock().torndown();
@@ -57,6 +60,9 @@ impl Teardown {
                         error,
                         record.pages.count()
                     );
+                    if !posted {
+                        record.life.lock().ask_again();
+                    }
                 }
             }
         }

@@ -218,12 +218,18 @@ impl GpadlLife {
         );
     }
 
-    /// True once, when GPADL_TEARDOWN is to be posted again.
+    /// Whether GPADL_TEARDOWN is to be posted again.
+    #[must_use]
+    pub const fn wants_ask_again(&self) -> bool {
+        let asked = matches!(self.state, GpadlState::TearingDown | GpadlState::Leaked);
+        asked && self.ask_again
+    }
+
+    /// The same, true once.
     #[must_use = "the host is asked only this once"]
     pub fn take_ask_again(&mut self) -> bool {
-        let asked = matches!(self.state, GpadlState::TearingDown | GpadlState::Leaked);
-        let again = asked && self.ask_again;
-        self.ask_again &= !asked;
+        let again = self.wants_ask_again();
+        self.ask_again &= !again;
         again
     }
 

@@ -210,6 +210,45 @@ fn an_open_without_an_answer_is_closed() {
     life.open_begin().unwrap();
 }
 
+fn opened() -> ChannelLife {
+    let mut life = ChannelLife::new();
+    life.open_begin().unwrap();
+    life.open_posting(GpadlHandle(9), 1).unwrap();
+    assert_eq!(life.open_end(0), Ok(OpenOutcome::Opened));
+    life
+}
+
+#[test]
+fn a_close_that_was_not_posted_is_made_up_for() {
+    let mut life = opened();
+    assert_eq!(life.close_begin(), Ok(CloseAction::Post));
+    life.close_not_posted();
+    assert!(life.must_close());
+    life.close_end().unwrap();
+    assert_eq!(life.open_begin(), Err(LifeError::Unanswered));
+    life.closed_late();
+    assert_eq!(life.open_begin(), Ok(()));
+    // Once it is posted, there is nothing to make up for.
+    let mut life = opened();
+    assert_eq!(life.close_begin(), Ok(CloseAction::Post));
+    life.close_end().unwrap();
+    life.close_not_posted();
+    assert!(!life.must_close());
+
+    // Its memory is the host's until it has let go of it.
+    let mut gpadl = GpadlLife::new();
+    gpadl.posting().unwrap();
+    gpadl.created(0).unwrap();
+    gpadl.gave_up();
+    gpadl.ask_again();
+    assert_eq!(gpadl.memory(), MemoryFate::Leak);
+    assert!(gpadl.wants_ask_again());
+    assert!(gpadl.take_ask_again());
+    assert!(!gpadl.take_ask_again());
+    assert!(gpadl.let_go());
+    assert_eq!(gpadl.memory(), MemoryFate::Free);
+}
+
 /// A host that tears the ring of an open down first and answers the open later, when there is another one.
 #[test]
 fn a_late_answer_to_an_open_is_not_the_next_opens() {

@@ -39,6 +39,7 @@ mod soak;
 mod swap;
 mod unlisted;
 mod unplug;
+mod untold;
 mod verify;
 mod withheld;
 
@@ -329,6 +330,16 @@ pub(super) const ALL: &[Scenario] = &[
             "a host that does what it was asked for when nobody waits any more",
             480,
             late_answers::run,
+        )
+    },
+    Scenario {
+        machine: &untold::MACHINE,
+        only: Some(&[Core::Rust]),
+        ..shared(
+            "storage-untold",
+            "a host that does not take CLOSECHANNEL, or GPADL_TEARDOWN",
+            240,
+            untold::run,
         )
     },
     Scenario {
