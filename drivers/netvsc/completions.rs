@@ -29,7 +29,7 @@ pub(crate) struct Completions {
 }
 
 /// So many frames, and their bytes.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Sum {
     frames: u32,
     bytes: u32,
@@ -119,18 +119,21 @@ impl Completions {
         if !self.ids.is_empty() {
             self.free(connection, queue, context);
         }
-        if self.done.frames != 0 {
-            let done = core::mem::take(&mut self.done);
-            let sent = core::mem::take(&mut self.sent);
+        let Sum { frames, bytes } = self.done;
 
-            queue.counters.tx_packets.add(sent.frames.into());
-            queue.counters.tx_bytes.add(sent.bytes.into());
-            context.completed(
-                &connection.adapter.netdev,
-                queue.index,
-                done.frames,
-                done.bytes,
-            );
+        if frames != 0 {
+            let netdev = &connection.adapter.netdev;
+
+            if context.completed(netdev, queue.index, frames, bytes) {
+                let sent = core::mem::take(&mut self.sent);
+
+                self.done = Sum::default();
+                queue.counters.tx_packets.add(sent.frames.into());
+                queue.counters.tx_bytes.add(sent.bytes.into());
+            } else {
+                // It is counted by the poll after the frame was.
+                refuse(connection, &"a completion of a frame before it was sent");
+            }
         }
         // The lock of `queue.take_all` orders this behind the frames that were taken.
         if queue.stopped.load(Relaxed) {

@@ -11,7 +11,7 @@ use crate::{
         TxFrame,
     },
     numbers,
-    reconfigure::{reconfigure, recover},
+    reconfigure::{reconfigure, recover, renew},
     tx,
 };
 use kernel::{
@@ -172,10 +172,15 @@ impl Operations for Adapter {
         Ok(())
     }
 
-    fn change_mtu(this: ArcBorrow<'_, Self>, rtnl: &Rtnl<'_>, mtu: u32) -> Result {
+    fn change_mtu(this: ArcBorrow<'_, Self>, rtnl: &Rtnl<'_>, mtu: u32) -> Result<u32> {
         let settings = *this.settings.lock();
+        let this: Arc<Self> = this.into();
 
-        reconfigure(&this.into(), rtnl, Settings { mtu, ..settings })
+        reconfigure(&this, rtnl, Settings { mtu, ..settings })?;
+        let connection = this.connection()?;
+        let agreed = connection.agreed.as_ref().ok_or(ENODEV)?;
+
+        Ok(agreed.mtu.min(mtu))
     }
 
     fn channels(&self) -> Limits {
@@ -191,18 +196,22 @@ impl Operations for Adapter {
 
     fn set_channels(this: ArcBorrow<'_, Self>, rtnl: &Rtnl<'_>, channels: u32) -> Result {
         let settings = *this.settings.lock();
+        let Limits { now, most } = this.channels();
 
-        if channels == 0 || channels > this.channels().most {
+        if channels == 0 || channels > most {
             return Err(EINVAL);
         }
-        reconfigure(
-            &this.into(),
-            rtnl,
-            Settings {
-                channels,
-                ..settings
-            },
-        )
+        let new = Settings {
+            channels,
+            ..settings
+        };
+
+        // They may be what was wanted before, and did not come.
+        if now == channels {
+            reconfigure(&this.into(), rtnl, new)
+        } else {
+            renew(&this.into(), rtnl, new)
+        }
     }
 
     fn sections(&self) -> Sections {
@@ -283,7 +292,8 @@ impl Operations for Adapter {
             let mut spread = this.spread.lock();
 
             if table.is_some() {
-                spread.table = Some(new);
+                // With one channel all tables are the same, and more may come.
+                spread.table = (row > 1).then_some(new);
             }
             if let Some(key) = key {
                 spread.key = *key;

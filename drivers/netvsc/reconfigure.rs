@@ -19,6 +19,11 @@ pub(crate) fn reconfigure(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>, new: Settings
     if new == *adapter.settings.lock() {
         return Ok(());
     }
+    renew(adapter, rtnl, new)
+}
+
+/// The same, also when the settings are what they were.
+pub(crate) fn renew(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>, new: Settings) -> Result {
     let connection = adapter.connection()?;
 
     adapter.netdev.disable_transmit();
@@ -55,7 +60,7 @@ pub(crate) fn recover(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>) -> Result {
         try_later(adapter, error);
         return Err(error);
     }
-    connected.map(|connection| go_on(adapter, &connection))
+    connected.map(|connection| go_on(adapter, rtnl, &connection))
 }
 
 fn reconnect(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>, new: Settings) -> Result {
@@ -73,7 +78,7 @@ fn reconnect(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>, new: Settings) -> Result {
         }
     };
 
-    go_on(adapter, &connection);
+    go_on(adapter, rtnl, &connection);
     first.map(drop)
 }
 
@@ -86,12 +91,16 @@ fn try_later(adapter: &Arc<Adapter>, error: Error) {
 }
 
 /// The interface goes on with another connection.
-fn go_on(adapter: &Arc<Adapter>, connection: &Arc<Connection>) {
+fn go_on(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>, connection: &Arc<Connection>) {
     if adapter.is_up() {
         adapter.netdev.wake_all();
     }
     adapter.show_link();
     adapter.on_connected();
+    // What somebody asked for as the default is not for this number of channels.
+    if !adapter.netdev.has_own_table(rtnl) {
+        adapter.spread.lock().table = None;
+    }
     channels::spread(connection);
     // Behind that: who holds RTNL does not wait for who asks for a path.
     adapter.path_connected();

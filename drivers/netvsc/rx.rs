@@ -167,6 +167,7 @@ impl Receive {
             },
             Ok(None) => true,
             Err(error) => {
+                self.assembler.lost();
                 refuse_message(connection, &error);
                 false
             }

@@ -170,6 +170,7 @@ netdev_tx_t hv_netvsc_shim_start_xmit(struct sk_buff *skb, struct net_device *de
 		dev_kfree_skb_any(skb);
 		return NETDEV_TX_OK;
 	}
+	skb_tx_timestamp(skb);
 	return hv_netvsc_rust_xmit(data_of(dev), skb, &tx) ? NETDEV_TX_OK : NETDEV_TX_BUSY;
 }
 
@@ -265,10 +266,21 @@ bool hv_netvsc_shim_tx_sent(struct net_device *dev, u32 queue, u32 bytes, bool m
 	return __netdev_tx_sent_queue(netdev_get_tx_queue(dev, queue), bytes, more);
 }
 
-void hv_netvsc_shim_tx_completed(struct net_device *dev, u32 queue, u32 packets, u32 bytes)
+/*
+ * False when so much was not sent: the host has named a frame that is about to be
+ * sent, and the stack dies of what is done before it has begun (dql_completed).
+ */
+bool hv_netvsc_shim_tx_completed(struct net_device *dev, u32 queue, u32 packets, u32 bytes)
 {
-	netdev_tx_completed_queue(netdev_get_tx_queue(dev, queue), packets, bytes);
+	struct netdev_queue *txq = netdev_get_tx_queue(dev, queue);
+
+#ifdef CONFIG_BQL
+	if (unlikely(bytes > READ_ONCE(txq->dql.num_queued) - txq->dql.num_completed))
+		return false;
+#endif
+	netdev_tx_completed_queue(txq, packets, bytes);
 	WRITE_ONCE(private_of(dev)->done[queue], jiffies);
+	return true;
 }
 
 bool hv_netvsc_shim_tx_stalled(struct net_device *dev, u32 queue)

@@ -154,6 +154,7 @@ static const struct netdev_stat_ops stat_ops = {
 
 static int change_mtu(struct net_device *dev, int mtu)
 {
+	u32 agreed = mtu;
 	int err;
 
 	if (!hv_netvsc_shim_xdp_allows(dev, mtu))
@@ -161,12 +162,18 @@ static int change_mtu(struct net_device *dev, int mtu)
 	err = hv_netvsc_shim_vf_mtu(dev, mtu);
 	if (err)
 		return err;
-	err = hv_netvsc_rust_change_mtu(data_of(dev), mtu);
+	/* The host may take shorter frames only. */
+	err = hv_netvsc_rust_change_mtu(data_of(dev), mtu, &agreed);
 	if (!err)
-		WRITE_ONCE(dev->mtu, mtu);
+		WRITE_ONCE(dev->mtu, agreed);
 	else
 		hv_netvsc_shim_vf_mtu(dev, dev->mtu);
 	return err;
+}
+
+bool hv_netvsc_shim_has_own_table(struct net_device *dev)
+{
+	return netif_is_rxfh_configured(dev);
 }
 
 static void tx_timeout(struct net_device *dev, unsigned int queue)

@@ -191,7 +191,7 @@ impl Host {
             }
             101 => {
                 let (_, bytes) = *self.announced.last()?;
-                let count = bytes / self.sections.0;
+                let count = bytes.next_multiple_of(4096) / self.sections.0;
                 let end = self.sections.0 * count;
                 Some(words(&[102, 1, 1, 0, self.sections.0, count, end]))
             }

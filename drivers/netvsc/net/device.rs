@@ -218,13 +218,21 @@ impl NetDevice {
         unsafe { ffi::hv_netvsc_shim_tx_sent(self.as_ptr(), queue, bytes, more) }
     }
 
-    /// So many of the bytes that were sent on a queue are done. One caller at a time for each queue.
+    /// Whether somebody has chosen a table for receiving, and not the default one since.
+    pub(crate) fn has_own_table(&self, _rtnl: &Rtnl<'_>) -> bool {
+        // SAFETY: The device is valid by the type invariant, and RTNL is held.
+        unsafe { ffi::hv_netvsc_shim_has_own_table(self.as_ptr()) }
+    }
+
+    /// So many of the bytes that were sent on a queue are done. False, and nothing happens, when fewer were
+    /// sent. One caller at a time for each queue.
     #[inline]
-    pub(super) fn completed(&self, queue: u32, packets: u32, bytes: u32) {
-        if queue < self.queues && packets != 0 {
-            // SAFETY: The device is valid by the type invariant, and has the queue.
-            unsafe { ffi::hv_netvsc_shim_tx_completed(self.as_ptr(), queue, packets, bytes) };
+    pub(super) fn completed(&self, queue: u32, packets: u32, bytes: u32) -> bool {
+        if queue >= self.queues {
+            return false;
         }
+        // SAFETY: The device is valid by the type invariant, and has the queue.
+        unsafe { ffi::hv_netvsc_shim_tx_completed(self.as_ptr(), queue, packets, bytes) }
     }
 }
 

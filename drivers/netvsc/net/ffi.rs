@@ -195,12 +195,13 @@ extern "C" {
         bytes: u32,
         more: bool,
     ) -> bool;
+    pub(super) fn hv_netvsc_shim_has_own_table(dev: *mut net_device) -> bool;
     pub(super) fn hv_netvsc_shim_tx_completed(
         dev: *mut net_device,
         queue: u32,
         packets: u32,
         bytes: u32,
-    );
+    ) -> bool;
     pub(super) fn hv_netvsc_shim_tx_stalled(dev: *mut net_device, queue: u32) -> bool;
     pub(super) fn hv_netvsc_shim_tx_reset(dev: *mut net_device);
     pub(super) fn hv_netvsc_shim_tx_end(dev: *mut net_device, queue: u32);

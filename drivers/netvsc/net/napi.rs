@@ -211,10 +211,17 @@ impl PollContext<'_> {
         unsafe { ffi::hv_netvsc_shim_consume(skb.into_raw(), self.budget as c_int) };
     }
 
-    /// So many frames and bytes that were sent on a queue are done: the queue of this poll.
+    /// So many frames and bytes that were sent on a queue are done: the queue of this poll. False, and nothing
+    /// happens, when fewer were sent.
     #[inline]
-    pub(crate) fn completed(&self, netdev: &NetDevice, queue: u32, packets: u32, bytes: u32) {
-        netdev.completed(queue, packets, bytes);
+    pub(crate) fn completed(
+        &self,
+        netdev: &NetDevice,
+        queue: u32,
+        packets: u32,
+        bytes: u32,
+    ) -> bool {
+        netdev.completed(queue, packets, bytes)
     }
 }
 

@@ -78,8 +78,8 @@ pub(crate) trait Operations: Send + Sync + Sized + 'static {
     /// The device that it belongs to.
     fn parent(&self) -> &Parent;
 
-    /// Sets the longest frame without its header, in bytes. Process context.
-    fn change_mtu(this: ArcBorrow<'_, Self>, rtnl: &Rtnl<'_>, mtu: u32) -> Result;
+    /// Sets the longest frame without its header, in bytes; returns what the host takes of it. Process context.
+    fn change_mtu(this: ArcBorrow<'_, Self>, rtnl: &Rtnl<'_>, mtu: u32) -> Result<u32>;
 
     /// How many channels are used, and may be. Process context, under RTNL.
     fn channels(&self) -> Limits;

@@ -45,9 +45,18 @@ unsafe extern "C" fn hv_netvsc_rust_recover(data: *mut c_void) -> c_int {
 ///
 /// The shim calls this with the data of a registered device, under RTNL.
 #[no_mangle]
-unsafe extern "C" fn hv_netvsc_rust_change_mtu(data: *mut c_void, mtu: u32) -> c_int {
+unsafe extern "C" fn hv_netvsc_rust_change_mtu(
+    data: *mut c_void,
+    mtu: u32,
+    agreed: &mut u32,
+) -> c_int {
     // SAFETY: By the requirements of this function.
-    unsafe { under_rtnl(data, |driver, rtnl| Driver::change_mtu(driver, rtnl, mtu)) }
+    unsafe {
+        under_rtnl(data, |driver, rtnl| {
+            *agreed = Driver::change_mtu(driver, rtnl, mtu)?;
+            Ok(())
+        })
+    }
 }
 
 /// # Safety

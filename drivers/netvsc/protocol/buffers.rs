@@ -15,9 +15,11 @@ pub const SEND_BYTES: u32 = 1 << 20;
 pub const MAX_SEND_SECTIONS: u32 = 1 << 18;
 
 const MB: u32 = 1 << 20;
+/// The host is given whole pages, and divides all of them.
+const PAGE: u32 = 4096;
 
-/// Bytes of the receive buffer: `wanted`, as far as a host of `version` takes
-/// it.
+/// Bytes of the receive buffer: whole pages for `wanted` bytes, as far as a host of `version` takes
+/// them.
 #[must_use]
 pub fn receive_bytes(version: Version, wanted: u32) -> u32 {
     let most = if version <= Version::V2 {
@@ -25,13 +27,17 @@ pub fn receive_bytes(version: Version, wanted: u32) -> u32 {
     } else {
         31 * MB
     };
-    wanted.min(most)
+    pages(wanted.min(most))
 }
 
-/// Bytes of the send buffer: `wanted`, as far as hosts take it.
+/// Bytes of the send buffer: whole pages for `wanted` bytes, as far as hosts take them.
 #[must_use]
 pub fn send_bytes(wanted: u32) -> u32 {
-    wanted.min(15 * MB)
+    pages(wanted.min(15 * MB))
+}
+
+const fn pages(bytes: u32) -> u32 {
+    bytes.div_ceil(PAGE).saturating_mul(PAGE)
 }
 
 /// Why the host's description of a buffer is refused.

@@ -55,16 +55,35 @@ pub struct Family {
 }
 
 /// What the host does in place of the guest's stack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offloads {
     /// IPv4.
     pub ipv4: Family,
     /// IPv6.
     pub ipv6: Family,
-    /// Longest packet before segmentation, in bytes, where there is any.
+    /// Longest packet before segmentation, in bytes. The stack wants to know also where there is no segmentation,
+    /// and takes 0 for far too much.
     pub max_segmented: u32,
     /// Coalesced packets from the host.
     pub coalesce: bool,
+}
+
+impl Offloads {
+    /// The host does nothing.
+    pub const NONE: Self = Self {
+        ipv4: Family::NONE,
+        ipv6: Family::NONE,
+        max_segmented: MAX_SEGMENTED,
+        coalesce: false,
+    };
+}
+
+impl Family {
+    const NONE: Self = Self {
+        tcp: false,
+        udp: false,
+        segments: false,
+    };
 }
 
 fn revision(version: Version) -> u8 {

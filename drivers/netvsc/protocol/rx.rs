@@ -299,6 +299,13 @@ impl<S: DerefMut<Target = [Range]>> Assembler<S> {
         dropped
     }
 
+    /// A message was not taken that may have been a part: without it there is no frame, and what follows of
+    /// it is refused.
+    #[inline]
+    pub fn lost(&mut self) {
+        self.used = 0;
+    }
+
     /// Takes a frame, or a part of one. `None` while parts are missing.
     ///
     /// # Errors

@@ -222,7 +222,7 @@ impl Setup {
                 mtu: config.mtu,
                 max_mtu: STANDARD_MTU,
                 name: None,
-                offloads: NO_OFFLOADS,
+                offloads: Offloads::NONE,
                 connected: false,
                 speed: None,
                 rss: None,
@@ -424,7 +424,7 @@ impl Setup {
             },
             Step::SetOffloads => {
                 if rndis::was_set(answer).is_err() {
-                    agreed.offloads = NO_OFFLOADS;
+                    agreed.offloads = Offloads::NONE;
                 }
                 Step::Media
             }
@@ -449,16 +449,3 @@ impl Setup {
         };
     }
 }
-
-const NO_OFFLOADS: Offloads = Offloads {
-    ipv4: NO_FAMILY,
-    ipv6: NO_FAMILY,
-    max_segmented: 0,
-    coalesce: false,
-};
-
-const NO_FAMILY: crate::offload::Family = crate::offload::Family {
-    tcp: false,
-    udp: false,
-    segments: false,
-};

@@ -416,6 +416,10 @@ fn parts_of_packets() {
     assert_eq!(assembler.push(&part(true, false, 60)), Ok(None));
     assert!(assembler.restart());
     assert_eq!(assembler.push(&part(false, true, 60)), bad);
+    // One of them could not be read.
+    assert_eq!(assembler.push(&part(true, false, 60)), Ok(None));
+    assembler.lost();
+    assert_eq!(assembler.push(&part(false, true, 60)), bad);
     // Too long.
     assert_eq!(assembler.push(&part(true, false, 40_000)), Ok(None));
     assert_eq!(assembler.push(&part(false, true, 40_000)), bad);

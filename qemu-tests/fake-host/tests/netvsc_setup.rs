@@ -8,6 +8,7 @@ use netvsc_protocol::{
     exchange::{Exchange, Outcome},
     inbound::{sent_status, Answer},
     nvsp::{rndis_complete, Version},
+    offload::Offloads,
     query::{self, Name},
     rndis::{self, AnswerError, Initialized, Kind},
     setup::{Action, Buffer, Config, Request, Setup, SetupError},
@@ -55,6 +56,33 @@ fn an_honest_host() {
     assert_eq!(value[4..9], [1, 4, 4, 4, 4]);
     assert_eq!(value[11..13], [2, 2]);
     assert_eq!(value[22..24], [2, 2]);
+}
+
+/// The host divides the pages that it is given, which may have room for more than was asked for.
+#[test]
+fn buffers_of_any_size() {
+    for receive_sections in (10..200).chain([9708, 9709]) {
+        for section in [768, 1664, 1728] {
+            let mut host = Host {
+                sections: (section, 6144),
+                ..Host::default()
+            };
+            let mut setup = Setup::new(Config {
+                receive_bytes: receive_sections * section,
+                send_bytes: receive_sections * 777,
+                ..CONFIG
+            });
+            assert_eq!(
+                host.run(&mut setup),
+                Action::Done,
+                "{receive_sections} * {section}"
+            );
+            assert!(setup.agreed().receive.count >= receive_sections);
+            for (_, bytes) in host.announced {
+                assert_eq!(bytes % 4096, 0);
+            }
+        }
+    }
 }
 
 #[test]
@@ -147,7 +175,15 @@ fn what_can_be_done_without() {
         let mut setup = Setup::new(CONFIG);
         assert_eq!(refused.run(&mut setup), Action::Done, "{oid:#x}");
         if oid == 0xfc01_020c || oid == 0xfc01_020d {
-            assert_eq!(setup.agreed().offloads, Default::default());
+            let Offloads {
+                ipv4,
+                ipv6,
+                max_segmented,
+                coalesce,
+            } = setup.agreed().offloads;
+            assert_eq!((ipv4, ipv6, coalesce), Default::default());
+            // 0 is without a limit to the stack, or nearly so
+            assert_eq!(max_segmented, 65_536);
         }
         let mut empty = Host::default();
         empty.objects.insert(oid, (0, Vec::new()));

@@ -138,7 +138,7 @@ fn offloads_depend_on_each_other() {
         set(80, 2),
         Offloads {
             max_segmented: 65_536,
-            ..Offloads::default()
+            ..Offloads::NONE
         }
     );
     set(84, 65_536);

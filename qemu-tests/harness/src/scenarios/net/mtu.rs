@@ -47,5 +47,16 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
         load.expect_flow()?;
     }
     load.stop()?;
+    wire.ping("")?;
+
+    // buffers that end within a page, and sections that are shorter or longer afterwards
+    for sections in [33, 34] {
+        script(vm, &format!("ethtool -G {} rx {sections}", wire.name))?;
+        for mtu in [600, 1500] {
+            set(cx, &wire, mtu)?;
+            wire.ping("-s 1400")?;
+        }
+    }
+    script(vm, &format!("ethtool -G {} rx 4096", wire.name))?;
     wire.ping("")
 }

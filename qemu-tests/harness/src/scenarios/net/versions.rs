@@ -4,11 +4,14 @@
 
 use anyhow::Result;
 
+use crate::failure::expect;
 use crate::machine::{Initramfs, Machine, Qemu};
 use crate::net::{self, IP, TRANSFER};
 use crate::scenarios::Context;
 use crate::storage::{script, Job};
 
+/// The one that takes no frames longer than 4000 bytes.
+const LIMITED: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f1106";
 /// Each has a user network of its own: 10.0.N.0.
 const ADAPTERS: [(u32, &str); 5] = [
     (31, "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f1101"),
@@ -37,7 +40,7 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
         "-netdev user,id=v5,restrict=on,net=10.0.35.0/24,guestfwd=tcp:10.0.35.100:7-cmd:cat",
         "-device hv-net,netdev=v5,max-version=5,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f1105",
         "-netdev user,id=v6,restrict=on,net=10.0.36.0/24,guestfwd=tcp:10.0.36.100:7-cmd:cat",
-        "-device hv-net,netdev=v6,max-version=6,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f1106",
+        "-device hv-net,netdev=v6,max-version=6,max-mtu=4000,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f1106",
     ],
 };
 
@@ -59,5 +62,11 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
         Job::start(vm, "echo", &job)?.expect_success(TRANSFER)?;
         script(vm, "cmp /tmp/data /tmp/back; rm /tmp/back")?;
     }
-    script(vm, "rm /tmp/data").map(drop)
+    script(vm, "rm /tmp/data")?;
+
+    // a host that takes frames of 4000 bytes at most, and says so when it is asked for longer ones
+    let name = net::wait_for(vm, LIMITED)?;
+    let asked = format!("{IP} link set {name} mtu 9000; cat /sys/class/net/{name}/mtu");
+    let mtu = script(vm, &asked)?;
+    expect(mtu.trim() == "4000", "an MTU of 4000", mtu.trim())
 }
