@@ -465,11 +465,14 @@ const OWN: &[Scenario] = &[
         "a controller is reset under I/O",
         races::Kind::Disk(races::DiskEvent::Reset),
     ),
-    race(
-        "races-net-rescind",
-        "an adapter is taken away under traffic",
-        races::Kind::Net(races::NetEvent::Rescind),
-    ),
+    Scenario {
+        only: Some(&[Core::Rust]),
+        ..race(
+            "races-net-rescind",
+            "an adapter is taken away under traffic",
+            races::Kind::Net(races::NetEvent::Rescind),
+        )
+    },
     race(
         "races-net-offline",
         "a CPU goes and comes under traffic",
