@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A host that takes its time to open a channel and to have another CPU interrupted for one. A CPU that the channel is
-//! being opened towards does not go; a channel that is closed while the host is asked for another CPU waits for no
-//! answer that will never come.
+//! being opened towards does not go; a channel that is closed while the host is asked for another CPU is opened again
+//! afterwards, and no answer is missed. Not that the host would not answer after the close: this one always does.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
