@@ -189,11 +189,13 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
         }
     }
     load.stop()?;
-    // what is the default for two is not for four
-    set_channels(vm, &name, 2)?;
-    script(vm, &format!("ethtool -X {name} default"))?;
-    set_channels(vm, &name, 4)?;
-    expect_all(&received(vm, &wire)?, "receive by default")?;
+    // what is the default for two is not for four; with C, the first one has everything then
+    if vm.core.has_rust_drivers() {
+        set_channels(vm, &name, 2)?;
+        script(vm, &format!("ethtool -X {name} default"))?;
+        set_channels(vm, &name, 4)?;
+        expect_all(&received(vm, &wire)?, "receive by default")?;
+    }
     script(vm, &format!("{IP} link set {name} up"))?;
     wire.ping("")?;
     cx.figures
