@@ -319,12 +319,17 @@ pub(crate) fn add_disk(vm: &Vm, device: &Value) -> Result<()> {
 }
 
 /// Take away what [`plug`] gave, or a device by its id. A card whose slot the guest is still switching on
-/// is not taken away before that is done.
+/// is not taken away before that is done; the guest may have been told all the same, and be busy with that.
 pub(crate) fn unplug(vm: &Vm, id: &str) -> Result<()> {
+    let mut was_busy = false;
     vm.wait_until(PLUGGED, "the guest done with the slot", || {
         Ok(match vm.try_qmp("device_del", &json!({ "id": id }))? {
             Ok(_) => Ok(()),
-            Err(refusal) if refusal.desc.contains("guest is busy") => Err(refusal.desc),
+            Err(refusal) if refusal.desc.contains("guest is busy") => {
+                was_busy = true;
+                Err(refusal.desc)
+            }
+            Err(refusal) if was_busy && refusal.class == "DeviceNotFound" => Ok(()),
             Err(refusal) => return Err(unmet(format!("{id} taken away"), refusal.desc)),
         })
     })
