@@ -209,7 +209,7 @@ fn identify(shared: &Arc<Shared>, unit: Address) -> Result<Option<Verdict>> {
             let verdict = compare(known, &found);
 
             if let (Some(Verdict::Resized), Found::Unit { identity, .. }) = (verdict, found) {
-                *known = identity;
+                known.take_size(&identity);
             }
             verdict
         }

@@ -79,7 +79,9 @@ fn rescan(shared: &Arc<Shared>, unit: Address) {
     shared.with_luns(|luns| luns.on_rescan(unit));
     if let (Some(known), Ok(found)) = (identities.get(unit), interview(shared, unit)) {
         match found {
-            Found::Unit { identity, .. } if known.is_same_but_size(&identity) => *known = identity,
+            Found::Unit { identity, .. } if known.is_same_but_size(&identity) => {
+                known.take_size(&identity);
+            }
             _ => shared.with_luns(|luns| luns.on_doubt(unit)),
         }
     }

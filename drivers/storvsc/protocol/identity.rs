@@ -29,10 +29,26 @@ const TRIES: u32 = 10;
 const RESTARTS: u32 = 10;
 
 /// A page of vital product data.
+// No allocator here, and there are few at a time.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Page {
-    len: usize,
-    bytes: [u8; ANSWER_BYTES],
+enum Page {
+    /// What it says.
+    Says {
+        len: usize,
+        bytes: [u8; ANSWER_BYTES],
+    },
+    /// The unit has no such page.
+    Missing,
+    /// The unit, or the host, refused it with errors that say nothing of whether it is there.
+    Unreadable,
+}
+
+impl Page {
+    /// It says something: a name, which no other unit has.
+    const fn is_name(&self) -> bool {
+        matches!(self, Page::Says { len: 1.., .. })
+    }
 }
 
 /// Blocks of a disk, and bytes of each.
@@ -46,8 +62,8 @@ struct Capacity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     inquiry: [u8; INQUIRY_BYTES],
-    serial: Option<Page>,
-    designators: Option<Page>,
+    serial: Page,
+    designators: Page,
     capacity: Option<Capacity>,
 }
 
@@ -159,20 +175,32 @@ fn u32_at(data: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*bytes))
 }
 
-/// A page, if it is the one with this code, as far as it goes.
-fn page(data: &[u8], code: u8) -> Option<Page> {
-    if *data.get(1)? != code {
+/// The body of a page, if it is the one with this code, as far as it goes.
+fn body(data: &[u8], code: u8) -> Option<&[u8]> {
+    let [_, page, high, low, body @ ..] = data else {
+        return None;
+    };
+    let len = (usize::from(*high) << 8) | usize::from(*low);
+    if *page != code {
         return None;
     }
-    let len = (usize::from(*data.get(2)?) << 8) | usize::from(*data.get(3)?);
-    let body = data.get(4..)?;
-    let body = body.get(..len.min(body.len()))?;
+    body.get(..len.min(body.len()))
+}
+
+/// A page with this code.
+fn page(data: &[u8], code: u8) -> Page {
     let mut bytes = [0; ANSWER_BYTES];
-    bytes.get_mut(..body.len())?.copy_from_slice(body);
-    Some(Page {
+    let Some(body) = body(data, code) else {
+        return Page::Missing;
+    };
+    match bytes.get_mut(..body.len()) {
+        Some(to) => to.copy_from_slice(body),
+        None => return Page::Missing,
+    }
+    Page::Says {
         len: body.len(),
         bytes,
-    })
+    }
 }
 
 impl Interview {
@@ -185,8 +213,8 @@ impl Interview {
             restarts: 0,
             identity: Identity {
                 inquiry: [0; INQUIRY_BYTES],
-                serial: None,
-                designators: None,
+                serial: Page::Missing,
+                designators: Page::Missing,
                 capacity: None,
             },
             end: End::Unknown,
@@ -270,10 +298,9 @@ impl Interview {
                 self.restart()
             }
             _ if says_busy(class, status.scsi) => self.try_again(End::Busy),
-            // Some hosts refuse a page with errors that say nothing.
             _ if question != Question::Inquiry && self.tries >= TRIES => {
                 self.tries = 0;
-                self.on_data(question, &[]);
+                self.on_unreadable(question);
             }
             _ => self.on_no_answer(),
         }
@@ -306,6 +333,16 @@ impl Interview {
         self.tries = self.tries.saturating_add(1);
         if self.tries > TRIES {
             self.finish(end);
+        }
+    }
+
+    /// Some hosts refuse a page with errors that say nothing, always; others have had a bad moment.
+    fn on_unreadable(&mut self, question: Question) {
+        self.on_data(question, &[]);
+        match question {
+            Question::Serial => self.identity.serial = Page::Unreadable,
+            Question::Designators => self.identity.designators = Page::Unreadable,
+            Question::Inquiry | Question::Capacity10 | Question::Capacity16 => {}
         }
     }
 
@@ -367,17 +404,52 @@ impl Identity {
 
     /// It is the same unit, if its size may have changed.
     #[must_use]
-    pub fn is_same_but_size(&self, other: &Self) -> bool {
-        self.model() == other.model()
-            && self.serial == other.serial
-            && self.designators == other.designators
+    pub fn is_same_but_size(&self, new: &Self) -> bool {
+        let named = matches!(self.names(new), Names::Same | Names::None);
+        named && self.model() == new.model()
     }
 
-    /// It has a name that no other unit has.
-    fn has_name(&self) -> bool {
-        let says = |page: &Option<Page>| page.is_some_and(|page| page.len != 0);
-        says(&self.serial) || says(&self.designators)
+    /// Takes the size that the unit has now. Its names are kept, for not all may have been readable now.
+    pub const fn take_size(&mut self, new: &Self) {
+        self.capacity = new.capacity;
     }
+
+    /// What its pages say of whether it is the unit `new`, which was asked later.
+    fn names(&self, new: &Self) -> Names {
+        let pages = [
+            (&self.serial, &new.serial),
+            (&self.designators, &new.designators),
+        ];
+        let mut names = Names::None;
+        for (old, new) in pages {
+            match (old, new) {
+                _ if old == new => {
+                    if old.is_name() {
+                        names = Names::Same;
+                    }
+                }
+                // It could not be read when the unit came, either: it does not count.
+                (Page::Unreadable, _) => {}
+                (_, Page::Unreadable) if names == Names::None => names = Names::Unknown,
+                (_, Page::Unreadable) => {}
+                _ => return Names::Other,
+            }
+        }
+        names
+    }
+}
+
+/// What the pages of two units say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Names {
+    /// A name that is the same.
+    Same,
+    /// Neither has a name.
+    None,
+    /// One had a name that cannot be read now.
+    Unknown,
+    /// Names that are not the same.
+    Other,
 }
 
 /// Compares what was found with who was there. `None` when it is not known.
@@ -396,7 +468,12 @@ pub fn compare(old: &Identity, found: &Found) -> Option<Verdict> {
         (Some(old), Some(new)) => old == new,
         _ => true,
     };
-    let same = old.is_same_but_size(new) && (same_size || resized || old.has_name());
+    let same = match (old.model() == new.model(), old.names(new)) {
+        (false, _) | (_, Names::Other) => false,
+        (_, Names::Unknown) => return None,
+        (_, Names::Same) => true,
+        (_, Names::None) => same_size || resized,
+    };
     Some(match (same, same_size) {
         (false, _) => Verdict::Gone,
         (true, true) => Verdict::Same,

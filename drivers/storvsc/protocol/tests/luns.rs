@@ -443,7 +443,49 @@ fn one_that_does_not_answer_is_neither_gone_nor_the_same() {
 }
 
 #[test]
-fn a_host_that_refuses_a_page_with_another_error_has_no_such_page() {
+fn a_page_that_cannot_be_read_is_not_another_disk() {
+    let broken = |disk: &Disk, pages: &[u8]| {
+        disk.clone().found_by(|disk, cdb, _| {
+            if cdb[0] == 0x12 && cdb[1] == 1 && pages.contains(&cdb[2]) {
+                return (status(0x04, 2, 0, 0, 0), Vec::new());
+            }
+            disk.answer(cdb)
+        })
+    };
+    let identity = |found: Found| match found {
+        Found::Unit { identity, .. } => identity,
+        other => panic!("{other:?}"),
+    };
+    let mut disk = Disk::new(Some("OLD"), 1000);
+    let mut other = Disk::new(Some("NEW"), 1000);
+    let known = disk.identity();
+    assert_eq!(compare(&known, &broken(&disk, &[0x80])), None);
+    assert_eq!(compare(&known, &broken(&disk, &[0x80, 0x83])), None);
+    // The other page knows.
+    disk.name = Some("a name");
+    other.name = Some("a name");
+    let known = disk.identity();
+    assert_eq!(
+        compare(&known, &broken(&disk, &[0x80])),
+        Some(Verdict::Same)
+    );
+    // That it could not be read when the disk came is held against nobody.
+    for pages in [&[0x80][..], &[0x83], &[0x80, 0x83]] {
+        let known = identity(broken(&disk, pages));
+        assert_eq!(compare(&known, &disk.found()), Some(Verdict::Same));
+        assert_eq!(compare(&known, &broken(&disk, pages)), Some(Verdict::Same));
+    }
+    let known = identity(broken(&disk, &[0x83]));
+    assert_eq!(compare(&known, &other.found()), Some(Verdict::Gone));
+    other.inquiry[20] = b'X';
+    assert_eq!(
+        compare(&known, &broken(&other, &[0x80])),
+        Some(Verdict::Gone)
+    );
+}
+
+#[test]
+fn a_host_that_always_refuses_a_page_with_another_error_has_the_same_disk() {
     let asked = |cdb: &[u8]| match cdb[0] {
         0x12 => (cdb[1] != 0).then(|| cdb[2]),
         opcode => Some(opcode),
