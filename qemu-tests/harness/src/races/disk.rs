@@ -50,10 +50,10 @@ pub(super) const MACHINE: Machine = Machine {
 pub(super) const VICTIM: &str = "spare";
 
 const FUNCTIONS: &str = r#"
-# disk INSTANCE FILE: its name goes there
+# disk INSTANCE FILE: its name goes there; a size comes before the disk can be opened
 disk() {
     for b in $bus/$1/host*/target*/*/block/*; do
-        [ -b /dev/${b##*/} ] && [ "$(cat $b/size)" != 0 ] && echo ${b##*/} > $2
+        [ -b /dev/${b##*/} ] && [ "$(cat $b/size)" != 0 ] && ( : < /dev/${b##*/} ) && echo ${b##*/} > $2
     done 2> /dev/null
     [ -s $2 ]
 }
