@@ -122,6 +122,8 @@ impl Driver for Netvsc {
     type Data<'bound> = Data<'bound>;
 
     const ID_TABLE: IdTable<Self::IdInfo> = &TABLE;
+    // The interfaces' names are those of the offers' order.
+    const IN_ORDER: bool = true;
 
     fn probe<'bound>(
         dev: &'bound Device<Core<'_>>,

@@ -79,7 +79,11 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*drv).driver.mod_name = name.as_char_ptr();
             (*drv).driver.owner = module.as_ptr();
             (*drv).driver.bus = bus_type::bus();
-            (*drv).driver.probe_type = bindings::probe_type_PROBE_PREFER_ASYNCHRONOUS;
+            (*drv).driver.probe_type = if T::IN_ORDER {
+                bindings::probe_type_PROBE_FORCE_SYNCHRONOUS
+            } else {
+                bindings::probe_type_PROBE_PREFER_ASYNCHRONOUS
+            };
         }
         pr_info!("registering driver {}\n", name);
         // SAFETY: All fields are set, and `reg` stays where it is until `unregister`.

@@ -77,6 +77,11 @@ pub trait Driver {
     /// The classes that the driver is for.
     const ID_TABLE: IdTable<Self::IdInfo>;
 
+    /// Whether devices are probed one after the other, in the order of their offers, and nothing else happens on
+    /// the bus meanwhile: for devices that get a number in this order, such as network interfaces. Others are
+    /// probed side by side.
+    const IN_ORDER: bool = false;
+
     /// Takes a device over.
     ///
     /// Process context, with the device lock held. `info` is `None` for a device that was bound by

@@ -40,6 +40,7 @@ extern "C" {
         name: *const c_char,
         owner: *mut bindings::module,
         ids: *const RawDeviceId,
+        in_order: bool,
         probe: ProbeCallback,
         remove: RemoveCallback,
     ) -> c_int;

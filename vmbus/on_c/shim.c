@@ -48,7 +48,7 @@ bool vmbus_on_c_keep_module(void)
 }
 
 int vmbus_on_c_register(struct hv_driver *drv, const char *name, struct module *owner,
-			const struct hv_vmbus_device_id *ids,
+			const struct hv_vmbus_device_id *ids, bool in_order,
 			int (*probe)(struct hv_device *, const struct hv_vmbus_device_id *),
 			void (*remove)(struct hv_device *))
 {
@@ -56,8 +56,8 @@ int vmbus_on_c_register(struct hv_driver *drv, const char *name, struct module *
 	drv->id_table = ids;
 	drv->probe = probe;
 	drv->remove = remove;
-	/* Nor does the C core wait for a probe then before it handles a rescind. */
-	drv->driver.probe_type = PROBE_PREFER_ASYNCHRONOUS;
+	/* Side by side the C core does not wait for a probe, either, before it handles a rescind. */
+	drv->driver.probe_type = in_order ? PROBE_FORCE_SYNCHRONOUS : PROBE_PREFER_ASYNCHRONOUS;
 
 	return __vmbus_driver_register(drv, owner, name);
 }

@@ -11,7 +11,7 @@ void vmbus_on_c_wait_for_callbacks(void);
 bool vmbus_on_c_keep_module(void);
 
 int vmbus_on_c_register(struct hv_driver *drv, const char *name, struct module *owner,
-			const struct hv_vmbus_device_id *ids,
+			const struct hv_vmbus_device_id *ids, bool in_order,
 			int (*probe)(struct hv_device *, const struct hv_vmbus_device_id *),
 			void (*remove)(struct hv_device *));
 void vmbus_on_c_class(const struct hv_device *dev, guid_t *guid);

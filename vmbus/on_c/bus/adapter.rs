@@ -41,6 +41,7 @@ unsafe fn register(
     name: &'static CStr,
     module: &'static ThisModule,
     ids: *const RawDeviceId,
+    in_order: bool,
     probe: ffi::ProbeCallback,
     remove: ffi::RemoveCallback,
 ) -> Result {
@@ -55,6 +56,7 @@ unsafe fn register(
             name.as_char_ptr(),
             module.as_ptr(),
             ids,
+            in_order,
             probe,
             remove,
         )
@@ -89,6 +91,7 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
                 name,
                 module,
                 T::ID_TABLE.as_ptr(),
+                T::IN_ORDER,
                 Self::probe_callback,
                 Self::remove_callback,
             )

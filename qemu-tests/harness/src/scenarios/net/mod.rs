@@ -6,6 +6,7 @@ mod console;
 mod copybreak;
 mod faults;
 mod fragmented;
+mod late_host;
 mod link;
 mod migrate;
 mod mtu;
@@ -147,6 +148,15 @@ pub(super) const ALL: &[Scenario] = &[
             "a host that does not say that it is done with frames",
             900,
             timeout::run,
+        )
+    },
+    Scenario {
+        machine: &late_host::MACHINE,
+        ..shared(
+            "net-late-host",
+            "names in the order of the offers, and an adapter for which the host is late",
+            240,
+            late_host::run,
         )
     },
     Scenario {
