@@ -2,7 +2,9 @@
 
 //! `struct bus_type` of the VMBus: matching, probing, removal and uevents.
 
-use super::{adapter::RawDriver, attributes, device::RawDevice, driver::RawDeviceId, dynamic_ids};
+use super::{
+    adapter::RawDriver, attach, attributes, device::RawDevice, driver::RawDeviceId, dynamic_ids,
+};
 use crate::{abstractions::Shown, channel, ffi};
 use core::{mem::MaybeUninit, ptr};
 use kernel::{
@@ -107,6 +109,9 @@ extern "C" fn notifier_callback(
         // never written after creation.
         let channel = unsafe { &(*raw_device(dev.cast())).channel };
 
+        if event == UNBOUND {
+            attach::forget(channel);
+        }
         channel::forbid_open(channel);
     }
     bindings::NOTIFY_DONE as c_int
@@ -236,13 +241,19 @@ extern "C" fn probe_callback(dev: *mut bindings::device) -> c_int {
     };
 
     // SAFETY: As above; the field is never written after creation.
-    channel::allow_open(unsafe { &(*raw).channel });
+    let channel = unsafe { &(*raw).channel };
+
+    attach::forget(channel);
+    channel::allow_open(channel);
     // SAFETY: As above.
-    match unsafe { (*drv).probe } {
+    let result = match unsafe { (*drv).probe } {
         // SAFETY: As above; `id` is null or from the driver's own table.
         Some(probe) => unsafe { probe(raw, id) },
         None => ENODEV.to_errno(),
-    }
+    };
+
+    attach::on_probe(channel, result);
+    result
 }
 
 extern "C" fn remove_callback(dev: *mut bindings::device) {

@@ -111,6 +111,16 @@ impl<Ctx: device::DeviceContext> Device<Ctx> {
     }
 }
 
+impl Device {
+    /// Has the driver core look for a driver that takes the device, if it has none. May sleep, for as long as a
+    /// `probe` takes. The device was added; should it be deleted meanwhile, then nothing happens.
+    pub(super) fn find_driver(&self) {
+        // SAFETY: By the type invariant the device is valid, and whoever has one of this type has it from its
+        // registration, which has added it. What went wrong was said by whoever made the error.
+        let _ = unsafe { bindings::device_attach(&raw mut (*self.0.get()).dev) };
+    }
+}
+
 /// A device that the driver model knows. Dropping takes it away again: the driver is unbound and
 /// its sysfs folder removed.
 pub(crate) struct DeviceRegistration {
@@ -173,6 +183,11 @@ impl DeviceRegistration {
 
         this.add_channel(channel);
         Ok(this)
+    }
+
+    /// The device.
+    pub(crate) fn device(&self) -> ARef<Device> {
+        self.device.clone()
     }
 
     /// Adds the sysfs folder of a channel of the device, once. Without memory for it there is none.

@@ -6,6 +6,7 @@
 //! series. It is one of the rooms where `unsafe` lives.
 
 mod adapter;
+pub(crate) mod attach;
 mod attributes;
 mod bus_type;
 mod channel_files;

@@ -161,9 +161,9 @@ impl Session {
         if let Some(connection) = &connection {
             offer::release(connection, channel);
         }
-        // What the host could not be told, it is told now, or when the channel is to be opened again.
-        if let Some(connection) = connection.as_ref().filter(|_| lingering.is_some()) {
-            late::schedule(connection, channel.clone());
+        // What the host could not be told, it is told now, or later.
+        if lingering.is_some() {
+            late::schedule(channel.clone());
         }
         *self.lingering.lock() = lingering;
         let _ = self.life.happen(SessionEvent::Closed);

@@ -12,7 +12,7 @@ mod teardown;
 pub(crate) use records::Gpadls;
 pub(super) use teardown::{memory_of, Teardown};
 
-use super::Channel;
+use super::{late, Channel};
 use crate::{
     connection::{Connection, Waiter, CONNECTION},
     memory::{BufferMap, PageList, PAGE_BYTES},
@@ -199,8 +199,16 @@ impl Gpadl {
         let Some(connection) = CONNECTION.get() else {
             return Some(self.abandon());
         };
-        let memory = memory_of(&connection, &self.channel);
+        let channel = self.channel.clone();
+        let memory = memory_of(&connection, &channel);
 
+        // It may write to the memory of a channel that it has open.
+        if memory == HostMemory::Ask && channel.life.lock().must_close() {
+            let lingering = self.tear_down_later(&connection).finish(&connection);
+
+            late::schedule(channel);
+            return lingering;
+        }
         self.tear_down(&connection, memory).finish(&connection)
     }
 

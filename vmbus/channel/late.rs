@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the host does after the guest has given up waiting for it.
+//! What the host does after the guest has given up waiting for it, and what it has not been told.
 //!
 //! A host under load may take longer than the guest waits, and does what it was asked for all the
 //! same. A channel that it opens then is closed, and memory that it takes then is asked for again: a
-//! CLOSECHANNEL or GPADL_TEARDOWN that came before the host was that far may have had no effect. Nor has one for which
-//! the host had no room.
+//! CLOSECHANNEL or GPADL_TEARDOWN that came before the host was that far may have had no effect. Nor
+//! has one for which the host had no room.
 
 use super::{Channel, LATE};
 use crate::{
-    abstractions::Shown,
+    abstractions::{workqueue, Shown},
     connection::{Connection, CONNECTION},
 };
-use kernel::{prelude::*, sync::Arc};
+use kernel::{prelude::*, sync::Arc, time::Msecs};
 use vmbus_protocol::{
     channel::LateOpen,
     message::{CloseChannel, GpadlTeardown},
@@ -31,7 +31,7 @@ pub(crate) fn on_reply(connection: &Connection, key: ReplyKey, reply: Reply) -> 
             let known = connection.gpadls.on_late_created(gpadl, status);
 
             if let Some(channel) = connection.channels.get(relid).filter(|_| known) {
-                schedule(connection, channel);
+                schedule(channel);
             }
             known
         }
@@ -52,7 +52,7 @@ fn on_open_result(connection: &Connection, relid: Relid, open_id: u32, status: u
             Shown(&channel.offer.instance)
         );
         connection.gpadls.ask_again(ring);
-        schedule(connection, channel);
+        schedule(channel);
     }
     true
 }
@@ -71,48 +71,72 @@ pub(crate) fn on_torndown(connection: &Connection, gpadl: GpadlHandle) -> bool {
     true
 }
 
+/// How long until the host is told again what it had no room for. To post it takes minutes before that.
+const AGAIN_MS: Msecs = 10_000;
+
 /// Has the host told, by a work item: that may take minutes.
-pub(super) fn schedule(connection: &Connection, channel: Arc<Channel>) {
+pub(super) fn schedule(channel: Arc<Channel>) {
     // An item that is queued already will see this, too.
-    let _ = connection.queues.channels.enqueue::<_, LATE>(channel);
+    let _ = workqueue::enqueue_delayed::<_, LATE>(workqueue::reclaim(), channel, 0);
 }
 
-/// Closes a channel that was opened late or could not be closed, and asks for memory that was taken late or could not
-/// be asked for. May sleep. What the host
-/// has no room for is tried again when somebody wants to open the channel.
+/// Closes a channel that was opened late or could not be closed, and asks for memory that was taken late or
+/// could not be asked for. May sleep, for minutes. What the host has no room for is tried again and again, for as
+/// long as the channel is there: nobody may want to open it while its memory is left to the host.
 pub(super) fn make_good(channel: &Arc<Channel>) {
     let Some(connection) = CONNECTION.get() else {
         return;
     };
+
+    match tell(&connection, channel) {
+        Ok(()) => {}
+        // It has let go of everything.
+        Err(error) if error == ENODEV => {}
+        Err(error) => {
+            let instance = &channel.offer.instance;
+
+            if channel.lines.allow_about(instance) {
+                pr_err!(
+                    "{}: what the host did late, or was not told, is not undone yet: {:?}\n",
+                    Shown(instance),
+                    error
+                );
+            }
+            let _ = workqueue::enqueue_delayed::<_, LATE>(
+                workqueue::reclaim(),
+                channel.clone(),
+                AGAIN_MS,
+            );
+        }
+    }
+}
+
+/// Ends when there is nothing more to tell, or with the error of what could not be posted.
+fn tell(connection: &Connection, channel: &Channel) -> Result {
     let relid = channel.relid();
     let alive = || !channel.is_rescinded();
-    // Returns whether the host has been told, or need not be.
-    let post = |message: &[u8]| match connection.post(message, &alive) {
-        Ok(()) => true,
-        // It has let go of everything.
-        Err(error) if error == ENODEV => true,
-        Err(error) => {
-            pr_err!(
-                "{}: what the host did late is not undone yet: {:?}\n",
-                Shown(&channel.offer.instance),
-                error
-            );
-            false
-        }
-    };
 
-    let must_close = channel.life.lock().must_close();
-
-    if must_close {
-        if !post(CloseChannel::new(relid).as_bytes()) {
-            return;
+    loop {
+        // Before the memory: the host may write to that of a channel that it has open.
+        if channel.life.lock().must_close() {
+            connection.post(CloseChannel::new(relid).as_bytes(), &alive)?;
+            channel.life.lock().closed_late();
         }
-        channel.life.lock().closed_late();
-    }
-    while let Some(gpadl) = connection.gpadls.take_ask_again(relid) {
-        if !post(GpadlTeardown::new(relid, gpadl).as_bytes()) {
+        let Some(gpadl) = connection.gpadls.take_ask_again(relid) else {
+            return Ok(());
+        };
+        // It may have been opened meanwhile.
+        let asked = if channel.life.lock().must_close() {
+            Ok(false)
+        } else {
+            let teardown = GpadlTeardown::new(relid, gpadl);
+
+            connection.post(teardown.as_bytes(), &alive).map(|()| true)
+        };
+
+        if asked != Ok(true) {
             connection.gpadls.ask_again(gpadl);
-            return;
         }
+        asked?;
     }
 }

@@ -9,18 +9,24 @@ use super::{
 };
 use crate::{
     abstractions::{workqueue, Shown},
-    bus::DeviceRegistration,
+    bus::{
+        attach::{self, Attach},
+        Device, DeviceRegistration,
+    },
     connection::{Connection, Doorbells, CONNECT_CPU},
     counters, hv, Lines,
 };
+use core::mem::MaybeUninit;
 use kernel::{
+    alloc::flags::__GFP_NOWARN,
     cpu::CpuId,
     impl_has_delayed_work, impl_has_work, new_delayed_work, new_mutex, new_spinlock,
-    new_spinlock_irq, new_work,
+    new_spinlock_irq,
     prelude::*,
     sync::{
+        aref::ARef,
         atomic::{Atomic, Full, Relaxed},
-        static_lock_class, Arc, Mutex, SpinLock, SpinLockIrq,
+        static_lock_class, Arc, Mutex, SpinLock, SpinLockIrq, UniqueArc,
     },
     time::Msecs,
     workqueue::{DelayedWork, Work, WorkItem},
@@ -35,12 +41,13 @@ use vmbus_protocol::{
 };
 use vmbus_ring::RingStats;
 
-/// Work items of a channel: the two ends of its device's life, what the host has done late, and the doorbell
-/// that it refused.
+/// Work items of a channel: the two ends of its device's life, what the host has done late, the doorbell
+/// that it refused, and the next `probe` of a device for which it was late.
 pub(super) const ADD: u64 = 0;
 pub(super) const REMOVE: u64 = 1;
 pub(super) const LATE: u64 = 2;
 const REFUSED: u64 = 3;
+pub(crate) const ATTACH: u64 = 4;
 
 /// How long a host that refuses the doorbell may take until it says that the channel is taken back.
 const RESCIND_MS: Msecs = 10_000;
@@ -106,20 +113,27 @@ pub(crate) struct Channel {
     #[pin]
     pub(super) remove: Work<Channel, REMOVE>,
     #[pin]
-    pub(super) late: Work<Channel, LATE>,
+    late: DelayedWork<Channel, LATE>,
     #[pin]
     refused: DelayedWork<Channel, REFUSED>,
+    attach_state: Attach,
+    #[pin]
+    attach: DelayedWork<Channel, ATTACH>,
 }
 
 impl_has_work! {
     impl HasWork<Channel, 0> for Channel { self.add }
     impl HasWork<Channel, 1> for Channel { self.remove }
-    impl HasWork<Channel, 2> for Channel { self.late }
 }
 
 impl_has_delayed_work! {
+    impl HasDelayedWork<Self, 2> for Channel { self.late }
     impl HasDelayedWork<Self, 3> for Channel { self.refused }
+    impl HasDelayedWork<Self, 4> for Channel { self.attach }
 }
+
+/// Memory for a channel that is to be made.
+pub(super) type Place = UniqueArc<MaybeUninit<Channel>>;
 
 /// Statistics of an open channel's rings.
 pub(crate) struct ChannelStats {
@@ -145,17 +159,23 @@ pub(crate) struct ChannelCounts {
 
 impl Channel {
     /// The channel of a refused offer: it has a relid that is to be handed back, and nothing else.
-    pub(super) fn refused(connection: &Connection, offer: Offer) -> Result<Arc<Self>> {
-        Self::new(connection, offer, None, None, CONNECT_CPU)
+    pub(super) fn refused(connection: &Connection, place: Place, offer: Offer) -> Arc<Self> {
+        Self::new(connection, place, offer, None, None, CONNECT_CPU)
+    }
+
+    /// Memory for a channel. Any context but NMI: takes from the reserves, and waits for nobody.
+    pub(super) fn place() -> Result<Place> {
+        Ok(UniqueArc::new_uninit(GFP_ATOMIC | __GFP_NOWARN)?)
     }
 
     pub(super) fn new(
         connection: &Connection,
+        place: Place,
         offer: Offer,
         properties: Option<Properties>,
         primary: Option<Arc<Channel>>,
         target_cpu: u32,
-    ) -> Result<Arc<Self>> {
+    ) -> Arc<Self> {
         // The two kinds of channels are added and removed on queues of their own, and the removal
         // of a primary one waits for those of its sub-channels, whose sessions end inside of the end
         // of its own: not the same thing for lockdep.
@@ -173,38 +193,39 @@ impl Channel {
             )
         };
 
-        Arc::pin_init(
-            pin_init!(Self {
-                offer,
-                monitor: properties.and_then(|properties| properties.monitor),
-                properties,
-                doorbells: connection.doorbells.clone(),
-                primary,
-                acceptor <- new_mutex!(None),
-                telling <- new_mutex!(()),
-                announced: Atomic::new(false),
-                affinity <- new_spinlock!(Affinity::new(target_cpu)),
-                modifying <- new_mutex!(()),
-                interrupts: Atomic::new(0),
-                signals: Atomic::new(0),
-                signals_for_room: Atomic::new(0),
-                ring_full: Atomic::new(0),
-                ring_full_first: Atomic::new(0),
-                full_at: Atomic::new(u32::MAX),
-                dropped: Atomic::new(0),
-                lines: Lines::new(),
-                life <- new_spinlock!(ChannelLife::new()),
-                rx <- new_spinlock_irq!(None),
-                session <- Mutex::new(None, c"vmbus_session", session_class),
-                bound: Atomic::new(false),
-                device <- new_mutex!(None),
-                add <- Work::new(c"vmbus_add", add_class),
-                remove <- Work::new(c"vmbus_remove", remove_class),
-                late <- new_work!("vmbus_late"),
-                refused <- new_delayed_work!("vmbus_refused"),
-            }),
-            GFP_KERNEL,
-        )
+        let Ok(channel) = place.pin_init_with(pin_init!(Self {
+            offer,
+            monitor: properties.and_then(|properties| properties.monitor),
+            properties,
+            doorbells: connection.doorbells.clone(),
+            primary,
+            acceptor <- new_mutex!(None),
+            telling <- new_mutex!(()),
+            announced: Atomic::new(false),
+            affinity <- new_spinlock!(Affinity::new(target_cpu)),
+            modifying <- new_mutex!(()),
+            interrupts: Atomic::new(0),
+            signals: Atomic::new(0),
+            signals_for_room: Atomic::new(0),
+            ring_full: Atomic::new(0),
+            ring_full_first: Atomic::new(0),
+            full_at: Atomic::new(u32::MAX),
+            dropped: Atomic::new(0),
+            lines: Lines::new(),
+            life <- new_spinlock!(ChannelLife::new()),
+            rx <- new_spinlock_irq!(None),
+            session <- Mutex::new(None, c"vmbus_session", session_class),
+            bound: Atomic::new(false),
+            device <- new_mutex!(None),
+            add <- Work::new(c"vmbus_add", add_class),
+            remove <- Work::new(c"vmbus_remove", remove_class),
+            late <- new_delayed_work!("vmbus_late"),
+            refused <- new_delayed_work!("vmbus_refused"),
+            attach_state: Attach::new(),
+            attach <- new_delayed_work!("vmbus_attach"),
+        }));
+
+        channel.into()
     }
 
     /// The offer, all fields checked by [`vmbus_protocol::offers::admit`].
@@ -226,6 +247,16 @@ impl Channel {
     /// The channel's number in messages and in the event flags.
     pub(crate) fn relid(&self) -> Relid {
         self.offer.relid
+    }
+
+    /// The device of the channel, while there is one.
+    pub(crate) fn device(&self) -> Option<ARef<Device>> {
+        self.device.lock().as_ref().map(DeviceRegistration::device)
+    }
+
+    /// Whether and when its device is offered to the drivers again.
+    pub(crate) fn attach_state(&self) -> &Attach {
+        &self.attach_state
     }
 
     /// The CPU that the host interrupts for this channel.
@@ -365,7 +396,12 @@ impl Channel {
 
     /// The channel goes: afterwards none of its delayed work runs. May sleep.
     pub(super) fn end_delayed_work(self: &Arc<Self>) {
+        workqueue::disable_delayed_sync::<Channel, LATE>(self);
         workqueue::disable_delayed_sync::<Channel, REFUSED>(self);
+        if self.primary.is_none() {
+            // Its device is gone; those of sub-channels end inside of a `probe`, which may run in this very work.
+            workqueue::disable_delayed_sync::<Channel, ATTACH>(self);
+        }
     }
 }
 
@@ -393,6 +429,14 @@ impl WorkItem<LATE> for Channel {
 
     fn run(this: Arc<Channel>) {
         late::make_good(&this);
+    }
+}
+
+impl WorkItem<ATTACH> for Channel {
+    type Pointer = Arc<Channel>;
+
+    fn run(this: Arc<Channel>) {
+        attach::run(&this);
     }
 }
 

@@ -8,7 +8,7 @@
 //! for it. So a rescind wakes everybody who waits for the host about that channel before it queues
 //! the removal: a `probe` that is stuck in a request does not keep it from running.
 
-use super::{affinity, sub, Channel, ADD, REMOVE};
+use super::{affinity, object::Place, sub, Channel, ADD, REMOVE};
 use crate::{
     abstractions::Shown,
     bus::DeviceRegistration,
@@ -37,10 +37,14 @@ pub(crate) fn on_offer(connection: &Arc<Connection>, offer: Offer) {
         ));
         return;
     }
-    match connection
-        .channels
-        .insert(|list| decide(connection, offer, list))
-    {
+    // Without waiting for memory: what makes memory free may wait for a message that is read here.
+    let admitted = Channel::place().and_then(|place| {
+        connection
+            .channels
+            .insert(|list| Ok(decide(connection, place, offer, list)))
+    });
+
+    match admitted {
         Ok(Some(channel)) if channel.is_refused() => {}
         Ok(Some(channel)) if channel.primary.is_some() => sub::enqueue(connection, channel),
         Ok(Some(channel)) => {
@@ -56,18 +60,19 @@ pub(crate) fn on_offer(connection: &Arc<Connection>, offer: Offer) {
     }
 }
 
-/// Checks an offer against the live channels and makes a channel of it if it is to be one.
+/// Checks an offer against the live channels and makes a channel of it if it is to be one. Allocates nothing.
 fn decide(
     connection: &Connection,
+    place: Place,
     offer: Offer,
     list: &[Arc<Channel>],
-) -> Result<Option<Arc<Channel>>> {
+) -> Option<Arc<Channel>> {
     let live = list.iter().map(|channel| channel.live());
 
     match admit(&offer, live, &Limits::default()) {
-        Admission::Primary(properties) => {
-            new_channel(connection, offer, properties, None, list).map(Some)
-        }
+        Admission::Primary(properties) => Some(new_channel(
+            connection, place, offer, properties, None, list,
+        )),
         Admission::SubChannel {
             primary_relid,
             properties,
@@ -77,7 +82,9 @@ fn decide(
                 .find(|channel| channel.relid() == primary_relid)
                 .cloned();
 
-            new_channel(connection, offer, properties, primary, list).map(Some)
+            Some(new_channel(
+                connection, place, offer, properties, primary, list,
+            ))
         }
         Admission::Refuse(error) => {
             counters::REFUSED_OFFERS.count();
@@ -88,20 +95,21 @@ fn decide(
             ));
             if error.has_relid() {
                 // Known by its relid only, until the host takes it back.
-                return Channel::refused(connection, offer).map(Some);
+                return Some(Channel::refused(connection, place, offer));
             }
-            Ok(None)
+            None
         }
     }
 }
 
 fn new_channel(
     connection: &Connection,
+    place: Place,
     offer: Offer,
     properties: Properties,
     primary: Option<Arc<Channel>>,
     list: &[Arc<Channel>],
-) -> Result<Arc<Channel>> {
+) -> Arc<Channel> {
     if let Some(id) = properties.bad_monitor_id {
         crate::ratelimited!(pr_warn!(
             "{}: monitor id {} out of range, using the hypercall\n",
@@ -111,7 +119,7 @@ fn new_channel(
     }
     let cpu = affinity::choose(list, &offer, Some(&properties), None);
 
-    Channel::new(connection, offer, Some(properties), primary, cpu)
+    Channel::new(connection, place, offer, Some(properties), primary, cpu)
 }
 
 /// Takes a rescind from the host. A repeated one, or one of an unknown relid, changes nothing.

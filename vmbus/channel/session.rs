@@ -11,7 +11,7 @@ use super::{
     affinity,
     drain::{self, Drain, Observer},
     gpadl::{Gpadl, Lingering, Teardown},
-    late, offer,
+    offer,
     receive::CallbackContext,
     Channel, ChannelConfig, OpenChannel, Sender,
 };
@@ -140,14 +140,6 @@ impl Session {
 
         // From here on the CPU of the channel stays, see `affinity::evacuate`.
         let begun = channel.life.lock().open_begin();
-
-        if begun == Err(LifeError::Unanswered) {
-            // In case there was no room for what it has to be told.
-            late::schedule(&connection, channel.clone());
-        } else if connection.gpadls.wants_ask_again(channel.relid()) {
-            // This one need not wait for it.
-            late::schedule(&connection, channel.clone());
-        }
         begun.map_err(life_error)?;
         affinity::settle(&connection, channel);
         let made = Self::new(channel, config, context).and_then(|(session, pages, reader)| {

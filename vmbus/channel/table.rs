@@ -21,7 +21,8 @@ pub(crate) struct ChannelTable {
     slots: KVec<RcuArc<Channel>>,
     /// Highest relid that was ever in use: interrupts look no further.
     high_water: Atomic<u32>,
-    /// Every channel from its offer to its release.
+    /// Every channel from its offer to its release. There is room for all: nothing is allocated under the lock, for
+    /// which the closes of a disk's channels wait.
     #[pin]
     list: Mutex<KVec<Arc<Channel>>>,
 }
@@ -39,7 +40,7 @@ impl ChannelTable {
                 slots
             },
             high_water: Atomic::new(0),
-            list <- new_mutex!(KVec::new()),
+            list <- new_mutex!(KVec::with_capacity(MAX_CHANNEL_RELIDS as usize, GFP_KERNEL)?),
         }? Error)
     }
 
@@ -65,7 +66,8 @@ impl ChannelTable {
     }
 
     /// Decides about a new channel with `admit`, under the lock that keeps the answer true, and
-    /// publishes what it makes. `EBUSY` when the relid is taken, which admission excludes.
+    /// publishes what it makes. `EBUSY` when the relid is taken, which admission excludes. `admit` must not
+    /// allocate.
     pub(super) fn insert(
         &self,
         admit: impl FnOnce(&[Arc<Channel>]) -> Result<Option<Arc<Channel>>>,
@@ -77,7 +79,9 @@ impl ChannelTable {
         let relid = channel.relid().raw();
         let slot = self.slots.get(relid as usize).ok_or(EINVAL)?;
 
-        list.push(channel.clone(), GFP_KERNEL)?;
+        // As many as there are slots; the relids are those of different slots.
+        list.push_within_capacity(channel.clone())
+            .map_err(|_| ENOSPC)?;
         if let Err(error) = slot.publish(channel.clone()) {
             drop(list.pop());
             return Err(error);

@@ -69,8 +69,7 @@ pub(crate) struct Queues {
     /// Announces sub-channels to drivers, and takes them back: of each device one after the other, of
     /// several at the same time, since drivers open them here and a host may be slow.
     pub(crate) sub_channels: Workqueue,
-    /// Runs the handlers of channels that want process context, and [`late`](crate::channel::late), which
-    /// may post for minutes.
+    /// Runs the handlers of channels that want process context.
     pub(crate) channels: Workqueue,
 }
 

@@ -67,7 +67,12 @@ enum AtHost {
     /// It is closed, or the guest's CLOSECHANNEL for it was posted last.
     Closed,
     /// This OPENCHANNEL was posted with the ring in this GPADL, and not answered.
-    Asked { ring: GpadlHandle, open_id: u32 },
+    Asked {
+        ring: GpadlHandle,
+        open_id: u32,
+        /// The CLOSECHANNEL that belongs behind it could not be posted.
+        close_owed: bool,
+    },
     /// It is open.
     Open,
     /// It was opened late, and is to be closed.
@@ -214,7 +219,11 @@ impl ChannelLife {
         if self.state != State::Opening || self.at_host != AtHost::Closed {
             return Err(self.bad_state());
         }
-        self.at_host = AtHost::Asked { ring, open_id };
+        self.at_host = AtHost::Asked {
+            ring,
+            open_id,
+            close_owed: false,
+        };
         Ok(())
     }
 
@@ -258,7 +267,9 @@ impl ChannelLife {
     /// let go of its ring.
     pub fn open_late(&mut self, open_id: u32, status: u32) -> LateOpen {
         let ring = match self.at_host {
-            AtHost::Asked { ring, open_id: id } if id == open_id => ring,
+            AtHost::Asked {
+                ring, open_id: id, ..
+            } if id == open_id => ring,
             _ => return LateOpen::Nothing,
         };
         match self.state {
@@ -278,16 +289,26 @@ impl ChannelLife {
         }
     }
 
-    /// CLOSECHANNEL is to be posted because the host opened the channel late, or has not been told.
+    /// CLOSECHANNEL is to be posted because the host opened the channel late, or has not been told. Until it
+    /// is, the host is not asked for memory of the channel.
     #[must_use]
     pub const fn must_close(&self) -> bool {
-        matches!(self.at_host, AtHost::MustClose)
+        matches!(
+            self.at_host,
+            AtHost::MustClose
+                | AtHost::Asked {
+                    close_owed: true,
+                    ..
+                }
+        )
     }
 
-    /// That CLOSECHANNEL was posted: the channel may be opened again.
+    /// That CLOSECHANNEL was posted: the channel may be opened again, unless an open is not answered still.
     pub fn closed_late(&mut self) {
-        if self.at_host == AtHost::MustClose {
-            self.at_host = AtHost::Closed;
+        match &mut self.at_host {
+            AtHost::MustClose => self.at_host = AtHost::Closed,
+            AtHost::Asked { close_owed, .. } => *close_owed = false,
+            AtHost::Closed | AtHost::Open => {}
         }
     }
 
@@ -334,11 +355,16 @@ impl ChannelLife {
         })
     }
 
-    /// CLOSECHANNEL could not be posted: the channel is open at the host still, and has to be closed there
-    /// before it is opened again.
+    /// CLOSECHANNEL could not be posted: the channel is, or may be, open at the host still, and has to be
+    /// closed there before it is opened again.
     pub fn close_not_posted(&mut self) {
-        if self.state == State::Closing && self.at_host == AtHost::Closed {
-            self.at_host = AtHost::MustClose;
+        if self.state != State::Closing || self.rescinded {
+            return;
+        }
+        match &mut self.at_host {
+            AtHost::Closed => self.at_host = AtHost::MustClose,
+            AtHost::Asked { close_owed, .. } => *close_owed = true,
+            AtHost::Open | AtHost::MustClose => {}
         }
     }
 

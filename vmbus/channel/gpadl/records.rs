@@ -2,7 +2,7 @@
 
 //! The GPADLs of a connection that the host has not let go of.
 
-use crate::{abstractions::NoIo, memory::PageList};
+use crate::memory::PageList;
 use kernel::{
     new_mutex, new_spinlock,
     prelude::*,
@@ -12,6 +12,9 @@ use vmbus_protocol::{
     gpadl::{GpadlLife, MemoryFate},
     GpadlHandle, Relid,
 };
+
+/// For how many records more there is room when there is none left.
+const MORE: usize = 32;
 
 /// What the connection knows of one GPADL.
 #[pin_data]
@@ -90,8 +93,6 @@ impl Gpadls {
         relid: Relid,
         pages: &Arc<PageList>,
     ) -> Result<Arc<Record>> {
-        // Whoever reads the host's messages takes the lock, too.
-        let _noio = NoIo::new();
         let mut life = GpadlLife::new();
 
         life.posting().map_err(|_| EINVAL)?;
@@ -105,8 +106,33 @@ impl Gpadls {
             GFP_KERNEL,
         )?;
 
-        self.records.lock().push(record.clone(), GFP_KERNEL)?;
+        self.push(record.clone())?;
         Ok(record)
+    }
+
+    /// Allocates without the lock: whoever reads the host's messages, or writes to a disk to make memory free,
+    /// takes it.
+    fn push(&self, record: Arc<Record>) -> Result {
+        let mut room = KVec::new();
+
+        loop {
+            let mut records = self.records.lock();
+
+            if records.len() == records.capacity() && room.capacity() > records.len() {
+                for old in records.drain_all() {
+                    // There is room for all.
+                    let _ = room.push_within_capacity(old);
+                }
+                core::mem::swap(&mut *records, &mut room);
+            }
+            if records.len() < records.capacity() {
+                return records.push_within_capacity(record).map_err(|_| ENOMEM);
+            }
+            let wanted = records.len().saturating_add(MORE);
+
+            drop(records);
+            room = KVec::with_capacity(wanted, GFP_KERNEL)?;
+        }
     }
 
     pub(super) fn remove(&self, record: &Arc<Record>) {
@@ -147,15 +173,6 @@ impl Gpadls {
             .iter()
             .find(|record| record.handle == handle)
             .cloned()
-    }
-
-    /// Whether the host is to be asked for a GPADL of the channel `relid` again.
-    pub(crate) fn wants_ask_again(&self, relid: Relid) -> bool {
-        let records = self.records.lock();
-
-        records
-            .iter()
-            .any(|record| record.relid == relid && record.life.lock().wants_ask_again())
     }
 
     /// A GPADL of the channel `relid` that the host is to be asked for again; each once.

@@ -4,7 +4,7 @@
 
 use super::{records::Record, Lingering};
 use crate::{
-    channel::Channel,
+    channel::{late, Channel},
     connection::{Asked, Connection},
 };
 use kernel::{prelude::*, sync::Arc};
@@ -62,6 +62,7 @@ impl Teardown {
                     );
                     if !posted {
                         record.life.lock().ask_again();
+                        late::schedule(channel.clone());
                     }
                 }
             }

@@ -249,6 +249,48 @@ fn a_close_that_was_not_posted_is_made_up_for() {
     assert_eq!(gpadl.memory(), MemoryFate::Free);
 }
 
+/// A host that has not answered an open, and has no room for the CLOSECHANNEL behind it, may open the channel at any
+/// time: the close is owed before its memory is asked for.
+#[test]
+fn a_close_of_an_unanswered_open_is_made_up_for() {
+    let unanswered = || {
+        let mut life = ChannelLife::new();
+        life.open_begin().unwrap();
+        life.open_posting(GpadlHandle(9), 1).unwrap();
+        assert_eq!(life.close_begin(), Ok(CloseAction::Post));
+        assert!(!life.must_close());
+        life.close_not_posted();
+        assert!(life.must_close());
+        life
+    };
+    let mut life = unanswered();
+    life.close_end().unwrap();
+    // It is posted, and the open is not answered still.
+    life.closed_late();
+    assert!(!life.must_close());
+    assert_eq!(life.open_begin(), Err(LifeError::Unanswered));
+    life.let_go(GpadlHandle(9));
+    assert_eq!(life.open_begin(), Ok(()));
+    // The answer comes first: it is one close, whatever the answer.
+    let mut life = unanswered();
+    life.close_end().unwrap();
+    let ring = GpadlHandle(9);
+    assert_eq!(life.open_late(1, 0), LateOpen::Close { ring });
+    assert!(life.must_close());
+    life.closed_late();
+    assert!(!life.must_close());
+    assert_eq!(life.open_begin(), Ok(()));
+    let mut life = unanswered();
+    assert_eq!(life.open_late(1, 3), LateOpen::Nothing);
+    assert!(!life.must_close());
+    // A rescind ends it, also one that came before the close was given up.
+    let mut life = unanswered();
+    life.rescind();
+    assert!(!life.must_close());
+    life.close_not_posted();
+    assert!(!life.must_close());
+}
+
 /// A host that tears the ring of an open down first and answers the open later, when there is another one.
 #[test]
 fn a_late_answer_to_an_open_is_not_the_next_opens() {

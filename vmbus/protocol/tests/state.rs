@@ -242,6 +242,7 @@ enum Step {
     OpenLate(u32),
     LetGo,
     ClosedLate,
+    CloseNotPosted,
     OpenAbort,
     CloseBegin,
     CloseEnd,
@@ -256,6 +257,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (0u32..2).prop_map(Step::OpenLate),
         Just(Step::LetGo),
         Just(Step::ClosedLate),
+        Just(Step::CloseNotPosted),
         (0u32..2).prop_map(Step::OpenEnd),
         Just(Step::OpenAbort),
         Just(Step::CloseBegin),
@@ -281,6 +283,7 @@ proptest! {
                 Step::OpenLate(status) => drop(life.open_late(1, status)),
                 Step::LetGo => life.let_go(GpadlHandle(1)),
                 Step::ClosedLate => life.closed_late(),
+                Step::CloseNotPosted => life.close_not_posted(),
                 Step::OpenEnd(status) => drop(life.open_end(status).is_ok()),
                 Step::OpenAbort => drop(life.open_abort().is_ok()),
                 Step::CloseBegin => drop(life.close_begin().is_ok()),
@@ -294,6 +297,8 @@ proptest! {
                 }
             }
             prop_assert!(!(life.is_usable() && life.is_rescinded()));
+            prop_assert!(!(life.must_close() && life.is_rescinded()));
+            prop_assert!(!life.must_close() || life.open_begin().is_err());
             if life.take_release() {
                 released += 1;
                 prop_assert!(removed && life.is_rescinded());

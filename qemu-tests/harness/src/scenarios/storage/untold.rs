@@ -11,63 +11,128 @@ use crate::devices::{counter, expect_none, BUS};
 use crate::failure::expect;
 use crate::fio::LOAD;
 use crate::machine::{disk, text, Initramfs, Machine, Qemu};
+use crate::net;
 use crate::scenarios::Context;
-use crate::storage;
+use crate::storage::{self, script, Job};
 use crate::vm::Vm;
 
+/// With relid 1.
 const INSTANCE: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0c01";
+/// With relid 2: its second OPENCHANNEL is not answered, and the CLOSECHANNEL behind it not posted.
+const UNANSWERED: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0c02";
+/// With relid 3: a network adapter, whose buffers are memory of a channel that is not closed.
+const ADAPTER: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0c03";
 const DISK: storage::Address = (0, 0, 0);
 
-/// The first CLOSECHANNEL (7) and the second GPADL_TEARDOWN (11) are refused with a status that means no busy host: they
-/// are not posted again at once. The first teardown is that of the first round, after its second close.
+/// CLOSECHANNEL (7) and GPADL_TEARDOWN (11) are refused with a status that means no busy host: they are not posted
+/// again at once. A close is refused twice, and posted 10 s later. The first teardown of relid 1 is that of the first
+/// round, after its third close.
 const SCRIPT: &str = "\
-on post op=7 nth=1 do refuse 5
-on post op=11 nth=2 do refuse 5
+on post op=7 u32@8=1 times=2 do refuse 5
+on post op=11 u32@8=1 nth=2 do refuse 5
+on message op=6 u32@8=2 nth=2 do drop
+on post op=7 u32@8=2 nth=2 do refuse 5
+on post op=7 u32@8=3 times=2 do refuse 5
 ";
 
-/// A controller with one channel on that host's bus.
+/// Two controllers with one channel each and an adapter on that host's bus.
 pub(in crate::scenarios) const MACHINE: Machine = Machine {
     name: "untold",
     qemu: Qemu::Patched,
     cpus: 2,
     initramfs: Initramfs::Tools,
     kernel_arguments: "",
-    module_parameters: "",
-    files: &[disk("disk", 32), text("bus", SCRIPT)],
+    module_parameters: "hv_vmbus_rust.answer_secs=10",
+    files: &[
+        disk("disk", 32),
+        disk("unanswered", 32),
+        text("bus", SCRIPT),
+    ],
     devices: &[
         "-device vmbus-bridge,fault-script=@/bus",
         "-blockdev raw,node-name=disk,file.driver=file,file.filename=@/disk",
         "-device hv-scsi,id=main,num-queues=1,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0c01",
         "-device scsi-hd,bus=main.0,drive=disk,scsi-id=0,lun=0",
+        "-blockdev raw,node-name=unanswered,file.driver=file,file.filename=@/unanswered",
+        "-device hv-scsi,id=unanswered,num-queues=1,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0c02",
+        "-device scsi-hd,bus=unanswered.0,drive=unanswered,scsi-id=0,lun=0",
+        "-netdev user,id=user,restrict=on",
+        "-device hv-net,id=net,netdev=user,num-queues=1,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0c03",
     ],
 };
 
-const BOUND: Duration = Duration::from_secs(10);
+/// Until the host has let go of everything: it is told again 10 s later.
+const BOUND: Duration = Duration::from_secs(30);
+/// Until a device for which the host was late has been probed again, twice.
+const AGAIN: Duration = Duration::from_secs(60);
 
 pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
     vm.load_core()?;
     let driver = format!("{BUS}/drivers/{}", vm.core.storage_driver());
-    for round in [
-        "a channel not closed",
-        "memory not asked for",
-        "nothing refused",
+    for (round, left) in [
+        ("a channel not closed, twice", true),
+        ("memory not asked for", false),
+        ("nothing refused", false),
     ] {
         let disk = storage::wait_for(vm, INSTANCE, DISK)?;
         LOAD.run(vm, &disk)?;
         vm.write(&format!("{driver}/unbind"), INSTANCE)?;
+        if left {
+            expect_left(vm, round)?;
+        }
         all_back(vm, round)?;
         vm.write(&format!("{driver}/bind"), INSTANCE)?;
     }
     let disk = storage::wait_for(vm, INSTANCE, DISK)?;
     LOAD.run(vm, &disk)?;
+
+    adapter(vm)?;
     expect_none(vm, &["timeouts", "bad_messages"])?;
     let log = vm.dmesg()?;
-    for line in ["not closed yet", "not torn down"] {
+    for (line, wanted) in [("not closed yet", 2), ("not torn down", 1)] {
         let times = log.matches(line).count();
-        expect(times == 1, format!("'{line}' once in the log"), times)?;
+        expect(
+            times == wanted,
+            format!("'{line}' {wanted} times in the log"),
+            times,
+        )?;
     }
-    Ok(())
+    unanswered(vm, &driver)
+}
+
+/// The buffers of an adapter whose channel is not closed are left to the host, too.
+fn adapter(vm: &Vm) -> Result<()> {
+    let driver = format!("{BUS}/drivers/{}", vm.core.net_driver());
+    script(vm, &format!("modprobe {}", vm.core.net_module()))?;
+    net::wait_for(vm, ADAPTER)?;
+    vm.write(&format!("{driver}/unbind"), ADAPTER)?;
+    let pages = expect_left(vm, "an adapter not closed")?;
+    // Its rings are fewer.
+    expect(pages > 1_000, "its buffers are left to the host", pages)?;
+    all_back(vm, "an adapter not closed")?;
+    vm.write(&format!("{driver}/bind"), ADAPTER)?;
+    net::wait_for(vm, ADAPTER).map(drop)
+}
+
+/// The controller comes back by itself once the host has let go of it.
+fn unanswered(vm: &Vm, driver: &str) -> Result<()> {
+    storage::wait_for(vm, UNANSWERED, DISK)?;
+    vm.write(&format!("{driver}/unbind"), UNANSWERED)?;
+    let bind = format!("! echo {UNANSWERED} > {driver}/bind");
+    Job::start(vm, "bind", &bind)?.expect_success(AGAIN)?;
+    let disk = storage::wait_for_long(vm, UNANSWERED, DISK, AGAIN)?;
+    LOAD.run(vm, &disk)?;
+    all_back(vm, "an open not answered")?;
+    let timeouts = counter(vm, "timeouts")?;
+    expect(timeouts == 1, "one answer waited for in vain", timeouts)
+}
+
+/// Gives how many pages are left to the host.
+fn expect_left(vm: &Vm, round: &str) -> Result<u64> {
+    let pages = counter(vm, "leaked_pages")?;
+    expect(pages > 0, format!("{round}: pages left to the host"), pages)?;
+    Ok(pages)
 }
 
 /// The host has given all memory back.
