@@ -7,7 +7,7 @@ use crate::{
     net::{self, NetDevice, Parent},
     status::{Counters, QueueCounters},
     vf::Function,
-    work::{AGAIN, END, LINK, MODE, PATH, RECOVER, REST, SPREAD, TAKE_UP},
+    work::{AGAIN, END, LINK, MODE, PATH, RECOVER, REST, SHOW, SPREAD, TAKE_UP},
 };
 use kernel::{
     device, impl_has_delayed_work, impl_has_work, new_mutex, new_spinlock_irq,
@@ -119,6 +119,8 @@ pub(crate) struct Adapter {
     #[pin]
     pub(crate) told: SpinLockIrq<Option<Instant<Monotonic>>>,
     #[pin]
+    pub(crate) shown_link: DelayedWork<Adapter, SHOW>,
+    #[pin]
     pub(crate) use_channels: Work<Adapter, SPREAD>,
     #[pin]
     pub(crate) end: Work<Adapter, END>,
@@ -155,15 +157,14 @@ impl_has_delayed_work! {
     impl HasDelayedWork<Self, 5> for Adapter { self.again }
     impl HasDelayedWork<Self, 6> for Adapter { self.rest }
     impl HasDelayedWork<Self, 8> for Adapter { self.take_up }
+    impl HasDelayedWork<Self, 9> for Adapter { self.shown_link }
 }
 
 impl Adapter {
     /// Creates the state of a device that is about to be bound. Nothing of it is known to anybody.
     pub(crate) fn new(device: &Device<device::Bound>) -> Result<Arc<Self>> {
         let dev: &device::Device<device::Bound> = device.as_ref();
-        let count = net::default_queues()
-            .min(net::cpus_online())
-            .clamp(1, MAX_CHANNELS);
+        let count = net::cpus_online().clamp(1, MAX_CHANNELS);
         let mut tallies = KVec::with_capacity(count as usize, GFP_KERNEL)?;
 
         for _ in 0..count {
@@ -179,7 +180,7 @@ impl Adapter {
             mtu: STANDARD_MTU,
             receive_bytes: RECEIVE_BYTES,
             send_bytes: SEND_BYTES,
-            channels: count,
+            channels: net::default_queues().min(count),
             coalesce: true,
         };
 
@@ -200,6 +201,7 @@ impl Adapter {
                 mode <- new_work!("hv_netvsc::mode"),
                 other_link <- new_delayed_work!("hv_netvsc::link"),
                 told <- new_spinlock_irq!(None),
+                shown_link <- new_delayed_work!("hv_netvsc::show"),
                 use_channels <- new_work!("hv_netvsc::use_channels"),
                 end <- new_work!("hv_netvsc::end"),
                 recover <- new_work!("hv_netvsc::recover"),
@@ -214,6 +216,16 @@ impl Adapter {
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// How many channels there may be.
+    pub(crate) fn most_channels(&self) -> u32 {
+        u32::try_from(self.tallies.len()).unwrap_or(MAX_CHANNELS)
+    }
+
+    /// Milliseconds since the device was bound.
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(0)
     }
 
     /// The connection, if there is one that works.

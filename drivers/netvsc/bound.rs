@@ -6,7 +6,7 @@ use crate::{
     adapter::Adapter,
     connection::Frames,
     net::{self, Notifier, Registration},
-    work::{AGAIN, END, LINK, MODE, PATH, RECOVER, REST, SPREAD, TAKE_UP},
+    work::{AGAIN, END, LINK, MODE, PATH, RECOVER, REST, SHOW, SPREAD, TAKE_UP},
 };
 use kernel::{device, prelude::*, sync::Arc};
 use vmbus::{abstractions::workqueue, Device};
@@ -73,6 +73,7 @@ impl Drop for Bound<'_> {
         drop(self.registration.take());
         workqueue::disable_delayed_sync::<Adapter, AGAIN>(adapter);
         workqueue::disable_delayed_sync::<Adapter, REST>(adapter);
+        workqueue::disable_delayed_sync::<Adapter, SHOW>(adapter);
         // Of another connection, maybe.
         hurry();
         workqueue::disable_sync::<Adapter, MODE>(adapter);

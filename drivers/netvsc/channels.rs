@@ -306,8 +306,13 @@ impl WorkItem<SPREAD> for Adapter {
         }
         // A new connection, which is made under RTNL, begins with one queue.
         let result = spread_over(&connection, Wait::Patient, row, || {
-            this.netdev.set_queues(row, || {
+            this.netdev.set_queues(row, |own_table| {
                 let published = this.is_published(&connection);
+
+                // What somebody asked for as the default is not for this number of channels.
+                if published && !own_table {
+                    this.spread.lock().table = None;
+                }
 
                 // Under RTNL, so that who sets the table there knows how many there are.
                 if published {

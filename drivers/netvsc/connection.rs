@@ -50,6 +50,8 @@ pub(crate) struct Connection {
     version: Atomic<u32>,
     /// Queues that are used.
     used: Atomic<u32>,
+    /// When it was begun.
+    since: Instant<Monotonic>,
     /// The host does not answer any more: nothing is sent, and nobody waits for it.
     dead: Atomic<bool>,
     /// The host carries no frames: it does not answer, or does nothing with frames whatever is tried.
@@ -69,9 +71,11 @@ pub(crate) struct Connection {
 impl Connection {
     /// Nothing is open.
     pub(crate) fn new(adapter: &Arc<Adapter>) -> Result<Arc<Self>> {
-        let mut queues = KVec::with_capacity(adapter.tallies.len(), GFP_KERNEL)?;
+        // As many channels as are wanted now.
+        let wanted = adapter.settings.lock().channels;
+        let mut queues = KVec::with_capacity(wanted as usize, GFP_KERNEL)?;
 
-        for (index, tally) in (0u32..).zip(adapter.tallies.iter()) {
+        for (index, tally) in (0..wanted).zip(adapter.tallies.iter()) {
             queues.push(Queue::new(index, tally.clone())?, GFP_KERNEL)?;
         }
         let control = Control::new()?;
@@ -84,6 +88,7 @@ impl Connection {
                 agreed: SetOnce::new(),
                 version: Atomic::new(Version::V6_1.0),
                 used: Atomic::new(1),
+                since: Instant::now(),
                 dead: Atomic::new(false),
                 mute: Atomic::new(false),
                 useless: Atomic::new(false),
@@ -136,6 +141,11 @@ impl Connection {
         self.used.load(Relaxed)
     }
 
+    /// How many milliseconds ago it was begun.
+    pub(crate) fn age_ms(&self) -> i64 {
+        self.since.elapsed().as_millis()
+    }
+
     pub(crate) fn set_used(&self, used: u32) {
         self.used.store(used, Relaxed);
     }
@@ -147,19 +157,36 @@ impl Connection {
 
     /// The host tells of the link. Any context but NMI.
     pub(crate) fn on_link_event(&self, event: Event) {
-        self.link.lock().on_event(event);
+        let now = self.adapter.now();
+        let up_in = {
+            let mut link = self.link.lock();
+
+            link.on_event(event, now);
+            link.up_in(now)
+        };
+
         self.adapter.show_link();
         // Of one that is not used nobody has to know.
-        if matches!(event, Event::Connected | Event::Changed) && self.adapter.is_published(self) {
-            self.adapter.tell_neighbours();
+        if !self.adapter.is_published(self) {
+            return;
         }
+        match (up_in, event) {
+            (Some(ms), _) => self.adapter.show_link_in(ms),
+            (None, Event::Connected | Event::Changed) => self.adapter.tell_neighbours(),
+            (None, Event::Disconnected | Event::Speed(_)) => {}
+        }
+    }
+
+    /// In how many milliseconds its link is shown again, if it is up and not shown so.
+    pub(crate) fn link_up_in(&self) -> Option<u32> {
+        self.link.lock().up_in(self.adapter.now())
     }
 
     /// Whether frames reach somebody.
     pub(crate) fn has_link(&self) -> bool {
         let carries = !self.mute.load(Relaxed) && !self.useless.load(Relaxed);
 
-        self.link.lock().is_up() && carries && !self.is_dead()
+        self.link.lock().is_up(self.adapter.now()) && carries && !self.is_dead()
     }
 
     /// The host does not answer what it was asked, from now on. It is asked again, by nobody who holds a lock.

@@ -29,6 +29,9 @@ use netvsc_protocol::{
 /// Fewest sections that a buffer is made of.
 const MIN_SECTIONS: u32 = 10;
 
+/// How long a host may take with the channels of a connection before another one is made for their sake.
+const COMING_MS: i64 = 10_000;
+
 impl Operations for Adapter {
     fn parent(&self) -> &Parent {
         &self.parent
@@ -190,7 +193,7 @@ impl Operations for Adapter {
 
         Limits {
             now: connection.as_ref().map_or(1, |c| c.used()),
-            most: host.map_or(1, |rss| rss.channels),
+            most: host.map_or(1, |rss| rss.channels).min(self.most_channels()),
         }
     }
 
@@ -206,12 +209,17 @@ impl Operations for Adapter {
             ..settings
         };
 
-        // They may be what was wanted before, and did not come.
-        if now == channels {
-            reconfigure(&this.into(), rtnl, new)
-        } else {
-            renew(&this.into(), rtnl, new)
+        // As many were wanted before: they are on their way, or did not come.
+        if new == settings && now != channels {
+            let is_young = this.connection()?.age_ms() < COMING_MS;
+
+            return if is_young {
+                Ok(())
+            } else {
+                renew(&this.into(), rtnl, new)
+            };
         }
+        reconfigure(&this.into(), rtnl, new)
     }
 
     fn sections(&self) -> Sections {
@@ -292,8 +300,7 @@ impl Operations for Adapter {
             let mut spread = this.spread.lock();
 
             if table.is_some() {
-                // With one channel all tables are the same, and more may come.
-                spread.table = (row > 1).then_some(new);
+                spread.table = Some(new);
             }
             if let Some(key) = key {
                 spread.key = *key;

@@ -33,6 +33,8 @@ pub(crate) const REST: u64 = 6;
 pub(crate) const PATH: u64 = 7;
 /// Identifies the work item that takes up a card that was joined.
 pub(crate) const TAKE_UP: u64 = 8;
+/// Identifies the work item that shows the link again.
+pub(crate) const SHOW: u64 = 9;
 
 impl Adapter {
     /// The link leads elsewhere, or is there again. Any context but NMI.
@@ -45,6 +47,12 @@ impl Adapter {
             self.clone(),
             tell_after(told),
         );
+    }
+
+    /// Shows the link again in so many milliseconds. Any context but NMI.
+    pub(crate) fn show_link_in(self: &Arc<Self>, ms: u32) {
+        // An error means that it is to run in a while, and looks again then, or that the device is unbound.
+        let _ = workqueue::enqueue_delayed::<_, SHOW>(workqueue::system_long(), self.clone(), ms);
     }
 
     /// Has the host deliver the frames that are wanted now, if that is not done when the interface comes up.
@@ -137,8 +145,7 @@ impl Adapter {
     /// The host answers, and does nothing with frames: whether another connection is due. If not, it is later, and
     /// there is no link until then.
     fn recovers_now(self: &Arc<Self>, connection: &Connection) -> bool {
-        let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(0);
-        let rest = self.recoveries.lock().rest(self.frames_sent(), now);
+        let rest = self.recoveries.lock().rest(self.frames_sent(), self.now());
 
         if let Some(ms) = rest {
             connection.set_useless();
@@ -168,6 +175,26 @@ impl WorkItem<LINK> for Adapter {
     fn run(this: Arc<Adapter>) {
         *this.told.lock() = Some(Instant::now());
         this.netdev.notify_peers();
+    }
+}
+
+impl WorkItem<SHOW> for Adapter {
+    type Pointer = Arc<Adapter>;
+
+    /// Shows a link that was shown as down for long enough.
+    fn run(this: Arc<Adapter>) {
+        let Ok(connection) = this.connection() else {
+            return;
+        };
+
+        // It was lost once more.
+        if let Some(ms) = connection.link_up_in() {
+            return this.show_link_in(ms);
+        }
+        this.show_link();
+        if connection.has_link() {
+            this.tell_neighbours();
+        }
     }
 }
 

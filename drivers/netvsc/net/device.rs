@@ -107,12 +107,14 @@ impl NetDevice {
         }
     }
 
-    /// Uses so many of its queues, both ways, if it is registered, and if `still` says so under RTNL.
-    /// Returns what that says. May sleep.
-    pub(crate) fn set_queues(&self, queues: u32, still: impl FnOnce() -> bool) -> bool {
+    /// Uses so many of its queues, both ways, if it is registered, and if `still` says so under RTNL, which is told
+    /// what [`Self::has_own_table`] is. Returns what it says. May sleep.
+    pub(crate) fn set_queues(&self, queues: u32, still: impl FnOnce(bool) -> bool) -> bool {
         let _held = Held::new();
+        // SAFETY: The device is valid by the type invariant, and RTNL is held.
+        let own_table = unsafe { ffi::hv_netvsc_shim_has_own_table(self.as_ptr()) };
 
-        if !still() {
+        if !still(own_table) {
             return false;
         }
         if (1..=self.queues).contains(&queues) {

@@ -71,10 +71,17 @@ impl Event {
 }
 
 /// What a host has said of the link since it was connected to.
+///
+/// A link that was lost, or leads elsewhere, is shown as down for a while, whatever the host says meanwhile: user space
+/// is told of the state of an interface once a second at most (`net/core/link_watch.c`), and is to see that it has to
+/// ask for an address again (`drivers/net/hyperv/netvsc_drv.c:netvsc_link_change`). Times are in milliseconds of the
+/// caller's clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     up: Option<bool>,
     speed: Option<u32>,
+    /// Until when it is shown as down.
+    down_until: u64,
 }
 
 impl Link {
@@ -84,6 +91,7 @@ impl Link {
         Link {
             up: None,
             speed: None,
+            down_until: 0,
         }
     }
 
@@ -93,20 +101,33 @@ impl Link {
         self.speed = self.speed.or(speed);
     }
 
-    /// Takes what it tells by itself.
-    pub fn on_event(&mut self, event: Event) {
+    /// Takes what it tells by itself, at the time `now`.
+    pub fn on_event(&mut self, event: Event, now: u64) {
+        let was_up = self.up == Some(true);
         match event {
             Event::Connected => self.up = Some(true),
             Event::Disconnected => self.up = Some(false),
             Event::Speed(speed) => self.speed = Some(speed),
             Event::Changed => {}
         }
+        if was_up && matches!(event, Event::Disconnected | Event::Changed) {
+            self.down_until = now.saturating_add(DOWN_MS.into());
+        }
     }
 
-    /// Whether it is up.
+    /// Whether it is up, and shown so at the time `now`.
     #[must_use]
-    pub fn is_up(&self) -> bool {
-        self.up == Some(true)
+    pub fn is_up(&self, now: u64) -> bool {
+        self.up == Some(true) && now >= self.down_until
+    }
+
+    /// In how many milliseconds from `now` a link that is up is shown so; none if it is, or is not up.
+    #[must_use]
+    pub fn up_in(&self, now: u64) -> Option<u32> {
+        let left = self.down_until.saturating_sub(now);
+        u32::try_from(left)
+            .ok()
+            .filter(|left| *left != 0 && self.up == Some(true))
     }
 
     /// Its speed in Mb/s.
@@ -115,6 +136,9 @@ impl Link {
         self.speed.filter(|speed| *speed != 0)
     }
 }
+
+/// How long a link that was lost, or leads elsewhere, is shown as down at least.
+pub const DOWN_MS: u32 = 2_000;
 
 /// The neighbours are told of the link once in so many milliseconds at most, however often the host tells of it;
 /// each time everybody waits who changes something of a network.

@@ -2,18 +2,18 @@
 
 //! What a host has said of the link.
 
-use netvsc_protocol::link::{tell_after, Event, Link, TOLD_EVERY_MS};
+use netvsc_protocol::link::{tell_after, Event, Link, DOWN_MS, TOLD_EVERY_MS};
 
 #[test]
 fn no_link_before_the_host_has_said_so() {
     let mut link = Link::new();
 
-    assert!(!link.is_up());
+    assert!(!link.is_up(0));
     assert_eq!(link.speed(), None);
-    link.on_event(Event::Changed);
-    assert!(!link.is_up());
+    link.on_event(Event::Changed, 0);
+    assert!(!link.is_up(0));
     link.on_answer(true, Some(10_000));
-    assert!(link.is_up());
+    assert!(link.is_up(0));
     assert_eq!(link.speed(), Some(10_000));
 }
 
@@ -21,13 +21,47 @@ fn no_link_before_the_host_has_said_so() {
 fn what_came_while_it_was_asked_is_newer() {
     let mut link = Link::new();
 
-    link.on_event(Event::Disconnected);
-    link.on_event(Event::Speed(25_000));
+    link.on_event(Event::Disconnected, 0);
+    link.on_event(Event::Speed(25_000), 0);
     link.on_answer(true, Some(10_000));
-    assert!(!link.is_up());
+    assert!(!link.is_up(0));
     assert_eq!(link.speed(), Some(25_000));
-    link.on_event(Event::Connected);
-    assert!(link.is_up());
+    link.on_event(Event::Connected, 0);
+    assert!(link.is_up(0));
+}
+
+#[test]
+fn a_link_that_was_lost_or_leads_elsewhere_is_shown_as_down_for_a_while() {
+    let down = u64::from(DOWN_MS);
+    for lost in [Event::Disconnected, Event::Changed] {
+        let mut link = Link::new();
+
+        link.on_answer(true, None);
+        assert!(link.is_up(5));
+        assert_eq!(link.up_in(5), None);
+        link.on_event(lost, 10);
+        // There again before anybody has looked.
+        link.on_event(Event::Connected, 11);
+        assert!(!link.is_up(11));
+        assert_eq!(link.up_in(11), Some(DOWN_MS - 1));
+        assert!(!link.is_up(9 + down));
+        assert!(link.is_up(10 + down));
+        assert_eq!(link.up_in(10 + down), None);
+    }
+    // One that stays down comes back at once when it comes.
+    let mut link = Link::new();
+    link.on_answer(true, None);
+    link.on_event(Event::Disconnected, 10);
+    assert_eq!(link.up_in(11), None);
+    // Said twice, it does not take longer.
+    link.on_event(Event::Disconnected, 1_000);
+    link.on_event(Event::Connected, 10 + down);
+    assert!(link.is_up(10 + down));
+    // One that is not there does not lead elsewhere.
+    let mut link = Link::new();
+    link.on_event(Event::Changed, 10);
+    link.on_answer(true, None);
+    assert!(link.is_up(10));
 }
 
 #[test]
@@ -35,7 +69,7 @@ fn a_speed_of_nothing_is_none() {
     let mut link = Link::new();
 
     link.on_answer(true, None);
-    link.on_event(Event::Speed(0));
+    link.on_event(Event::Speed(0), 0);
     assert_eq!(link.speed(), None);
 }
 

@@ -111,6 +111,15 @@ pub(super) const ALL: &[Scenario] = &[
     },
     with_networks("net-two", "two adapters at a time", 240, two::run),
     with_networks("net-link", "the link goes and comes", 240, link::run),
+    Scenario {
+        machine: &link::CHANGED,
+        ..shared(
+            "net-link-changed",
+            "the link leads elsewhere",
+            240,
+            link::changed,
+        )
+    },
     with_networks(
         "net-reload",
         "the driver goes and comes",
