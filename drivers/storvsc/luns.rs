@@ -33,6 +33,10 @@ use storvsc_protocol::{
 };
 use vmbus::abstractions::{workqueue, NoIo};
 
+/// How often a new unit is asked who it is, of which a page cannot be read, and the pause before that, in milliseconds.
+const LOOKS: u32 = 3;
+const LOOK_PAUSE_MS: i64 = 200;
+
 /// How long to leave a unit alone that does not say who it is, in milliseconds.
 const PAUSE_MS: i64 = 100;
 
@@ -136,8 +140,18 @@ pub(crate) fn on_new_unit(shared: &Arc<Shared>, unit: Address) {
     shared.with_luns(|luns| luns.add(unit));
     // A unit without a known identity is another one as soon as there is a doubt.
     identities.forget(unit);
-    if let Ok(Found::Unit { identity, .. }) = interview(shared, unit) {
-        let _ = identities.set(unit, identity);
+    for again in (0..LOOKS).rev() {
+        match interview(shared, unit) {
+            // It may be about to start.
+            Ok(Found::Unit { identity, .. }) if identity.is_incomplete() && again != 0 => {
+                fsleep(Delta::from_millis(LOOK_PAUSE_MS));
+            }
+            Ok(Found::Unit { identity, .. }) => {
+                let _ = identities.set(unit, identity);
+                break;
+            }
+            _ => break,
+        }
     }
 }
 
@@ -208,8 +222,10 @@ fn identify(shared: &Arc<Shared>, unit: Address) -> Result<Option<Verdict>> {
         Some(known) => {
             let verdict = compare(known, &found);
 
-            if let (Some(Verdict::Resized), Found::Unit { identity, .. }) = (verdict, found) {
-                known.take_size(&identity);
+            if let (Some(Verdict::Same | Verdict::Resized), Found::Unit { identity, .. }) =
+                (verdict, found)
+            {
+                known.adopt(&identity);
             }
             verdict
         }

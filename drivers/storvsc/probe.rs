@@ -147,9 +147,9 @@ pub(crate) fn register(shared: &Arc<Shared>, dev: &Device<Core<'_>>) -> Result {
             segments: transfer.segments,
         },
     )?;
-    // One that was given up before the midlayer knew the host is not tried again.
+    // One that was given up before the midlayer knew the host is not tried again by this driver.
     if shared.is_dead() {
-        return Err(ENODEV);
+        return Err(ETIMEDOUT);
     }
     match settings.kind {
         Kind::Scsi => shared.host.scan(),

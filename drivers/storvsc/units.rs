@@ -80,7 +80,7 @@ fn rescan(shared: &Arc<Shared>, unit: Address) {
     if let (Some(known), Ok(found)) = (identities.get(unit), interview(shared, unit)) {
         match found {
             Found::Unit { identity, .. } if known.is_same_but_size(&identity) => {
-                known.take_size(&identity);
+                known.adopt(&identity);
             }
             _ => shared.with_luns(|luns| luns.on_doubt(unit)),
         }

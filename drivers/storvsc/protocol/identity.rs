@@ -405,13 +405,33 @@ impl Identity {
     /// It is the same unit, if its size may have changed.
     #[must_use]
     pub fn is_same_but_size(&self, new: &Self) -> bool {
-        let named = matches!(self.names(new), Names::Same | Names::None);
+        let named = matches!(
+            self.names(new),
+            Names::Same | Names::SameInPart | Names::None
+        );
         named && self.model() == new.model()
     }
 
-    /// Takes the size that the unit has now. Its names are kept, for not all may have been readable now.
-    pub const fn take_size(&mut self, new: &Self) {
-        self.capacity = new.capacity;
+    /// Takes what the same unit says later: its size, and a name that could not be read before, if another one says
+    /// that it is the same. A name that cannot be read now is kept.
+    pub fn adopt(&mut self, new: &Self) {
+        if self.names(new) == Names::Same {
+            for (old, new) in [
+                (&mut self.serial, &new.serial),
+                (&mut self.designators, &new.designators),
+            ] {
+                if *old == Page::Unreadable {
+                    *old = *new;
+                }
+            }
+        }
+        self.capacity = new.capacity.or(self.capacity);
+    }
+
+    /// A page could not be read: it is worth to ask once more.
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        self.serial == Page::Unreadable || self.designators == Page::Unreadable
     }
 
     /// What its pages say of whether it is the unit `new`, which was asked later.
@@ -420,30 +440,33 @@ impl Identity {
             (&self.serial, &new.serial),
             (&self.designators, &new.designators),
         ];
-        let mut names = Names::None;
+        let (mut same, mut lost, mut late) = (false, false, false);
         for (old, new) in pages {
             match (old, new) {
-                _ if old == new => {
-                    if old.is_name() {
-                        names = Names::Same;
-                    }
-                }
-                // It could not be read when the unit came, either: it does not count.
-                (Page::Unreadable, _) => {}
-                (_, Page::Unreadable) if names == Names::None => names = Names::Unknown,
-                (_, Page::Unreadable) => {}
+                _ if old == new => same |= old.is_name(),
+                (Page::Unreadable, _) => late |= new.is_name(),
+                (_, Page::Unreadable) => lost |= old.is_name(),
                 _ => return Names::Other,
             }
         }
-        names
+        match (same, lost) {
+            (true, false) => Names::Same,
+            (true, true) => Names::SameInPart,
+            (false, true) => Names::Unknown,
+            // Whoever that is: nobody has heard its name before.
+            (false, false) if late => Names::Other,
+            (false, false) => Names::None,
+        }
     }
 }
 
 /// What the pages of two units say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Names {
-    /// A name that is the same.
+    /// A name that is the same, and no other one.
     Same,
+    /// One that is the same, and one that cannot be read now.
+    SameInPart,
     /// Neither has a name.
     None,
     /// One had a name that cannot be read now.
@@ -472,6 +495,8 @@ pub fn compare(old: &Identity, found: &Found) -> Option<Verdict> {
         (false, _) | (_, Names::Other) => false,
         (_, Names::Unknown) => return None,
         (_, Names::Same) => true,
+        (_, Names::SameInPart) if !same_size && !resized => return None,
+        (_, Names::SameInPart) => true,
         (_, Names::None) => same_size || resized,
     };
     Some(match (same, same_size) {

@@ -461,7 +461,7 @@ fn a_page_that_cannot_be_read_is_not_another_disk() {
     let known = disk.identity();
     assert_eq!(compare(&known, &broken(&disk, &[0x80])), None);
     assert_eq!(compare(&known, &broken(&disk, &[0x80, 0x83])), None);
-    // The other page knows.
+    // The other page knows, of a disk of the same size.
     disk.name = Some("a name");
     other.name = Some("a name");
     let known = disk.identity();
@@ -469,15 +469,48 @@ fn a_page_that_cannot_be_read_is_not_another_disk() {
         compare(&known, &broken(&disk, &[0x80])),
         Some(Verdict::Same)
     );
-    // That it could not be read when the disk came is held against nobody.
-    for pages in [&[0x80][..], &[0x83], &[0x80, 0x83]] {
-        let known = identity(broken(&disk, pages));
+    let mut grown = disk.clone();
+    grown.blocks = 2000;
+    assert_eq!(compare(&known, &broken(&grown, &[0x80])), None);
+    grown.attention = Some((0x2a, 9));
+    assert_eq!(
+        compare(&known, &broken(&grown, &[0x80])),
+        Some(Verdict::Resized)
+    );
+    // One that could not be read when the disk came is learned if another one is the same.
+    for page in [0x80, 0x83] {
+        let mut known = identity(broken(&disk, &[page]));
+        assert!(known.is_incomplete());
+        assert_eq!(
+            compare(&known, &broken(&disk, &[page])),
+            Some(Verdict::Same)
+        );
         assert_eq!(compare(&known, &disk.found()), Some(Verdict::Same));
-        assert_eq!(compare(&known, &broken(&disk, pages)), Some(Verdict::Same));
+        known.adopt(&disk.identity());
+        assert!(!known.is_incomplete());
+        assert_eq!(compare(&known, &other.found()), Some(Verdict::Gone));
     }
-    let known = identity(broken(&disk, &[0x83]));
-    assert_eq!(compare(&known, &other.found()), Some(Verdict::Gone));
+    // Who had no name that could be read may be anybody, once a name is heard.
+    let known = identity(broken(&disk, &[0x80, 0x83]));
+    for found in [disk.found(), other.found()] {
+        assert_eq!(compare(&known, &found), Some(Verdict::Gone));
+    }
+    // A page that said nothing is not missed.
+    let mut nameless = Disk::new(None, 1000);
+    let known = nameless.identity();
+    for pages in [&[0x80][..], &[0x83], &[0x80, 0x83]] {
+        assert_eq!(
+            compare(&known, &broken(&nameless, pages)),
+            Some(Verdict::Same)
+        );
+    }
+    nameless.blocks = 2000;
+    assert_eq!(
+        compare(&known, &broken(&nameless, &[0x80])),
+        Some(Verdict::Gone)
+    );
     other.inquiry[20] = b'X';
+    let known = disk.identity();
     assert_eq!(
         compare(&known, &broken(&other, &[0x80])),
         Some(Verdict::Gone)
