@@ -7,7 +7,7 @@ use crate::{
     buffers::Io,
     channels,
     connection::Connection,
-    control::{Control, Wait},
+    control::{is_silence, Control, Wait},
     net::is_isolated,
 };
 use kernel::{device::Bound, prelude::*, sync::Arc};
@@ -95,7 +95,7 @@ fn run(connection: &Connection, channel: &OpenChannel) -> Result<Agreed> {
         connection.set_version(setup.agreed().version);
         match done {
             Ok(()) => {}
-            Err(error) if error == ETIMEDOUT || error == EBUSY => setup.on_timeout(),
+            Err(error) if is_silence(error) => setup.on_timeout(),
             Err(error) if error == ENOMEM => return Err(error),
             Err(_) => setup.on_channel_lost(),
         }

@@ -232,10 +232,13 @@ impl Guest {
                     return;
                 };
                 if let LateOpen::Close { ring } = channel.life.open_late(open_id, status) {
-                    let _ = self.post(CloseChannel::new(relid).as_bytes());
-                    let _ = self.post(GpadlTeardown::new(relid, ring).as_bytes());
+                    let owed = channel.life.close_late_begin();
+                    let posted = !owed || self.post(CloseChannel::new(relid).as_bytes()).is_ok();
                     if let Some(channel) = self.channels.get_mut(&relid) {
-                        channel.life.closed_late();
+                        channel.life.close_late_end(posted);
+                    }
+                    if posted {
+                        let _ = self.post(GpadlTeardown::new(relid, ring).as_bytes());
                     }
                 }
             }

@@ -31,6 +31,7 @@ pub struct RawDriver {
     pub(super) id_table: *const RawDeviceId,
     pub(super) probe: Option<unsafe extern "C" fn(*mut RawDevice, *const RawDeviceId) -> c_int>,
     pub(super) remove: Option<unsafe extern "C" fn(*mut RawDevice)>,
+    pub(super) in_order: bool,
 }
 
 impl Default for RawDriver {
@@ -40,6 +41,7 @@ impl Default for RawDriver {
             id_table: ptr::null(),
             probe: None,
             remove: None,
+            in_order: false,
         }
     }
 }
@@ -75,6 +77,7 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*drv).id_table = T::ID_TABLE.as_ptr();
             (*drv).probe = Some(Self::probe_callback);
             (*drv).remove = Some(Self::remove_callback);
+            (*drv).in_order = T::IN_ORDER;
             (*drv).driver.name = name.as_char_ptr();
             (*drv).driver.mod_name = name.as_char_ptr();
             (*drv).driver.owner = module.as_ptr();

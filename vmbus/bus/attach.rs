@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Devices whose driver gave up because the host was late are offered to the drivers again.
+//! When and where a driver's `probe` runs, if not at once and where the device or the driver is added.
 //!
-//! A driver's `probe` waits for the host for a bounded time. A host under load that needs longer would cost the
-//! machine a device for good. `drivers/hv` waits for some answers without end, and loses the device with others.
+//! A `probe` waits for the host for a bounded time. A host under load that needs longer would cost the machine a
+//! device for good (`drivers/hv` waits for some answers without end, and loses the device with others): the device is
+//! offered to the drivers again, once no memory of it is left to the host.
+//!
+//! Devices that are probed in order ([`Driver::IN_ORDER`](super::Driver::IN_ORDER)) are so on a queue of their own: on
+//! that of devices, all others would wait for their host.
 
 use crate::{
     abstractions::{workqueue, Shown},
-    channel::{Channel, ATTACH},
+    channel::{Channel, ATTACH, PROBE},
+    connection::CONNECTION,
 };
 use kernel::{
     ffi::c_int,
@@ -23,10 +28,14 @@ use kernel::{
 const FIRST_MS: Msecs = 10_000;
 const MOST_MS: Msecs = 160_000;
 
-/// Whether and when a device is offered to the drivers again.
+/// Whether, when and where a device is offered to the drivers again.
 pub(crate) struct Attach {
     wanted: Atomic<bool>,
     pause_ms: Atomic<Msecs>,
+    /// A `probe` that waits for others may not run here and now.
+    elsewhere: Atomic<bool>,
+    /// One was about to.
+    postponed: Atomic<bool>,
 }
 
 impl Attach {
@@ -35,57 +44,122 @@ impl Attach {
         Self {
             wanted: Atomic::new(false),
             pause_ms: Atomic::new(FIRST_MS),
+            elsewhere: Atomic::new(false),
+            postponed: Atomic::new(false),
         }
     }
 }
 
-/// A `probe` begins, or a driver was unbound: nobody waits any more.
-pub(super) fn forget(channel: &Channel) {
+/// Runs `f`, which may have the device probed, where others would wait for it: one that is probed in order is so
+/// afterwards, and elsewhere.
+pub(crate) fn without_waiting<R>(channel: &Arc<Channel>, f: impl FnOnce() -> R) -> R {
+    let state = channel.attach_state();
+
+    state.elsewhere.store(true, Relaxed);
+    let result = f();
+
+    state.elsewhere.store(false, Relaxed);
+    if state.postponed.xchg(false, Full) {
+        CONNECTION.with(|connection| {
+            // An item that waits already will do.
+            let _ = connection
+                .queues
+                .probes
+                .enqueue::<_, PROBE>(channel.clone());
+        });
+    }
+    result
+}
+
+/// A driver whose devices are probed in order is about to probe one: whether that is done later.
+pub(super) fn postpone(channel: &Channel) -> bool {
+    let state = channel.attach_state();
+    let elsewhere = state.elsewhere.load(Relaxed);
+
+    if elsewhere {
+        state.postponed.store(true, Relaxed);
+    }
+    elsewhere
+}
+
+/// A `probe` begins: nobody waits for another one.
+pub(super) fn begin(channel: &Channel) {
     channel.attach_state().wanted.store(false, Relaxed);
 }
 
-/// A `probe` has ended.
-pub(super) fn on_probe(channel: &Arc<Channel>, result: c_int) {
+/// It has ended.
+pub(super) fn end(channel: &Arc<Channel>, result: c_int) {
     let state = channel.attach_state();
 
     if result == 0 {
         return state.pause_ms.store(FIRST_MS, Relaxed);
     }
     // The second one: the host has not let go of what it was late with. The third: it had no room for a message.
-    if ![ETIMEDOUT, EBUSY, EAGAIN]
-        .map(Error::to_errno)
-        .contains(&result)
-    {
+    let late = [ETIMEDOUT, EBUSY, EAGAIN].map(Error::to_errno);
+
+    if !late.contains(&result) || channel.is_rescinded() {
         return;
     }
-    // One `probe` of a device runs at a time.
+    let pause_ms = again_later(channel);
+    let instance = &channel.offer().instance;
+
+    if channel.lines.allow_about(instance) {
+        pr_notice!(
+            "{}: the host was late; trying again in {} s\n",
+            Shown(instance),
+            pause_ms / 1_000
+        );
+    }
+}
+
+/// Returns after how many milliseconds.
+fn again_later(channel: &Arc<Channel>) -> Msecs {
+    let state = channel.attach_state();
+    // One `probe` of a device runs at a time, and no other one begins before the item has run.
     let pause_ms = state.pause_ms.load(Relaxed);
 
     state
         .pause_ms
         .store(pause_ms.saturating_mul(2).min(MOST_MS), Relaxed);
     state.wanted.store(true, Relaxed);
-    pr_notice!(
-        "{}: the host was late; trying again in {} s\n",
-        Shown(&channel.offer().instance),
-        pause_ms / 1_000
-    );
     // One that waits already will do.
     let _ = workqueue::enqueue_delayed::<_, ATTACH>(
         workqueue::system_dfl_long(),
         channel.clone(),
         pause_ms,
     );
+    pause_ms
 }
 
-/// The time has come. May sleep, for as long as a `probe` takes.
-pub(crate) fn run(channel: &Arc<Channel>) {
+/// The time for another `probe` has come. May sleep, for as long as that takes.
+pub(crate) fn again(channel: &Arc<Channel>) {
     if !channel.attach_state().wanted.xchg(false, Full) {
         return;
     }
-    let device = channel.device();
+    // Else each would leave some more to a host that never answers.
+    if has_memory_left(channel) {
+        again_later(channel);
+        return;
+    }
+    without_waiting(channel, || find_driver(channel));
+}
 
-    if let Some(device) = device {
+/// Has the driver core look for a driver that takes the device. May sleep, for as long as a `probe` takes.
+pub(crate) fn find_driver(channel: &Arc<Channel>) {
+    if let Some(device) = channel.device() {
         device.find_driver();
     }
+}
+
+/// Memory of a device without a driver that the host has not let go of.
+fn has_memory_left(channel: &Arc<Channel>) -> bool {
+    let Some(connection) = CONNECTION.get() else {
+        return true;
+    };
+    let mut left = connection.gpadls.has_any(channel.relid());
+
+    connection.channels.for_each_sub(channel, |sub| {
+        left |= connection.gpadls.has_any(sub.relid());
+    });
+    left
 }

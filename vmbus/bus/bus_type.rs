@@ -109,9 +109,6 @@ extern "C" fn notifier_callback(
         // never written after creation.
         let channel = unsafe { &(*raw_device(dev.cast())).channel };
 
-        if event == UNBOUND {
-            attach::forget(channel);
-        }
         channel::forbid_open(channel);
     }
     bindings::NOTIFY_DONE as c_int
@@ -243,7 +240,11 @@ extern "C" fn probe_callback(dev: *mut bindings::device) -> c_int {
     // SAFETY: As above; the field is never written after creation.
     let channel = unsafe { &(*raw).channel };
 
-    attach::forget(channel);
+    // SAFETY: As above.
+    if unsafe { (*drv).in_order } && attach::postpone(channel) {
+        return ENODEV.to_errno();
+    }
+    attach::begin(channel);
     channel::allow_open(channel);
     // SAFETY: As above.
     let result = match unsafe { (*drv).probe } {
@@ -252,7 +253,7 @@ extern "C" fn probe_callback(dev: *mut bindings::device) -> c_int {
         None => ENODEV.to_errno(),
     };
 
-    attach::on_probe(channel, result);
+    attach::end(channel, result);
     result
 }
 

@@ -12,7 +12,11 @@ use crate::{
     abstractions::{workqueue, Shown},
     connection::{Connection, CONNECTION},
 };
-use kernel::{prelude::*, sync::Arc, time::Msecs};
+use kernel::{
+    prelude::*,
+    sync::{atomic::Relaxed, Arc},
+    time::Msecs,
+};
 use vmbus_protocol::{
     channel::LateOpen,
     message::{CloseChannel, GpadlTeardown},
@@ -71,25 +75,27 @@ pub(crate) fn on_torndown(connection: &Connection, gpadl: GpadlHandle) -> bool {
     true
 }
 
-/// How long until the host is told again what it had no room for. To post it takes minutes before that.
-const AGAIN_MS: Msecs = 10_000;
+/// How long until the host is told again what it did not take, the first time and at most: each pause is twice the
+/// one before.
+pub(super) const AGAIN_MS: Msecs = 10_000;
+const LONGEST_MS: Msecs = 160_000;
 
-/// Has the host told, by a work item: that may take minutes.
+/// Has the host told, by a work item.
 pub(super) fn schedule(channel: Arc<Channel>) {
     // An item that is queued already will see this, too.
     let _ = workqueue::enqueue_delayed::<_, LATE>(workqueue::reclaim(), channel, 0);
 }
 
 /// Closes a channel that was opened late or could not be closed, and asks for memory that was taken late or
-/// could not be asked for. May sleep, for minutes. What the host has no room for is tried again and again, for as
-/// long as the channel is there: nobody may want to open it while its memory is left to the host.
+/// could not be asked for. May sleep, for seconds. What the host does not take is tried again and again, for as long
+/// as the channel is there: nobody may want to open it while its memory is left to the host.
 pub(super) fn make_good(channel: &Arc<Channel>) {
     let Some(connection) = CONNECTION.get() else {
         return;
     };
 
     match tell(&connection, channel) {
-        Ok(()) => {}
+        Ok(()) => channel.late_pause_ms.store(AGAIN_MS, Relaxed),
         // It has let go of everything.
         Err(error) if error == ENODEV => {}
         Err(error) => {
@@ -102,10 +108,15 @@ pub(super) fn make_good(channel: &Arc<Channel>) {
                     error
                 );
             }
+            // One item of a channel runs at a time.
+            let pause_ms = channel.late_pause_ms.load(Relaxed);
+            let next_ms = pause_ms.saturating_mul(2).min(LONGEST_MS);
+
+            channel.late_pause_ms.store(next_ms, Relaxed);
             let _ = workqueue::enqueue_delayed::<_, LATE>(
                 workqueue::reclaim(),
                 channel.clone(),
-                AGAIN_MS,
+                pause_ms,
             );
         }
     }
@@ -118,9 +129,14 @@ fn tell(connection: &Connection, channel: &Channel) -> Result {
 
     loop {
         // Before the memory: the host may write to that of a channel that it has open.
-        if channel.life.lock().must_close() {
-            connection.post(CloseChannel::new(relid).as_bytes(), &alive)?;
-            channel.life.lock().closed_late();
+        let owed = channel.life.lock().close_late_begin();
+
+        if owed {
+            let close = CloseChannel::new(relid);
+            let posted = connection.post_briefly(close.as_bytes(), &alive);
+
+            channel.life.lock().close_late_end(posted.is_ok());
+            posted?;
         }
         let Some(gpadl) = connection.gpadls.take_ask_again(relid) else {
             return Ok(());
@@ -131,7 +147,9 @@ fn tell(connection: &Connection, channel: &Channel) -> Result {
         } else {
             let teardown = GpadlTeardown::new(relid, gpadl);
 
-            connection.post(teardown.as_bytes(), &alive).map(|()| true)
+            connection
+                .post_briefly(teardown.as_bytes(), &alive)
+                .map(|()| true)
         };
 
         if asked != Ok(true) {

@@ -8,7 +8,7 @@ use super::{
     sub, SubChannels,
 };
 use crate::{
-    abstractions::{workqueue, Shown},
+    abstractions::{workqueue, NoIo, Shown},
     bus::{
         attach::{self, Attach},
         Device, DeviceRegistration,
@@ -21,7 +21,7 @@ use kernel::{
     alloc::flags::__GFP_NOWARN,
     cpu::CpuId,
     impl_has_delayed_work, impl_has_work, new_delayed_work, new_mutex, new_spinlock,
-    new_spinlock_irq,
+    new_spinlock_irq, new_work,
     prelude::*,
     sync::{
         aref::ARef,
@@ -42,12 +42,13 @@ use vmbus_protocol::{
 use vmbus_ring::RingStats;
 
 /// Work items of a channel: the two ends of its device's life, what the host has done late, the doorbell
-/// that it refused, and the next `probe` of a device for which it was late.
+/// that it refused, the next `probe` of a device for which it was late, and one that comes after others.
 pub(super) const ADD: u64 = 0;
 pub(super) const REMOVE: u64 = 1;
 pub(super) const LATE: u64 = 2;
 const REFUSED: u64 = 3;
 pub(crate) const ATTACH: u64 = 4;
+pub(crate) const PROBE: u64 = 5;
 
 /// How long a host that refuses the doorbell may take until it says that the channel is taken back.
 const RESCIND_MS: Msecs = 10_000;
@@ -92,7 +93,7 @@ pub(crate) struct Channel {
     /// Packets that were dropped because something was wrong with them.
     pub(super) dropped: Atomic<u64>,
     /// Lines about it that the host can cause.
-    pub(super) lines: Lines,
+    pub(crate) lines: Lines,
     #[pin]
     pub(super) life: SpinLock<ChannelLife>,
     /// Where interrupts find the session of now. Written when a session begins and ends.
@@ -114,16 +115,21 @@ pub(crate) struct Channel {
     pub(super) remove: Work<Channel, REMOVE>,
     #[pin]
     late: DelayedWork<Channel, LATE>,
+    /// How long until the host is told again what it did not take.
+    pub(super) late_pause_ms: Atomic<Msecs>,
     #[pin]
     refused: DelayedWork<Channel, REFUSED>,
     attach_state: Attach,
     #[pin]
     attach: DelayedWork<Channel, ATTACH>,
+    #[pin]
+    probe: Work<Channel, PROBE>,
 }
 
 impl_has_work! {
     impl HasWork<Channel, 0> for Channel { self.add }
     impl HasWork<Channel, 1> for Channel { self.remove }
+    impl HasWork<Channel, 5> for Channel { self.probe }
 }
 
 impl_has_delayed_work! {
@@ -163,9 +169,15 @@ impl Channel {
         Self::new(connection, place, offer, None, None, CONNECT_CPU)
     }
 
-    /// Memory for a channel. Any context but NMI: takes from the reserves, and waits for nobody.
+    /// Memory for a channel: from the reserves, without waiting, or else, for the host offers a channel once, with
+    /// waiting, but not for disks. May sleep.
     pub(super) fn place() -> Result<Place> {
-        Ok(UniqueArc::new_uninit(GFP_ATOMIC | __GFP_NOWARN)?)
+        if let Ok(place) = UniqueArc::new_uninit(GFP_ATOMIC | __GFP_NOWARN) {
+            return Ok(place);
+        }
+        let _noio = NoIo::new();
+
+        Ok(UniqueArc::new_uninit(GFP_KERNEL)?)
     }
 
     pub(super) fn new(
@@ -220,9 +232,11 @@ impl Channel {
             add <- Work::new(c"vmbus_add", add_class),
             remove <- Work::new(c"vmbus_remove", remove_class),
             late <- new_delayed_work!("vmbus_late"),
+            late_pause_ms: Atomic::new(late::AGAIN_MS),
             refused <- new_delayed_work!("vmbus_refused"),
             attach_state: Attach::new(),
             attach <- new_delayed_work!("vmbus_attach"),
+            probe <- new_work!("vmbus_probe"),
         }));
 
         channel.into()
@@ -302,7 +316,7 @@ impl Channel {
     }
 
     /// The host has taken it back.
-    pub(super) fn is_rescinded(&self) -> bool {
+    pub(crate) fn is_rescinded(&self) -> bool {
         self.life.lock().is_rescinded()
     }
 
@@ -401,6 +415,7 @@ impl Channel {
         if self.primary.is_none() {
             // Its device is gone; those of sub-channels end inside of a `probe`, which may run in this very work.
             workqueue::disable_delayed_sync::<Channel, ATTACH>(self);
+            workqueue::disable_sync::<Channel, PROBE>(self);
         }
     }
 }
@@ -436,7 +451,15 @@ impl WorkItem<ATTACH> for Channel {
     type Pointer = Arc<Channel>;
 
     fn run(this: Arc<Channel>) {
-        attach::run(&this);
+        attach::again(&this);
+    }
+}
+
+impl WorkItem<PROBE> for Channel {
+    type Pointer = Arc<Channel>;
+
+    fn run(this: Arc<Channel>) {
+        attach::find_driver(&this);
     }
 }
 

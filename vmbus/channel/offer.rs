@@ -11,7 +11,7 @@
 use super::{affinity, object::Place, sub, Channel, ADD, REMOVE};
 use crate::{
     abstractions::Shown,
-    bus::DeviceRegistration,
+    bus::{attach, DeviceRegistration},
     connection::{Connection, CONNECTION},
     counters,
 };
@@ -37,7 +37,7 @@ pub(crate) fn on_offer(connection: &Arc<Connection>, offer: Offer) {
         ));
         return;
     }
-    // Without waiting for memory: what makes memory free may wait for a message that is read here.
+    // Not under the lock: what makes memory free may wait for it.
     let admitted = Channel::place().and_then(|place| {
         connection
             .channels
@@ -161,12 +161,16 @@ pub(super) fn add_device(channel: &Arc<Channel>) {
     if channel.is_rescinded() {
         return;
     }
-    match DeviceRegistration::register(&connection.root, channel.clone()) {
-        Ok(device) => {
-            *channel.device.lock() = Some(device);
-            // Sub-channels that were announced while the driver was in its probe.
-            sub::add_folders(&connection, channel);
-        }
+    let registered = attach::without_waiting(channel, || {
+        let device = DeviceRegistration::register(&connection.root, channel.clone())?;
+
+        *channel.device.lock() = Some(device);
+        Ok::<_, Error>(())
+    });
+
+    match registered {
+        // Sub-channels that were announced while the driver was in its probe.
+        Ok(()) => sub::add_folders(&connection, channel),
         Err(error) => pr_err!(
             "{}: device could not be registered: {:?}\n",
             Shown(&channel.offer().instance),

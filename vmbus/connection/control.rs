@@ -89,6 +89,20 @@ impl Connection {
         result
     }
 
+    /// As [`Self::post`], for a second: what is tried again anyway does not keep a worker for minutes.
+    pub(crate) fn post_briefly(&self, message: &[u8], alive: &dyn Fn() -> bool) -> Result {
+        let connection = self.message_connection.load(Relaxed);
+        let alive = || self.is_up() && alive();
+
+        post_on(
+            connection,
+            message,
+            Purpose::AfterFull,
+            delay::fsleep,
+            alive,
+        )
+    }
+
     /// Posts `request` with `post` and waits for its reply, for a bounded time. May sleep.
     ///
     /// `alive` is asked after the waiter is registered: a rescind that came earlier is seen there,

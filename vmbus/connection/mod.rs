@@ -66,6 +66,8 @@ pub(crate) struct Queues {
     /// memory reclaim: it runs drivers' `unbind`, and what that is built on waits for queues that are
     /// not (runtime power management does).
     pub(crate) devices: Workqueue,
+    /// Probes devices that are probed in order, see [`attach`](crate::bus::attach).
+    pub(crate) probes: Workqueue,
     /// Announces sub-channels to drivers, and takes them back: of each device one after the other, of
     /// several at the same time, since drivers open them here and a host may be slow.
     pub(crate) sub_channels: Workqueue,
@@ -145,6 +147,7 @@ impl Connection {
                 1,
             )?,
             devices: Workqueue::new_ordered(c"vmbus_devices", WqFlags::empty())?,
+            probes: Workqueue::new_ordered(c"vmbus_probes", WqFlags::empty())?,
             sub_channels: Workqueue::new(c"vmbus_sub_channels", WqFlags::UNBOUND | reclaim, 0)?,
             channels: Workqueue::new(
                 c"vmbus_channels",

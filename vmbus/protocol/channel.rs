@@ -121,6 +121,8 @@ pub enum Leave {
 pub struct ChannelLife {
     state: State,
     at_host: AtHost,
+    /// A CLOSECHANNEL that is owed is being posted, and may go out at any time.
+    closing_late: bool,
     rescinded: bool,
     removed: bool,
     released: bool,
@@ -139,6 +141,7 @@ impl ChannelLife {
         ChannelLife {
             state: State::Offered,
             at_host: AtHost::Closed,
+            closing_late: false,
             rescinded: false,
             removed: false,
             released: false,
@@ -199,7 +202,7 @@ impl ChannelLife {
         }
         match self.state {
             State::Offered | State::Closed => {
-                if self.at_host != AtHost::Closed {
+                if self.at_host != AtHost::Closed || self.closing_late {
                     return Err(LifeError::Unanswered);
                 }
                 self.state = State::Opening;
@@ -303,9 +306,19 @@ impl ChannelLife {
         )
     }
 
-    /// That CLOSECHANNEL was posted: the channel may be opened again, unless an open is not answered still.
-    pub fn closed_late(&mut self) {
+    /// Begins to post that CLOSECHANNEL, if it is owed: until [`Self::close_late_end`] the channel is not opened
+    /// again, whatever the host says meanwhile, for it would be closed.
+    #[must_use = "only then is it to be posted"]
+    pub fn close_late_begin(&mut self) -> bool {
+        self.closing_late = self.must_close();
+        self.closing_late
+    }
+
+    /// It was posted, or was not. Then the channel may be opened again, unless an open is not answered still.
+    pub fn close_late_end(&mut self, posted: bool) {
+        let began = core::mem::take(&mut self.closing_late);
         match &mut self.at_host {
+            _ if !began || !posted => {}
             AtHost::MustClose => self.at_host = AtHost::Closed,
             AtHost::Asked { close_owed, .. } => *close_owed = false,
             AtHost::Closed | AtHost::Open => {}

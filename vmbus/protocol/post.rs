@@ -31,7 +31,8 @@ pub enum Purpose {
     /// connection id, and may deny it when messages come too often.
     Request,
     /// Any message after one that the host had no room for in all the time:
-    /// it would be waited for again and again, with each channel's.
+    /// it would be waited for again and again, with each channel's. And one
+    /// that is posted again later anyway.
     AfterFull,
     /// UNLOAD in a crash: nothing else runs meanwhile, and a dump waits.
     Crash,

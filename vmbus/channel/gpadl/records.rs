@@ -175,6 +175,13 @@ impl Gpadls {
             .cloned()
     }
 
+    /// Whether there is a GPADL of the channel `relid`.
+    pub(crate) fn has_any(&self, relid: Relid) -> bool {
+        let records = self.records.lock();
+
+        records.iter().any(|record| record.relid == relid)
+    }
+
     /// A GPADL of the channel `relid` that the host is to be asked for again; each once.
     pub(crate) fn take_ask_again(&self, relid: Relid) -> Option<GpadlHandle> {
         let records = self.records.lock();

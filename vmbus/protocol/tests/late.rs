@@ -193,7 +193,8 @@ fn an_open_without_an_answer_is_closed() {
     // Not before the host is told, or it would close the next one.
     assert_eq!(life.open_begin(), Err(LifeError::Unanswered));
     assert!(life.must_close());
-    life.closed_late();
+    assert!(life.close_late_begin());
+    life.close_late_end(true);
     life.open_begin().unwrap();
     // An answer right before the close is seen by it.
     life.open_posting(GpadlHandle(10), 2).unwrap();
@@ -226,7 +227,8 @@ fn a_close_that_was_not_posted_is_made_up_for() {
     assert!(life.must_close());
     life.close_end().unwrap();
     assert_eq!(life.open_begin(), Err(LifeError::Unanswered));
-    life.closed_late();
+    assert!(life.close_late_begin());
+    life.close_late_end(true);
     assert_eq!(life.open_begin(), Ok(()));
     // Once it is posted, there is nothing to make up for.
     let mut life = opened();
@@ -266,7 +268,8 @@ fn a_close_of_an_unanswered_open_is_made_up_for() {
     let mut life = unanswered();
     life.close_end().unwrap();
     // It is posted, and the open is not answered still.
-    life.closed_late();
+    assert!(life.close_late_begin());
+    life.close_late_end(true);
     assert!(!life.must_close());
     assert_eq!(life.open_begin(), Err(LifeError::Unanswered));
     life.let_go(GpadlHandle(9));
@@ -277,12 +280,28 @@ fn a_close_of_an_unanswered_open_is_made_up_for() {
     let ring = GpadlHandle(9);
     assert_eq!(life.open_late(1, 0), LateOpen::Close { ring });
     assert!(life.must_close());
-    life.closed_late();
+    assert!(life.close_late_begin());
+    life.close_late_end(true);
     assert!(!life.must_close());
     assert_eq!(life.open_begin(), Ok(()));
     let mut life = unanswered();
     assert_eq!(life.open_late(1, 3), LateOpen::Nothing);
     assert!(!life.must_close());
+    // While the close is on its way, no other open may be: it would be closed.
+    let mut life = unanswered();
+    life.close_end().unwrap();
+    assert!(life.close_late_begin());
+    assert_eq!(life.open_late(1, 3), LateOpen::Nothing);
+    assert_eq!(life.open_begin(), Err(LifeError::Unanswered));
+    life.close_late_end(false);
+    assert!(!life.close_late_begin());
+    assert_eq!(life.open_begin(), Ok(()));
+    // One that was not posted is owed still.
+    let mut life = unanswered();
+    life.close_end().unwrap();
+    assert!(life.close_late_begin());
+    life.close_late_end(false);
+    assert!(life.must_close());
     // A rescind ends it, also one that came before the close was given up.
     let mut life = unanswered();
     life.rescind();

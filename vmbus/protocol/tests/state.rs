@@ -282,7 +282,11 @@ proptest! {
                 Step::OpenPosting => drop(life.open_posting(GpadlHandle(1), 1).is_ok()),
                 Step::OpenLate(status) => drop(life.open_late(1, status)),
                 Step::LetGo => life.let_go(GpadlHandle(1)),
-                Step::ClosedLate => life.closed_late(),
+                Step::ClosedLate => {
+                    let owed = life.must_close();
+                    prop_assert_eq!(life.close_late_begin(), owed);
+                    life.close_late_end(true);
+                }
                 Step::CloseNotPosted => life.close_not_posted(),
                 Step::OpenEnd(status) => drop(life.open_end(status).is_ok()),
                 Step::OpenAbort => drop(life.open_abort().is_ok()),

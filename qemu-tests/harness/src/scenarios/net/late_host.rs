@@ -1,24 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A host that is late while adapters come: their names are those of the order in which it has offered them, and one
-//! for which it is too late comes all the same.
+//! for which it is too late comes all the same. Nothing else waits for an adapter.
 
 use std::time::Duration;
 
 use anyhow::Result;
+use serde_json::json;
 
 use crate::drivers::Core;
 use crate::failure::expect;
 use crate::machine::{text, Initramfs, Machine, Qemu};
 use crate::net;
 use crate::scenarios::Context;
+use crate::storage;
+use crate::vm::Vm;
 
 const SLOW: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f1301";
 const QUICK: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f1302";
 const LATE: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f1303";
 
 /// The first answer of RNDIS (a packet of type 7 for control, 1 at 4), to INITIALIZE, takes so long that another adapter is there by then.
-const SLOW_SCRIPT: &str = "on send type=7 u32@4=1 nth=1 do delay 3000\n";
+const SLOW_SCRIPT: &str = "on send type=7 u32@4=1 nth=1 do delay 4000\n";
 /// Longer than a guest waits for it, and once: the second time it is there at once.
 const LATE_SCRIPT: &str = "on send type=7 u32@4=1 nth=1 do delay 8000\n";
 
@@ -33,9 +36,9 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     devices: &[
         "-device vmbus-bridge",
         "-netdev user,id=slow,restrict=on",
-        "-device hv-net,netdev=slow,num-queues=1,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f1301,fault-script=@/slow",
+        "-device hv-net,id=slow,netdev=slow,num-queues=1,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f1301,fault-script=@/slow",
         "-netdev user,id=quick,restrict=on",
-        "-device hv-net,netdev=quick,num-queues=1,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f1302",
+        "-device hv-net,id=quick,netdev=quick,num-queues=1,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f1302",
         "-netdev user,id=late,restrict=on",
         "-device hv-net,netdev=late,num-queues=1,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f1303,fault-script=@/late",
     ],
@@ -43,6 +46,8 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
 
 /// The first try and the pause after it, in a slow guest.
 const AGAIN: Duration = Duration::from_secs(60);
+/// Until the host has forgotten an adapter.
+const GONE: Duration = Duration::from_secs(20);
 
 pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
@@ -61,6 +66,35 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
         let line = "the host was late; trying again in 10 s";
         let times = log.matches(line).count();
         expect(times == 1, format!("'{line}' once in the log"), times)?;
+        // C's bus waits for the adapter.
+        others_go_on(vm)?;
     }
     Ok(())
+}
+
+/// An adapter that comes when its driver is there keeps nobody waiting but adapters behind it.
+fn others_go_on(vm: &Vm) -> Result<()> {
+    let script = json!({ "path": "/machine/peripheral/slow", "property": "fault-script" });
+    let script = vm.qmp("qom-get", &script)?;
+    storage::unplug(vm, "slow")?;
+    storage::wait_unplugged(vm, SLOW)?;
+    let slow = json!({
+        "driver": "hv-net", "id": "slow", "netdev": "slow", "num-queues": 1, "instanceid": SLOW,
+        "fault-script": script,
+    });
+    vm.wait_until(GONE, "the host's side gone", || {
+        Ok(vm
+            .try_qmp("device_add", &slow)?
+            .map(drop)
+            .map_err(|e| e.desc))
+    })?;
+    storage::unplug(vm, "quick")?;
+    storage::wait_unplugged(vm, QUICK)?;
+    let name = net::find(vm, SLOW)?;
+    expect(
+        name.is_none(),
+        "one adapter gone before the other is there",
+        format!("{name:?}"),
+    )?;
+    net::wait_for(vm, SLOW).map(drop)
 }
