@@ -164,6 +164,16 @@ impl Connection {
     /// The second half: waits for the reply, for a bounded time from the first half on. What comes
     /// later is for [`late`].
     pub(crate) fn finish_request<Q: ControlRequest>(&self, asked: Asked<Q>) -> Result<Q::Reply> {
+        self.finish_request_within(asked, reply_timeout_ms())
+    }
+
+    /// The same, for `timeout` milliseconds at least.
+    pub(super) fn finish_request_within<Q: ControlRequest>(
+        &self,
+        asked: Asked<Q>,
+        timeout: u32,
+    ) -> Result<Q::Reply> {
+        let timeout = timeout.max(reply_timeout_ms());
         let Asked {
             key,
             token,
@@ -172,7 +182,6 @@ impl Connection {
             ..
         } = asked;
         let waited = u32::try_from(at.elapsed().as_millis()).unwrap_or(u32::MAX);
-        let timeout = reply_timeout_ms();
         let left = timeout.saturating_sub(waited);
 
         if !waiter.done.wait_timeout(left) {

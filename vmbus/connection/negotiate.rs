@@ -2,7 +2,10 @@
 
 //! The beginning of the connection: the version of the protocol, and the first offers.
 
-use super::{control::post_on, Connection, CONNECT_CPU};
+use super::{
+    control::{post_on, Waiter},
+    Connection, CONNECT_CPU,
+};
 use crate::hv;
 use kernel::{cpu::CpuId, prelude::*, sync::atomic::Relaxed, time::delay};
 use vmbus_protocol::{
@@ -13,6 +16,10 @@ use vmbus_protocol::{
     VpIndex,
 };
 use zerocopy::IntoBytes;
+
+/// How long the host may take to accept a connection at least: it ends a former one first, of a kernel that has crashed,
+/// and flushes the caches of that one's disks (as for UNLOAD). `drivers/hv` waits without end.
+const CONTACT_TIMEOUT_MS: u32 = 150_000;
 
 /// How long it may take to send all boot-time offers.
 const OFFERS_TIMEOUT_MS: u32 = 60_000;
@@ -105,7 +112,7 @@ impl Connection {
             },
         );
 
-        self.request(message, &|| true, |message| {
+        let asked = self.begin_request(Waiter::new()?, message, &|| true, |message| {
             post_on(
                 attempt.connection_id,
                 message.as_bytes(),
@@ -113,7 +120,9 @@ impl Connection {
                 delay::fsleep,
                 || true,
             )
-        })
+        })?;
+
+        self.finish_request_within(asked, CONTACT_TIMEOUT_MS)
     }
 
     /// Asks for the offers and waits until the devices of all of them are there. May sleep.

@@ -20,7 +20,9 @@ const OPENED: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0601";
 const TAKEN: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0602";
 const DISK: storage::Address = (0, 0, 0);
 
+/// VERSION_RESPONSE (15) comes later than other answers are waited for: nothing can be done without a connection.
 const SCRIPT: &str = "\
+on message op=15 nth=1 do delay 14000
 on message op=6 u32@8=1 nth=2 do delay 30000
 on message op=10 u32@8=2 nth=2 do delay 15000
 ";
