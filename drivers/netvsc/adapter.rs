@@ -76,9 +76,26 @@ pub(crate) struct Spread {
     pub(crate) key: [u8; KEY_LEN],
     /// Numbers of channels, if the administrator chose them.
     pub(crate) table: Option<KVec<u16>>,
+    /// It is what anybody has who has not asked for another one, for the number of channels of that time.
+    pub(crate) is_plain: bool,
 }
 
 impl Spread {
+    /// Takes a table for `row` channels.
+    pub(crate) fn set_table(&mut self, table: KVec<u16>, row: u32) {
+        let plain = |(slot, entry): (u32, &u16)| u32::from(*entry) == rss::channel(slot, row);
+
+        self.is_plain = (0..).zip(table.iter()).all(plain);
+        self.table = Some(table);
+    }
+
+    /// There is another number of channels: a plain table was not for that, unless somebody `asked` for it.
+    pub(crate) fn on_other_row(&mut self, asked: bool) {
+        if self.is_plain && !asked {
+            self.table = None;
+        }
+    }
+
     /// The number of the channel in place `slot` of the table, when `row` of them are used.
     pub(crate) fn entry(&self, slot: usize, row: u32) -> u16 {
         let chosen = self.table.as_ref().and_then(|table| table.get(slot));
@@ -196,7 +213,7 @@ impl Adapter {
                 table: Table::new(),
                 connection: RcuArc::empty(),
                 settings <- new_mutex!(settings),
-                spread <- new_mutex!(Spread { key, table: None }),
+                spread <- new_mutex!(Spread { key, table: None, is_plain: true }),
                 up: Atomic::new(false),
                 mode <- new_work!("hv_netvsc::mode"),
                 other_link <- new_delayed_work!("hv_netvsc::link"),
@@ -259,7 +276,8 @@ impl Adapter {
     }
 
     /// Shows the link of the connection that frames go out on; without one, and where it has died, there is no
-    /// link. To be called whenever one of these has changed. Any context but NMI.
+    /// link. One that is up, but not to be shown so yet, is later. To be called whenever one of these has changed. Any
+    /// context but NMI.
     pub(crate) fn show_link(&self) {
         let has_link = || {
             self.connection
@@ -276,6 +294,11 @@ impl Adapter {
                 break;
             }
         }
+        self.connection.with(|connection| {
+            if let Some(ms) = connection.link_up_in() {
+                connection.adapter.show_link_in(ms);
+            }
+        });
     }
 
     /// Which frames the host is to deliver.

@@ -309,9 +309,8 @@ impl WorkItem<SPREAD> for Adapter {
             this.netdev.set_queues(row, |own_table| {
                 let published = this.is_published(&connection);
 
-                // What somebody asked for as the default is not for this number of channels.
-                if published && !own_table {
-                    this.spread.lock().table = None;
+                if published {
+                    this.spread.lock().on_other_row(own_table);
                 }
 
                 // Under RTNL, so that who sets the table there knows how many there are.

@@ -158,22 +158,12 @@ impl Connection {
     /// The host tells of the link. Any context but NMI.
     pub(crate) fn on_link_event(&self, event: Event) {
         let now = self.adapter.now();
-        let up_in = {
-            let mut link = self.link.lock();
 
-            link.on_event(event, now);
-            link.up_in(now)
-        };
-
+        self.link.lock().on_event(event, now);
         self.adapter.show_link();
-        // Of one that is not used nobody has to know.
-        if !self.adapter.is_published(self) {
-            return;
-        }
-        match (up_in, event) {
-            (Some(ms), _) => self.adapter.show_link_in(ms),
-            (None, Event::Connected | Event::Changed) => self.adapter.tell_neighbours(),
-            (None, Event::Disconnected | Event::Speed(_)) => {}
+        // Of one that is not used nobody has to know. When it is shown later, they are told then.
+        if event == Event::Connected && self.has_link() && self.adapter.is_published(self) {
+            self.adapter.tell_neighbours();
         }
     }
 

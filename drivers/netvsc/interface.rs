@@ -300,7 +300,7 @@ impl Operations for Adapter {
             let mut spread = this.spread.lock();
 
             if table.is_some() {
-                spread.table = Some(new);
+                spread.set_table(new, row);
             }
             if let Some(key) = key {
                 spread.key = *key;

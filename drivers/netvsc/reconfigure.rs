@@ -97,10 +97,9 @@ fn go_on(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>, connection: &Arc<Connection>) 
     }
     adapter.show_link();
     adapter.on_connected();
-    // What somebody asked for as the default is not for this number of channels.
-    if !adapter.netdev.has_own_table(rtnl) {
-        adapter.spread.lock().table = None;
-    }
+    let own_table = adapter.netdev.has_own_table(rtnl);
+
+    adapter.spread.lock().on_other_row(own_table);
     channels::spread(connection);
     // Behind that: who holds RTNL does not wait for who asks for a path.
     adapter.path_connected();

@@ -10,7 +10,7 @@ use crate::{
 };
 use kernel::{prelude::*, sync::Arc, time::Instant, workqueue::WorkItem};
 use netvsc_protocol::{
-    link::tell_after,
+    link::{tell_after, DOWN_MS},
     silence::{Question, Unanswered},
 };
 use vmbus::abstractions::workqueue;
@@ -191,7 +191,10 @@ impl WorkItem<SHOW> for Adapter {
         if let Some(ms) = connection.link_up_in() {
             return this.show_link_in(ms);
         }
-        this.show_link();
+        // Who tells of the loss has to have RTNL, and may be waiting for it.
+        if !this.netdev.try_with_rtnl(|| this.show_link()) {
+            return this.show_link_in(DOWN_MS);
+        }
         if connection.has_link() {
             this.tell_neighbours();
         }

@@ -135,24 +135,35 @@ pub(crate) fn wake(shared: &Arc<Shared>) {
 pub(crate) fn on_new_unit(shared: &Arc<Shared>, unit: Address) {
     // Writes to a suspect wait for who compares identities, and memory may be waiting for writes.
     let _noio = NoIo::new();
-    let mut identities = shared.identities.lock();
 
-    shared.with_luns(|luns| luns.add(unit));
-    // A unit without a known identity is another one as soon as there is a doubt.
-    identities.forget(unit);
-    for again in (0..LOOKS).rev() {
-        match interview(shared, unit) {
-            // It may be about to start.
-            Ok(Found::Unit { identity, .. }) if identity.is_incomplete() && again != 0 => {
-                fsleep(Delta::from_millis(LOOK_PAUSE_MS));
-            }
-            Ok(Found::Unit { identity, .. }) => {
-                let _ = identities.set(unit, identity);
-                break;
-            }
-            _ => break,
+    {
+        let mut identities = shared.identities.lock();
+
+        shared.with_luns(|luns| luns.add(unit));
+        // A unit without a known identity is another one as soon as there is a doubt.
+        identities.forget(unit);
+    }
+    for look in 0..LOOKS {
+        if look != 0 {
+            fsleep(Delta::from_millis(LOOK_PAUSE_MS));
+        }
+        // It may be about to start: what it says first is better than nothing.
+        if get_to_know(shared, unit) != Some(false) {
+            break;
         }
     }
+}
+
+/// Asks a unit that is not used yet who it is; whether it has said all. May sleep.
+fn get_to_know(shared: &Arc<Shared>, unit: Address) -> Option<bool> {
+    let mut identities = shared.identities.lock();
+    let Ok(Found::Unit { identity, .. }) = interview(shared, unit) else {
+        return None;
+    };
+    let is_complete = !identity.is_incomplete();
+
+    identities.set(unit, identity).ok()?;
+    Some(is_complete)
 }
 
 /// Asks a unit who it is. May sleep. `ENODEV` when the device is dead.

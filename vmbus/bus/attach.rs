@@ -4,7 +4,7 @@
 //!
 //! A `probe` waits for the host for a bounded time. A host under load that needs longer would cost the machine a
 //! device for good (`drivers/hv` waits for some answers without end, and loses the device with others): the device is
-//! offered to the drivers again, once no memory of it is left to the host.
+//! offered to the drivers again; not without end while memory of it is left to the host.
 //!
 //! Devices that are probed in order ([`Driver::IN_ORDER`](super::Driver::IN_ORDER)) are so on a queue of their own: on
 //! that of devices, all others would wait for their host.
@@ -28,14 +28,25 @@ use kernel::{
 const FIRST_MS: Msecs = 10_000;
 const MOST_MS: Msecs = 160_000;
 
+/// How often a device is probed again although memory of it is left to the host, which gets some more each time.
+const MOST_WITH_MEMORY: u32 = 3;
+
+/// A `probe` may run where it is due.
+const HERE: u32 = 0;
+/// One that waits for others may not.
+const ELSEWHERE: u32 = 1;
+/// One was about to.
+const POSTPONED: u32 = 2;
+
 /// Whether, when and where a device is offered to the drivers again.
 pub(crate) struct Attach {
     wanted: Atomic<bool>,
     pause_ms: Atomic<Msecs>,
-    /// A `probe` that waits for others may not run here and now.
-    elsewhere: Atomic<bool>,
-    /// One was about to.
-    postponed: Atomic<bool>,
+    with_memory: Atomic<u32>,
+    /// [`HERE`], [`ELSEWHERE`], or [`POSTPONED`].
+    place: Atomic<u32>,
+    /// One waits in the queue of those that are probed in order.
+    queued: Atomic<bool>,
 }
 
 impl Attach {
@@ -44,8 +55,9 @@ impl Attach {
         Self {
             wanted: Atomic::new(false),
             pause_ms: Atomic::new(FIRST_MS),
-            elsewhere: Atomic::new(false),
-            postponed: Atomic::new(false),
+            with_memory: Atomic::new(0),
+            place: Atomic::new(HERE),
+            queued: Atomic::new(false),
         }
     }
 }
@@ -55,36 +67,63 @@ impl Attach {
 pub(crate) fn without_waiting<R>(channel: &Arc<Channel>, f: impl FnOnce() -> R) -> R {
     let state = channel.attach_state();
 
-    state.elsewhere.store(true, Relaxed);
+    state.place.xchg(ELSEWHERE, Full);
     let result = f();
 
-    state.elsewhere.store(false, Relaxed);
-    if state.postponed.xchg(false, Full) {
-        CONNECTION.with(|connection| {
-            // An item that waits already will do.
-            let _ = connection
-                .queues
-                .probes
-                .enqueue::<_, PROBE>(channel.clone());
-        });
+    if state.place.xchg(HERE, Full) == POSTPONED {
+        enqueue(channel);
     }
     result
 }
 
-/// A driver whose devices are probed in order is about to probe one: whether that is done later.
-pub(super) fn postpone(channel: &Channel) -> bool {
-    let state = channel.attach_state();
-    let elsewhere = state.elsewhere.load(Relaxed);
+/// A driver whose devices are probed in order is about to probe one: whether that is done later. All devices of one
+/// that is being `registering` come after each other.
+pub(super) fn postpone(channel: &Arc<Channel>, registering: bool) -> bool {
+    let place = &channel.attach_state().place;
 
-    if elsewhere {
-        state.postponed.store(true, Relaxed);
+    match place.cmpxchg(ELSEWHERE, POSTPONED, Full) {
+        Ok(_) | Err(POSTPONED) => true,
+        Err(_) => {
+            if registering {
+                enqueue(channel);
+            }
+            registering
+        }
     }
-    elsewhere
+}
+
+/// Waits until all devices have been probed that are probed in order. May sleep.
+pub(super) fn flush() {
+    if let Some(connection) = CONNECTION.get() {
+        connection.queues.probes.flush();
+    }
+}
+
+fn enqueue(channel: &Arc<Channel>) {
+    channel.attach_state().queued.store(true, Relaxed);
+    CONNECTION.with(|connection| {
+        // An item that waits already will do.
+        let _ = connection
+            .queues
+            .probes
+            .enqueue::<_, PROBE>(channel.clone());
+    });
+}
+
+/// The turn of a device that is probed in order has come. May sleep, for as long as that takes.
+pub(crate) fn in_turn(channel: &Arc<Channel>) {
+    // Unless it was probed meanwhile.
+    if channel.attach_state().queued.xchg(false, Full) {
+        find_driver(channel);
+    }
 }
 
 /// A `probe` begins: nobody waits for another one.
 pub(super) fn begin(channel: &Channel) {
-    channel.attach_state().wanted.store(false, Relaxed);
+    let state = channel.attach_state();
+
+    state.wanted.store(false, Relaxed);
+    state.queued.store(false, Relaxed);
 }
 
 /// It has ended.
@@ -92,6 +131,7 @@ pub(super) fn end(channel: &Arc<Channel>, result: c_int) {
     let state = channel.attach_state();
 
     if result == 0 {
+        state.with_memory.store(0, Relaxed);
         return state.pause_ms.store(FIRST_MS, Relaxed);
     }
     // The second one: the host has not let go of what it was late with. The third: it had no room for a message.
@@ -136,16 +176,25 @@ pub(crate) fn again(channel: &Arc<Channel>) {
     if !channel.attach_state().wanted.xchg(false, Full) {
         return;
     }
-    // Else each would leave some more to a host that never answers.
     if has_memory_left(channel) {
-        again_later(channel);
-        return;
+        let times = channel.attach_state().with_memory.fetch_add(1u32, Relaxed);
+
+        if times >= MOST_WITH_MEMORY {
+            if times == MOST_WITH_MEMORY {
+                pr_warn!(
+                    "{}: not tried again until the host lets go of its memory\n",
+                    Shown(&channel.offer().instance)
+                );
+            }
+            again_later(channel);
+            return;
+        }
     }
     without_waiting(channel, || find_driver(channel));
 }
 
 /// Has the driver core look for a driver that takes the device. May sleep, for as long as a `probe` takes.
-pub(crate) fn find_driver(channel: &Arc<Channel>) {
+fn find_driver(channel: &Arc<Channel>) {
     if let Some(device) = channel.device() {
         device.find_driver();
     }

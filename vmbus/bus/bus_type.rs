@@ -13,6 +13,7 @@ use kernel::{
     ffi::{c_int, c_ulong, c_void},
     prelude::*,
     str::{as_char_ptr_in_const_context, CString},
+    sync::atomic::Acquire,
     types::Opaque,
 };
 use vmbus_protocol::Guid;
@@ -241,7 +242,9 @@ extern "C" fn probe_callback(dev: *mut bindings::device) -> c_int {
     let channel = unsafe { &(*raw).channel };
 
     // SAFETY: As above.
-    if unsafe { (*drv).in_order } && attach::postpone(channel) {
+    let (in_order, registering) = unsafe { ((*drv).in_order, (*drv).registering.load(Acquire)) };
+
+    if in_order && attach::postpone(channel, registering) {
         return ENODEV.to_errno();
     }
     attach::begin(channel);

@@ -124,8 +124,12 @@ impl Gpadl {
             }
         };
         let leaked = record.leak_unless_free(&life);
+        let ask_again = life.wants_ask_again();
 
         drop(life);
+        if ask_again {
+            late::schedule(channel.clone());
+        }
         // The host may have let go since it was asked above.
         if leaked && has_let_go(connection, channel) {
             record.let_go();

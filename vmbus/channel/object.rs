@@ -459,7 +459,7 @@ impl WorkItem<PROBE> for Channel {
     type Pointer = Arc<Channel>;
 
     fn run(this: Arc<Channel>) {
-        attach::find_driver(&this);
+        attach::in_turn(&this);
     }
 }
 

@@ -79,6 +79,15 @@ enum AtHost {
     MustClose,
 }
 
+/// For what a CLOSECHANNEL is owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owed {
+    /// A channel that is open.
+    Open,
+    /// An open that is not answered.
+    Unanswered,
+}
+
 /// What the late result of an open demands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LateOpen {
@@ -121,8 +130,8 @@ pub enum Leave {
 pub struct ChannelLife {
     state: State,
     at_host: AtHost,
-    /// A CLOSECHANNEL that is owed is being posted, and may go out at any time.
-    closing_late: bool,
+    /// A CLOSECHANNEL that is owed is being posted, and may go out at any time; what was owed when that began.
+    closing_late: Option<Owed>,
     rescinded: bool,
     removed: bool,
     released: bool,
@@ -141,7 +150,7 @@ impl ChannelLife {
         ChannelLife {
             state: State::Offered,
             at_host: AtHost::Closed,
-            closing_late: false,
+            closing_late: None,
             rescinded: false,
             removed: false,
             released: false,
@@ -202,7 +211,7 @@ impl ChannelLife {
         }
         match self.state {
             State::Offered | State::Closed => {
-                if self.at_host != AtHost::Closed || self.closing_late {
+                if self.at_host != AtHost::Closed || self.closing_late.is_some() {
                     return Err(LifeError::Unanswered);
                 }
                 self.state = State::Opening;
@@ -310,18 +319,27 @@ impl ChannelLife {
     /// again, whatever the host says meanwhile, for it would be closed.
     #[must_use = "only then is it to be posted"]
     pub fn close_late_begin(&mut self) -> bool {
-        self.closing_late = self.must_close();
-        self.closing_late
+        self.closing_late = match self.at_host {
+            AtHost::MustClose => Some(Owed::Open),
+            AtHost::Asked {
+                close_owed: true, ..
+            } => Some(Owed::Unanswered),
+            _ => None,
+        };
+        self.closing_late.is_some()
     }
 
     /// It was posted, or was not. Then the channel may be opened again, unless an open is not answered still.
     pub fn close_late_end(&mut self, posted: bool) {
-        let began = core::mem::take(&mut self.closing_late);
-        match &mut self.at_host {
-            _ if !began || !posted => {}
-            AtHost::MustClose => self.at_host = AtHost::Closed,
-            AtHost::Asked { close_owed, .. } => *close_owed = false,
-            AtHost::Closed | AtHost::Open => {}
+        let Some(owed) = self.closing_late.take().filter(|_| posted) else {
+            return;
+        };
+        match (owed, &mut self.at_host) {
+            (Owed::Open, AtHost::MustClose) => self.at_host = AtHost::Closed,
+            (_, AtHost::Asked { close_owed, .. }) => *close_owed = false,
+            // It was opened meanwhile, maybe after it was to be closed: it is to be once more.
+            (Owed::Unanswered, AtHost::MustClose) => {}
+            (_, AtHost::Closed | AtHost::Open) => {}
         }
     }
 

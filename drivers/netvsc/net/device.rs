@@ -131,6 +131,16 @@ impl NetDevice {
         f();
     }
 
+    /// Runs `f` under RTNL if nobody else has it. Returns whether it ran. May sleep.
+    pub(crate) fn try_with_rtnl(&self, f: impl FnOnce()) -> bool {
+        let held = Held::if_free();
+
+        if held.is_some() {
+            f();
+        }
+        held.is_some()
+    }
+
     /// Calls [`super::Operations::recover`] under RTNL, if it is registered. May sleep.
     pub(crate) fn recover(&self) {
         // SAFETY: The device is valid by the type invariant.
@@ -280,6 +290,11 @@ impl Held {
         // SAFETY: Process context, says who calls.
         unsafe { ffi::rtnl_lock() };
         Self(PhantomData)
+    }
+
+    fn if_free() -> Option<Self> {
+        // SAFETY: Process context, says who calls.
+        (unsafe { ffi::rtnl_trylock() } != 0).then_some(Self(PhantomData))
     }
 }
 

@@ -256,6 +256,7 @@ extern "C" {
 
     // net/core
     pub(super) fn rtnl_lock();
+    pub(super) fn rtnl_trylock() -> c_int;
     pub(super) fn rtnl_unlock();
     pub(super) fn napi_enable(napi: *mut napi_struct);
     pub(super) fn napi_disable(napi: *mut napi_struct);

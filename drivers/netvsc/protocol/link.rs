@@ -103,7 +103,8 @@ impl Link {
 
     /// Takes what it tells by itself, at the time `now`.
     pub fn on_event(&mut self, event: Event, now: u64) {
-        let was_up = self.up == Some(true);
+        // One that is shown as down is so already: it does not stay so for as long as the host tells of it.
+        let was_up = self.is_up(now);
         match event {
             Event::Connected => self.up = Some(true),
             Event::Disconnected => self.up = Some(false),

@@ -45,9 +45,14 @@ enum Page {
 }
 
 impl Page {
-    /// It says something: a name, which no other unit has.
-    const fn is_name(&self) -> bool {
-        matches!(self, Page::Says { len: 1.., .. })
+    /// It says something: a name, which no other unit has. Blanks are none.
+    fn is_name(&self) -> bool {
+        matches!(self, Page::Says { len, bytes }
+            if bytes.iter().take(*len).any(|byte| !matches!(byte, 0 | b' ')))
+    }
+
+    fn is_unreadable(&self) -> bool {
+        matches!(self, Page::Unreadable)
     }
 }
 
@@ -415,12 +420,12 @@ impl Identity {
     /// Takes what the same unit says later: its size, and a name that could not be read before, if another one says
     /// that it is the same. A name that cannot be read now is kept.
     pub fn adopt(&mut self, new: &Self) {
-        if self.names(new) == Names::Same {
+        if matches!(self.names(new), Names::Same | Names::SameInPart) {
             for (old, new) in [
                 (&mut self.serial, &new.serial),
                 (&mut self.designators, &new.designators),
             ] {
-                if *old == Page::Unreadable {
+                if old.is_unreadable() {
                     *old = *new;
                 }
             }
@@ -431,7 +436,7 @@ impl Identity {
     /// A page could not be read: it is worth to ask once more.
     #[must_use]
     pub fn is_incomplete(&self) -> bool {
-        self.serial == Page::Unreadable || self.designators == Page::Unreadable
+        self.serial.is_unreadable() || self.designators.is_unreadable()
     }
 
     /// What its pages say of whether it is the unit `new`, which was asked later.
@@ -441,6 +446,7 @@ impl Identity {
             (&self.designators, &new.designators),
         ];
         let (mut same, mut lost, mut late) = (false, false, false);
+        let in_part = self.is_incomplete() || new.is_incomplete();
         for (old, new) in pages {
             match (old, new) {
                 _ if old == new => same |= old.is_name(),
@@ -450,8 +456,8 @@ impl Identity {
             }
         }
         match (same, lost) {
-            (true, false) => Names::Same,
-            (true, true) => Names::SameInPart,
+            (true, _) if in_part => Names::SameInPart,
+            (true, _) => Names::Same,
             (false, true) => Names::Unknown,
             // Whoever that is: nobody has heard its name before.
             (false, false) if late => Names::Other,
@@ -465,7 +471,7 @@ impl Identity {
 enum Names {
     /// A name that is the same, and no other one.
     Same,
-    /// One that is the same, and one that cannot be read now.
+    /// One that is the same, and a page that cannot be read now, or could not be.
     SameInPart,
     /// Neither has a name.
     None,
@@ -491,12 +497,16 @@ pub fn compare(old: &Identity, found: &Found) -> Option<Verdict> {
         (Some(old), Some(new)) => old == new,
         _ => true,
     };
+    // Of a disk that is starting it is not known yet.
+    let size_is_lost = old.capacity.is_some() && new.capacity.is_none();
+    let vouches = old.capacity == new.capacity;
     let same = match (old.model() == new.model(), old.names(new)) {
         (false, _) | (_, Names::Other) => false,
         (_, Names::Unknown) => return None,
         (_, Names::Same) => true,
-        (_, Names::SameInPart) if !same_size && !resized => return None,
+        (_, Names::SameInPart) if !vouches && !resized => return None,
         (_, Names::SameInPart) => true,
+        (_, Names::None) if size_is_lost && !resized => return None,
         (_, Names::None) => same_size || resized,
     };
     Some(match (same, same_size) {

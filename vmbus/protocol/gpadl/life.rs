@@ -128,7 +128,10 @@ impl GpadlLife {
         } else {
             GpadlState::TornDown
         };
-        self.step(GpadlState::Creating, to)
+        self.step(GpadlState::Creating, to)?;
+        // It will not say that it has taken all of it.
+        self.ask_again = header_posted;
+        Ok(())
     }
 
     /// GPADL_CREATED arrived.

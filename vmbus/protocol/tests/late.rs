@@ -296,6 +296,16 @@ fn a_close_of_an_unanswered_open_is_made_up_for() {
     life.close_late_end(false);
     assert!(!life.close_late_begin());
     assert_eq!(life.open_begin(), Ok(()));
+    // Opened while it was on its way, before or after it: it is closed once more.
+    let mut life = unanswered();
+    life.close_end().unwrap();
+    assert!(life.close_late_begin());
+    assert_eq!(life.open_late(1, 0), LateOpen::Close { ring });
+    life.close_late_end(true);
+    assert!(life.close_late_begin());
+    life.close_late_end(true);
+    assert!(!life.must_close());
+    assert_eq!(life.open_begin(), Ok(()));
     // One that was not posted is owed still.
     let mut life = unanswered();
     life.close_end().unwrap();

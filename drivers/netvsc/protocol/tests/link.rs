@@ -57,6 +57,14 @@ fn a_link_that_was_lost_or_leads_elsewhere_is_shown_as_down_for_a_while() {
     link.on_event(Event::Disconnected, 1_000);
     link.on_event(Event::Connected, 10 + down);
     assert!(link.is_up(10 + down));
+    // A host that says so again and again has a link all the same.
+    let mut link = Link::new();
+    link.on_answer(true, None);
+    for now in 0..down {
+        link.on_event(Event::Changed, now);
+        assert!(!link.is_up(now));
+    }
+    assert!(link.is_up(down));
     // One that is not there does not lead elsewhere.
     let mut link = Link::new();
     link.on_event(Event::Changed, 10);

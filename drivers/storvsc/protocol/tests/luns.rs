@@ -495,6 +495,19 @@ fn a_page_that_cannot_be_read_is_not_another_disk() {
     for found in [disk.found(), other.found()] {
         assert_eq!(compare(&known, &found), Some(Verdict::Gone));
     }
+    // A serial number of blanks is no name, so it vouches for nobody.
+    let blank = Disk::new(Some("    "), 1000);
+    let mut named = blank.clone();
+    named.name = Some("a name");
+    let known = identity(broken(&named, &[0x83]));
+    assert_eq!(compare(&known, &named.found()), Some(Verdict::Gone));
+    // Nor does a size that is not known while a disk starts.
+    let starting = disk.clone().found_by(|disk, cdb, _| match cdb[0] {
+        0x25 => (status(0x84, 2, 2, 4, 1), Vec::new()),
+        0x12 if cdb[2] == 0x80 => (status(0x04, 2, 0, 0, 0), Vec::new()),
+        _ => disk.answer(cdb),
+    });
+    assert_eq!(compare(&disk.identity(), &starting), None);
     // A page that said nothing is not missed.
     let mut nameless = Disk::new(None, 1000);
     let known = nameless.identity();
