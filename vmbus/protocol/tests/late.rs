@@ -320,6 +320,22 @@ fn a_close_of_an_unanswered_open_is_made_up_for() {
     assert!(!life.must_close());
 }
 
+/// Of a list of pages that could not be posted to its end, the host has a part, and says nothing of it by itself.
+#[test]
+fn half_a_list_of_pages_is_asked_for() {
+    let mut life = GpadlLife::new();
+    life.posting().unwrap();
+    life.post_failed(true).unwrap();
+    assert_eq!(life.memory(), MemoryFate::Leak);
+    assert!(life.take_ask_again() && !life.take_ask_again());
+    assert!(life.let_go());
+    let mut unknown = GpadlLife::new();
+    unknown.posting().unwrap();
+    unknown.post_failed(false).unwrap();
+    assert!(!unknown.take_ask_again());
+    assert_eq!(unknown.memory(), MemoryFate::Free);
+}
+
 /// A host that tears the ring of an open down first and answers the open later, when there is another one.
 #[test]
 fn a_late_answer_to_an_open_is_not_the_next_opens() {
