@@ -290,6 +290,8 @@ impl Adapter {
             let up = has_link();
 
             self.netdev.set_carrier(up);
+            self.connection
+                .with(|connection| connection.set_link_shown(up));
             if up == has_link() {
                 break;
             }

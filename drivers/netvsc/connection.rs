@@ -167,6 +167,11 @@ impl Connection {
         }
     }
 
+    /// Its link is shown as up, or not.
+    pub(crate) fn set_link_shown(&self, up: bool) {
+        self.link.lock().set_shown(up);
+    }
+
     /// In how many milliseconds its link is shown again, if it is up and not shown so.
     pub(crate) fn link_up_in(&self) -> Option<u32> {
         self.link.lock().up_in(self.adapter.now())

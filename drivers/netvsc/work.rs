@@ -10,7 +10,7 @@ use crate::{
 };
 use kernel::{prelude::*, sync::Arc, time::Instant, workqueue::WorkItem};
 use netvsc_protocol::{
-    link::{tell_after, DOWN_MS},
+    link::tell_after,
     silence::{Question, Unanswered},
 };
 use vmbus::abstractions::workqueue;
@@ -35,6 +35,9 @@ pub(crate) const PATH: u64 = 7;
 pub(crate) const TAKE_UP: u64 = 8;
 /// Identifies the work item that shows the link again.
 pub(crate) const SHOW: u64 = 9;
+
+/// How long until it is looked again whether RTNL is free, in milliseconds.
+const LOOK_MS: u32 = 100;
 
 impl Adapter {
     /// The link leads elsewhere, or is there again. Any context but NMI.
@@ -193,7 +196,7 @@ impl WorkItem<SHOW> for Adapter {
         }
         // Who tells of the loss has to have RTNL, and may be waiting for it.
         if !this.netdev.try_with_rtnl(|| this.show_link()) {
-            return this.show_link_in(DOWN_MS);
+            return this.show_link_in(LOOK_MS);
         }
         if connection.has_link() {
             this.tell_neighbours();

@@ -136,34 +136,40 @@ pub(crate) fn on_new_unit(shared: &Arc<Shared>, unit: Address) {
     // Writes to a suspect wait for who compares identities, and memory may be waiting for writes.
     let _noio = NoIo::new();
 
-    {
+    let mut is_complete = {
         let mut identities = shared.identities.lock();
 
         shared.with_luns(|luns| luns.add(unit));
         // A unit without a known identity is another one as soon as there is a doubt.
         identities.forget(unit);
-    }
-    for look in 0..LOOKS {
-        if look != 0 {
-            fsleep(Delta::from_millis(LOOK_PAUSE_MS));
-        }
-        // It may be about to start: what it says first is better than nothing.
-        if get_to_know(shared, unit) != Some(false) {
+        get_to_know(shared, &mut identities, unit)
+    };
+
+    // One that cannot be read may be about to start.
+    for _ in 1..LOOKS {
+        if is_complete != Some(false) {
             break;
         }
+        fsleep(Delta::from_millis(LOOK_PAUSE_MS));
+        is_complete = get_to_know(shared, &mut shared.identities.lock(), unit);
     }
 }
 
-/// Asks a unit that is not used yet who it is; whether it has said all. May sleep.
-fn get_to_know(shared: &Arc<Shared>, unit: Address) -> Option<bool> {
-    let mut identities = shared.identities.lock();
+/// Asks a unit that is not used yet who it is; whether it has said all, if it has said anything. May sleep.
+fn get_to_know(shared: &Arc<Shared>, identities: &mut Identities, unit: Address) -> Option<bool> {
     let Ok(Found::Unit { identity, .. }) = interview(shared, unit) else {
         return None;
     };
-    let is_complete = !identity.is_incomplete();
 
-    identities.set(unit, identity).ok()?;
-    Some(is_complete)
+    match identities.get(unit) {
+        // Another one will be found out to be.
+        Some(known) if known.is_same_but_size(&identity) || known.is_incomplete() => {
+            known.learn(&identity);
+        }
+        Some(_) => {}
+        None => identities.set(unit, identity).ok()?,
+    }
+    identities.get(unit).map(|known| !known.is_incomplete())
 }
 
 /// Asks a unit who it is. May sleep. `ENODEV` when the device is dead.

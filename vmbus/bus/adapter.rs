@@ -16,7 +16,6 @@ use kernel::{
     error::{from_result, to_result},
     ffi::c_int,
     prelude::*,
-    sync::atomic::{Atomic, Relaxed, Release},
     types::{ForeignOwnable, Opaque},
 };
 
@@ -33,8 +32,6 @@ pub struct RawDriver {
     pub(super) probe: Option<unsafe extern "C" fn(*mut RawDevice, *const RawDeviceId) -> c_int>,
     pub(super) remove: Option<unsafe extern "C" fn(*mut RawDevice)>,
     pub(super) in_order: bool,
-    /// It is, and devices that are there are about to be probed.
-    pub(super) registering: Atomic<bool>,
 }
 
 impl Default for RawDriver {
@@ -45,7 +42,6 @@ impl Default for RawDriver {
             probe: None,
             remove: None,
             in_order: false,
-            registering: Atomic::new(false),
         }
     }
 }
@@ -82,7 +78,6 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*drv).probe = Some(Self::probe_callback);
             (*drv).remove = Some(Self::remove_callback);
             (*drv).in_order = T::IN_ORDER;
-            (*drv).registering.store(T::IN_ORDER, Relaxed);
             (*drv).driver.name = name.as_char_ptr();
             (*drv).driver.mod_name = name.as_char_ptr();
             (*drv).driver.owner = module.as_ptr();
@@ -95,14 +90,13 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
         }
         pr_info!("registering driver {}\n", name);
         // SAFETY: All fields are set, and `reg` stays where it is until `unregister`.
-        let result = to_result(unsafe { bindings::driver_register(&raw mut (*drv).driver) });
+        let register = || to_result(unsafe { bindings::driver_register(&raw mut (*drv).driver) });
 
-        // SAFETY: As above; the field is an atomic.
-        unsafe { (*drv).registering.store(false, Release) };
         if T::IN_ORDER {
-            attach::flush();
+            attach::in_order(register)
+        } else {
+            register()
         }
-        result
     }
 
     unsafe fn unregister(reg: &Opaque<RawDriver>) {

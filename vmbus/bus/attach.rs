@@ -18,7 +18,7 @@ use kernel::{
     ffi::c_int,
     prelude::*,
     sync::{
-        atomic::{Atomic, Full, Relaxed},
+        atomic::{Acquire, Atomic, Full, Relaxed},
         Arc,
     },
     time::Msecs,
@@ -37,15 +37,21 @@ const HERE: u32 = 0;
 const ELSEWHERE: u32 = 1;
 /// One was about to.
 const POSTPONED: u32 = 2;
+/// Its turn has come.
+const IN_TURN: u32 = 3;
+
+/// Drivers whose devices are probed in order, and which are being registered: their turns come when all of their
+/// devices are known.
+static REGISTERING: Atomic<i32> = Atomic::new(0);
 
 /// Whether, when and where a device is offered to the drivers again.
 pub(crate) struct Attach {
     wanted: Atomic<bool>,
     pause_ms: Atomic<Msecs>,
     with_memory: Atomic<u32>,
-    /// [`HERE`], [`ELSEWHERE`], or [`POSTPONED`].
+    /// [`HERE`], [`ELSEWHERE`], [`POSTPONED`], or [`IN_TURN`].
     place: Atomic<u32>,
-    /// One waits in the queue of those that are probed in order.
+    /// It waits for its turn.
     queued: Atomic<bool>,
 }
 
@@ -63,7 +69,7 @@ impl Attach {
 }
 
 /// Runs `f`, which may have the device probed, where others would wait for it: one that is probed in order is so
-/// afterwards, and elsewhere.
+/// afterwards, in its turn.
 pub(crate) fn without_waiting<R>(channel: &Arc<Channel>, f: impl FnOnce() -> R) -> R {
     let state = channel.attach_state();
 
@@ -71,36 +77,51 @@ pub(crate) fn without_waiting<R>(channel: &Arc<Channel>, f: impl FnOnce() -> R) 
     let result = f();
 
     if state.place.xchg(HERE, Full) == POSTPONED {
-        enqueue(channel);
+        state.queued.store(true, Relaxed);
+        kick(channel);
     }
     result
 }
 
-/// A driver whose devices are probed in order is about to probe one: whether that is done later. All devices of one
-/// that is being `registering` come after each other.
-pub(super) fn postpone(channel: &Arc<Channel>, registering: bool) -> bool {
-    let place = &channel.attach_state().place;
+/// Registers a driver whose devices are probed in order, by `f`, and waits until they have been. May sleep.
+pub(super) fn in_order<R>(f: impl FnOnce() -> R) -> R {
+    REGISTERING.fetch_add(1, Full);
+    let result = f();
 
-    match place.cmpxchg(ELSEWHERE, POSTPONED, Full) {
+    REGISTERING.fetch_sub(1, Full);
+    if let Some(connection) = CONNECTION.get() {
+        if let Some(first) = connection.channels.find(is_queued) {
+            kick(&first);
+        }
+        connection.queues.probes.flush();
+    }
+    result
+}
+
+/// A driver whose devices are probed in order is about to probe one: whether that is done later.
+pub(super) fn postpone(channel: &Channel) -> bool {
+    let state = channel.attach_state();
+
+    match state.place.cmpxchg(ELSEWHERE, POSTPONED, Full) {
         Ok(_) | Err(POSTPONED) => true,
+        Err(IN_TURN) => false,
         Err(_) => {
-            if registering {
-                enqueue(channel);
+            let is_registering = REGISTERING.load(Acquire) != 0;
+
+            if is_registering {
+                state.queued.store(true, Relaxed);
             }
-            registering
+            is_registering
         }
     }
 }
 
-/// Waits until all devices have been probed that are probed in order. May sleep.
-pub(super) fn flush() {
-    if let Some(connection) = CONNECTION.get() {
-        connection.queues.probes.flush();
-    }
+fn is_queued(channel: &Channel) -> bool {
+    channel.attach_state().queued.load(Relaxed)
 }
 
-fn enqueue(channel: &Arc<Channel>) {
-    channel.attach_state().queued.store(true, Relaxed);
+/// Has all devices probed that wait for their turn, by the item of one of them.
+fn kick(channel: &Arc<Channel>) {
     CONNECTION.with(|connection| {
         // An item that waits already will do.
         let _ = connection
@@ -110,20 +131,31 @@ fn enqueue(channel: &Arc<Channel>) {
     });
 }
 
-/// The turn of a device that is probed in order has come. May sleep, for as long as that takes.
-pub(crate) fn in_turn(channel: &Arc<Channel>) {
-    // Unless it was probed meanwhile.
-    if channel.attach_state().queued.xchg(false, Full) {
-        find_driver(channel);
+/// Probes the devices that wait for their turn, in the order of their offers. May sleep, for as long as that takes.
+pub(crate) fn take_turns() {
+    let Some(connection) = CONNECTION.get() else {
+        return;
+    };
+
+    // There may be more of them, before these: whoever registers the driver goes on.
+    while REGISTERING.load(Acquire) == 0 {
+        let Some(channel) = connection.channels.find(is_queued) else {
+            return;
+        };
+        let state = channel.attach_state();
+
+        state.queued.store(false, Relaxed);
+        state.place.xchg(IN_TURN, Full);
+        find_driver(&channel);
+        state.place.xchg(HERE, Full);
     }
 }
 
-/// A `probe` begins: nobody waits for another one.
-pub(super) fn begin(channel: &Channel) {
-    let state = channel.attach_state();
-
-    state.wanted.store(false, Relaxed);
-    state.queued.store(false, Relaxed);
+/// A `probe` begins, of a driver whose devices are probed in order or not: its turn is now.
+pub(super) fn begin(channel: &Channel, in_order: bool) {
+    if in_order {
+        channel.attach_state().queued.store(false, Relaxed);
+    }
 }
 
 /// It has ended.
@@ -131,6 +163,9 @@ pub(super) fn end(channel: &Arc<Channel>, result: c_int) {
     let state = channel.attach_state();
 
     if result == 0 {
+        // Nobody waits for another one.
+        state.wanted.store(false, Relaxed);
+        state.queued.store(false, Relaxed);
         state.with_memory.store(0, Relaxed);
         return state.pause_ms.store(FIRST_MS, Relaxed);
     }

@@ -13,7 +13,6 @@ use kernel::{
     ffi::{c_int, c_ulong, c_void},
     prelude::*,
     str::{as_char_ptr_in_const_context, CString},
-    sync::atomic::Acquire,
     types::Opaque,
 };
 use vmbus_protocol::Guid;
@@ -242,12 +241,12 @@ extern "C" fn probe_callback(dev: *mut bindings::device) -> c_int {
     let channel = unsafe { &(*raw).channel };
 
     // SAFETY: As above.
-    let (in_order, registering) = unsafe { ((*drv).in_order, (*drv).registering.load(Acquire)) };
+    let in_order = unsafe { (*drv).in_order };
 
-    if in_order && attach::postpone(channel, registering) {
+    if in_order && attach::postpone(channel) {
         return ENODEV.to_errno();
     }
-    attach::begin(channel);
+    attach::begin(channel, in_order);
     channel::allow_open(channel);
     // SAFETY: As above.
     let result = match unsafe { (*drv).probe } {

@@ -459,7 +459,8 @@ impl WorkItem<PROBE> for Channel {
     type Pointer = Arc<Channel>;
 
     fn run(this: Arc<Channel>) {
-        attach::in_turn(&this);
+        let _ = this;
+        attach::take_turns();
     }
 }
 

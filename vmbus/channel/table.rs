@@ -103,6 +103,15 @@ impl ChannelTable {
         }
     }
 
+    /// The first channel, in the order of offers, of which `which` says so.
+    pub(crate) fn find(&self, which: impl Fn(&Channel) -> bool) -> Option<Arc<Channel>> {
+        self.list
+            .lock()
+            .iter()
+            .find(|channel| which(channel))
+            .cloned()
+    }
+
     /// The newest channel, for taking all of them down one by one.
     pub(crate) fn last(&self) -> Option<Arc<Channel>> {
         self.list.lock().last().cloned()

@@ -305,27 +305,26 @@ impl ChannelLife {
     /// is, the host is not asked for memory of the channel.
     #[must_use]
     pub const fn must_close(&self) -> bool {
-        matches!(
-            self.at_host,
-            AtHost::MustClose
-                | AtHost::Asked {
-                    close_owed: true,
-                    ..
-                }
-        )
+        self.owed().is_some()
+    }
+
+    /// For what it is owed; of a rescinded channel the host has let go.
+    const fn owed(&self) -> Option<Owed> {
+        match self.at_host {
+            _ if self.rescinded => None,
+            AtHost::MustClose => Some(Owed::Open),
+            AtHost::Asked {
+                close_owed: true, ..
+            } => Some(Owed::Unanswered),
+            AtHost::Asked { .. } | AtHost::Open | AtHost::Closed => None,
+        }
     }
 
     /// Begins to post that CLOSECHANNEL, if it is owed: until [`Self::close_late_end`] the channel is not opened
     /// again, whatever the host says meanwhile, for it would be closed.
     #[must_use = "only then is it to be posted"]
     pub fn close_late_begin(&mut self) -> bool {
-        self.closing_late = match self.at_host {
-            AtHost::MustClose => Some(Owed::Open),
-            AtHost::Asked {
-                close_owed: true, ..
-            } => Some(Owed::Unanswered),
-            _ => None,
-        };
+        self.closing_late = self.owed();
         self.closing_late.is_some()
     }
 

@@ -80,6 +80,8 @@ impl Event {
 pub struct Link {
     up: Option<bool>,
     speed: Option<u32>,
+    /// It is shown as up.
+    shown: bool,
     /// Until when it is shown as down.
     down_until: u64,
 }
@@ -91,6 +93,7 @@ impl Link {
         Link {
             up: None,
             speed: None,
+            shown: false,
             down_until: 0,
         }
     }
@@ -103,20 +106,25 @@ impl Link {
 
     /// Takes what it tells by itself, at the time `now`.
     pub fn on_event(&mut self, event: Event, now: u64) {
-        // One that is shown as down is so already: it does not stay so for as long as the host tells of it.
-        let was_up = self.is_up(now);
         match event {
             Event::Connected => self.up = Some(true),
             Event::Disconnected => self.up = Some(false),
             Event::Speed(speed) => self.speed = Some(speed),
             Event::Changed => {}
         }
-        if was_up && matches!(event, Event::Disconnected | Event::Changed) {
+        // One that is shown as down does not stay so for as long as the host tells of it.
+        if self.shown && matches!(event, Event::Disconnected | Event::Changed) {
+            self.shown = false;
             self.down_until = now.saturating_add(DOWN_MS.into());
         }
     }
 
-    /// Whether it is up, and shown so at the time `now`.
+    /// It is shown as up from now on, or not.
+    pub fn set_shown(&mut self, up: bool) {
+        self.shown = up;
+    }
+
+    /// Whether it is up, and to be shown so at the time `now`.
     #[must_use]
     pub fn is_up(&self, now: u64) -> bool {
         self.up == Some(true) && now >= self.down_until

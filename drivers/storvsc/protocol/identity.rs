@@ -433,6 +433,20 @@ impl Identity {
         self.capacity = new.capacity.or(self.capacity);
     }
 
+    /// Takes what a new unit, which nobody uses yet, says when it is asked once more.
+    pub fn learn(&mut self, new: &Self) {
+        let pages = [
+            (&mut self.serial, &new.serial),
+            (&mut self.designators, &new.designators),
+        ];
+        for (old, new) in pages {
+            if old.is_unreadable() {
+                *old = *new;
+            }
+        }
+        self.capacity = new.capacity.or(self.capacity);
+    }
+
     /// A page could not be read: it is worth to ask once more.
     #[must_use]
     pub fn is_incomplete(&self) -> bool {
@@ -499,7 +513,7 @@ pub fn compare(old: &Identity, found: &Found) -> Option<Verdict> {
     };
     // Of a disk that is starting it is not known yet.
     let size_is_lost = old.capacity.is_some() && new.capacity.is_none();
-    let vouches = old.capacity == new.capacity;
+    let vouches = old.capacity.is_none() || old.capacity == new.capacity;
     let same = match (old.model() == new.model(), old.names(new)) {
         (false, _) | (_, Names::Other) => false,
         (_, Names::Unknown) => return None,

@@ -312,6 +312,14 @@ fn a_close_of_an_unanswered_open_is_made_up_for() {
     assert!(life.close_late_begin());
     life.close_late_end(false);
     assert!(life.must_close());
+    // Of a channel that is rescinded nothing is owed, though an answer to its open comes after that.
+    let mut life = ChannelLife::new();
+    life.open_begin().unwrap();
+    life.rescind();
+    life.open_posting(GpadlHandle(9), 1).unwrap();
+    life.close_begin().unwrap();
+    let _ = life.open_late(1, 0);
+    assert!(!life.must_close() && !life.close_late_begin());
     // A rescind ends it, also one that came before the close was given up.
     let mut life = unanswered();
     life.rescind();

@@ -30,13 +30,20 @@ fn what_came_while_it_was_asked_is_newer() {
     assert!(link.is_up(0));
 }
 
+fn shown() -> Link {
+    let mut link = Link::new();
+
+    link.on_answer(true, None);
+    link.set_shown(true);
+    link
+}
+
 #[test]
 fn a_link_that_was_lost_or_leads_elsewhere_is_shown_as_down_for_a_while() {
     let down = u64::from(DOWN_MS);
     for lost in [Event::Disconnected, Event::Changed] {
-        let mut link = Link::new();
+        let mut link = shown();
 
-        link.on_answer(true, None);
         assert!(link.is_up(5));
         assert_eq!(link.up_in(5), None);
         link.on_event(lost, 10);
@@ -49,27 +56,31 @@ fn a_link_that_was_lost_or_leads_elsewhere_is_shown_as_down_for_a_while() {
         assert_eq!(link.up_in(10 + down), None);
     }
     // One that stays down comes back at once when it comes.
-    let mut link = Link::new();
-    link.on_answer(true, None);
+    let mut link = shown();
     link.on_event(Event::Disconnected, 10);
     assert_eq!(link.up_in(11), None);
     // Said twice, it does not take longer.
     link.on_event(Event::Disconnected, 1_000);
     link.on_event(Event::Connected, 10 + down);
     assert!(link.is_up(10 + down));
-    // A host that says so again and again has a link all the same.
+    // One that nobody has seen is not lost.
     let mut link = Link::new();
     link.on_answer(true, None);
-    for now in 0..down {
-        link.on_event(Event::Changed, now);
-        assert!(!link.is_up(now));
-    }
-    assert!(link.is_up(down));
-    // One that is not there does not lead elsewhere.
-    let mut link = Link::new();
     link.on_event(Event::Changed, 10);
-    link.on_answer(true, None);
     assert!(link.is_up(10));
+}
+
+#[test]
+fn a_host_that_says_again_and_again_that_it_leads_elsewhere_has_a_link_in_between() {
+    let down = u64::from(DOWN_MS);
+    let mut link = shown();
+    for now in 0..=down + 100 {
+        link.on_event(Event::Changed, now);
+        assert_eq!(link.is_up(now), now >= down);
+    }
+    link.set_shown(true);
+    link.on_event(Event::Changed, down + 101);
+    assert!(!link.is_up(down + 101));
 }
 
 #[test]

@@ -508,6 +508,13 @@ fn a_page_that_cannot_be_read_is_not_another_disk() {
         _ => disk.answer(cdb),
     });
     assert_eq!(compare(&disk.identity(), &starting), None);
+    // One that was seen first while it was starting is known by what it said.
+    let mut known = identity(starting);
+    assert_eq!(compare(&known, &disk.found()), Some(Verdict::Same));
+    known.learn(&disk.identity());
+    assert!(!known.is_incomplete());
+    assert_eq!(compare(&known, &disk.found()), Some(Verdict::Same));
+    assert_eq!(compare(&known, &other.found()), Some(Verdict::Gone));
     // A page that said nothing is not missed.
     let mut nameless = Disk::new(None, 1000);
     let known = nameless.identity();
