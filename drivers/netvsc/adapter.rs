@@ -290,17 +290,17 @@ impl Adapter {
             let up = has_link();
 
             self.netdev.set_carrier(up);
-            self.connection
-                .with(|connection| connection.set_link_shown(up));
+            self.connection.with(|connection| {
+                connection.set_link_shown(up);
+                if let Some(ms) = connection.link_up_in() {
+                    connection.adapter.show_link_in(ms);
+                }
+            });
+            // If it may be shown by now, it was not yet when it was looked when it might.
             if up == has_link() {
                 break;
             }
         }
-        self.connection.with(|connection| {
-            if let Some(ms) = connection.link_up_in() {
-                connection.adapter.show_link_in(ms);
-            }
-        });
     }
 
     /// Which frames the host is to deliver.

@@ -62,7 +62,15 @@ impl From<Address> for scsi::Address {
 }
 
 /// Who the units are that the midlayer has.
-pub(crate) struct Identities(KVec<(Address, Identity)>);
+pub(crate) struct Identities(KVec<Known>);
+
+/// What is known of a unit.
+struct Known {
+    unit: Address,
+    identity: Identity,
+    /// It is being looked at for the first time, and nobody uses it: whatever is there is the unit.
+    is_new: bool,
+}
 
 impl Identities {
     /// Of no units.
@@ -70,22 +78,44 @@ impl Identities {
         Self(KVec::new())
     }
 
-    pub(crate) fn get(&mut self, unit: Address) -> Option<&mut Identity> {
-        let of_unit = |(address, _): &&mut (Address, Identity)| *address == unit;
+    fn entry(&mut self, unit: Address) -> Option<&mut Known> {
+        self.0.iter_mut().find(|known| known.unit == unit)
+    }
 
-        self.0
-            .iter_mut()
-            .find(of_unit)
-            .map(|(_, identity)| identity)
+    pub(crate) fn get(&mut self, unit: Address) -> Option<&mut Identity> {
+        self.entry(unit).map(|known| &mut known.identity)
     }
 
     pub(crate) fn forget(&mut self, unit: Address) {
-        self.0.retain(|(address, _)| *address != unit);
+        self.0.retain(|known| known.unit != unit);
     }
 
-    fn set(&mut self, unit: Address, identity: Identity) -> Result {
-        self.forget(unit);
-        Ok(self.0.push((unit, identity), GFP_KERNEL)?)
+    /// Takes what a new unit says; whether it has said all.
+    fn learn(&mut self, unit: Address, identity: Identity) -> Result<bool> {
+        if let Some(known) = self.entry(unit) {
+            if known.is_new {
+                known.identity.learn(&identity);
+            }
+            return Ok(!known.identity.is_incomplete());
+        }
+        let is_complete = !identity.is_incomplete();
+
+        self.0.push(
+            Known {
+                unit,
+                identity,
+                is_new: true,
+            },
+            GFP_KERNEL,
+        )?;
+        Ok(is_complete)
+    }
+
+    /// The unit is used from now on.
+    fn settle(&mut self, unit: Address) {
+        if let Some(known) = self.entry(unit) {
+            known.is_new = false;
+        }
     }
 }
 
@@ -153,23 +183,15 @@ pub(crate) fn on_new_unit(shared: &Arc<Shared>, unit: Address) {
         fsleep(Delta::from_millis(LOOK_PAUSE_MS));
         is_complete = get_to_know(shared, &mut shared.identities.lock(), unit);
     }
+    shared.identities.lock().settle(unit);
 }
 
 /// Asks a unit that is not used yet who it is; whether it has said all, if it has said anything. May sleep.
 fn get_to_know(shared: &Arc<Shared>, identities: &mut Identities, unit: Address) -> Option<bool> {
-    let Ok(Found::Unit { identity, .. }) = interview(shared, unit) else {
-        return None;
-    };
-
-    match identities.get(unit) {
-        // Another one will be found out to be.
-        Some(known) if known.is_same_but_size(&identity) || known.is_incomplete() => {
-            known.learn(&identity);
-        }
-        Some(_) => {}
-        None => identities.set(unit, identity).ok()?,
+    match interview(shared, unit) {
+        Ok(Found::Unit { identity, .. }) => identities.learn(unit, identity).ok(),
+        _ => None,
     }
-    identities.get(unit).map(|known| !known.is_incomplete())
 }
 
 /// Asks a unit who it is. May sleep. `ENODEV` when the device is dead.
@@ -235,8 +257,17 @@ fn identify(shared: &Arc<Shared>, unit: Address) -> Result<Option<Verdict>> {
     if let (Found::Unit { resized, .. }, true) = (&mut found, is_changed) {
         *resized = true;
     }
-    let verdict = match identities.get(unit) {
-        Some(known) => {
+    let verdict = match (identities.entry(unit), found) {
+        (Some(known), Found::Unit { identity, .. }) if known.is_new => {
+            known.identity.learn(&identity);
+            Some(Verdict::Same)
+        }
+        (
+            Some(Known {
+                identity: known, ..
+            }),
+            found,
+        ) => {
             let verdict = compare(known, &found);
 
             if let (Some(Verdict::Same | Verdict::Resized), Found::Unit { identity, .. }) =
@@ -246,7 +277,7 @@ fn identify(shared: &Arc<Shared>, unit: Address) -> Result<Option<Verdict>> {
             }
             verdict
         }
-        None => match found {
+        (None, found) => match found {
             Found::Busy | Found::Unknown => None,
             Found::Nothing | Found::Unit { .. } => Some(Verdict::Gone),
             Found::Mute => Some(Verdict::Mute),

@@ -17,7 +17,7 @@ use kernel::{
     workqueue::WorkItem,
 };
 use storvsc_protocol::limits::{revive_pause_ms, transfer};
-use vmbus::abstractions::workqueue;
+use vmbus::abstractions::{workqueue, NoIo};
 
 /// Tries later whether the host answers again, unless the device is on its way out. Any context but
 /// NMI.
@@ -95,6 +95,8 @@ impl WorkItem<REVIVE> for Shared {
     type Pointer = Arc<Shared>;
 
     fn run(this: Arc<Shared>) {
+        // Writes to its disks wait for this, and memory may be waiting for writes.
+        let _noio = NoIo::new();
         let _no_reset = this.reset.lock();
 
         revive(&this);

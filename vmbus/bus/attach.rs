@@ -11,17 +11,19 @@
 
 use crate::{
     abstractions::{workqueue, Shown},
-    channel::{Channel, ATTACH, PROBE},
-    connection::CONNECTION,
+    channel::{Channel, ATTACH},
+    connection::{Connection, CONNECTION},
 };
 use kernel::{
     ffi::c_int,
+    impl_has_work, new_work,
     prelude::*,
     sync::{
         atomic::{Acquire, Atomic, Full, Relaxed},
         Arc,
     },
     time::Msecs,
+    workqueue::{Work, WorkItem},
 };
 
 /// How long until the second `probe`, and how long at most until another one. Each takes its own time.
@@ -33,12 +35,10 @@ const MOST_WITH_MEMORY: u32 = 3;
 
 /// A `probe` may run where it is due.
 const HERE: u32 = 0;
-/// One that waits for others may not.
+/// One that others would wait for may not: the device is being added.
 const ELSEWHERE: u32 = 1;
 /// One was about to.
 const POSTPONED: u32 = 2;
-/// Its turn has come.
-const IN_TURN: u32 = 3;
 
 /// Drivers whose devices are probed in order, and which are being registered: their turns come when all of their
 /// devices are known.
@@ -49,7 +49,9 @@ pub(crate) struct Attach {
     wanted: Atomic<bool>,
     pause_ms: Atomic<Msecs>,
     with_memory: Atomic<u32>,
-    /// [`HERE`], [`ELSEWHERE`], [`POSTPONED`], or [`IN_TURN`].
+    /// The driver that gave up is one whose devices are probed in order.
+    in_order: Atomic<bool>,
+    /// [`HERE`], [`ELSEWHERE`] or [`POSTPONED`].
     place: Atomic<u32>,
     /// It waits for its turn.
     queued: Atomic<bool>,
@@ -62,92 +64,122 @@ impl Attach {
             wanted: Atomic::new(false),
             pause_ms: Atomic::new(FIRST_MS),
             with_memory: Atomic::new(0),
+            in_order: Atomic::new(false),
             place: Atomic::new(HERE),
             queued: Atomic::new(false),
         }
     }
 }
 
-/// Runs `f`, which may have the device probed, where others would wait for it: one that is probed in order is so
+/// Runs `f`, which adds a device, where others would wait for its `probe`: if it is probed in order it is so
 /// afterwards, in its turn.
-pub(crate) fn without_waiting<R>(channel: &Arc<Channel>, f: impl FnOnce() -> R) -> R {
-    let state = channel.attach_state();
+pub(crate) fn without_waiting<R>(channel: &Channel, f: impl FnOnce() -> R) -> R {
+    let place = &channel.attach_state().place;
 
-    state.place.xchg(ELSEWHERE, Full);
+    place.xchg(ELSEWHERE, Full);
     let result = f();
 
-    if state.place.xchg(HERE, Full) == POSTPONED {
-        state.queued.store(true, Relaxed);
-        kick(channel);
-    }
-    result
-}
-
-/// Registers a driver whose devices are probed in order, by `f`, and waits until they have been. May sleep.
-pub(super) fn in_order<R>(f: impl FnOnce() -> R) -> R {
-    REGISTERING.fetch_add(1, Full);
-    let result = f();
-
-    REGISTERING.fetch_sub(1, Full);
-    if let Some(connection) = CONNECTION.get() {
-        if let Some(first) = connection.channels.find(is_queued) {
-            kick(&first);
-        }
-        connection.queues.probes.flush();
+    if place.xchg(HERE, Full) == POSTPONED {
+        queue(channel);
     }
     result
 }
 
 /// A driver whose devices are probed in order is about to probe one: whether that is done later.
 pub(super) fn postpone(channel: &Channel) -> bool {
-    let state = channel.attach_state();
-
-    match state.place.cmpxchg(ELSEWHERE, POSTPONED, Full) {
+    let place = &channel.attach_state().place;
+    let is_being_added = match place.cmpxchg(ELSEWHERE, POSTPONED, Full) {
         Ok(_) | Err(POSTPONED) => true,
-        Err(IN_TURN) => false,
-        Err(_) => {
-            let is_registering = REGISTERING.load(Acquire) != 0;
+        Err(_) => false,
+    };
+    let is_registering = REGISTERING.load(Acquire) != 0;
 
-            if is_registering {
-                state.queued.store(true, Relaxed);
-            }
-            is_registering
+    if is_registering && !is_being_added {
+        queue(channel);
+    }
+    is_registering || is_being_added
+}
+
+/// Registers a driver whose devices are probed in order, by `f`, and waits until those that are there have been. May
+/// sleep, for as long as that takes.
+pub(super) fn in_order<R>(f: impl FnOnce() -> R) -> R {
+    REGISTERING.fetch_add(1, Full);
+    let result = f();
+
+    REGISTERING.fetch_sub(1, Full);
+    if let Some(connection) = CONNECTION.get() {
+        let waiting = connection
+            .channels
+            .look(|list| list.iter().filter(|channel| is_queued(channel)).count());
+
+        // A turn for each. Not until there is none left: a device for which the host is late comes again.
+        for _ in 0..waiting {
+            connection.turns.kick(&connection);
+            connection.queues.probes.flush();
         }
     }
+    result
 }
 
 fn is_queued(channel: &Channel) -> bool {
     channel.attach_state().queued.load(Relaxed)
 }
 
-/// Has all devices probed that wait for their turn, by the item of one of them.
-fn kick(channel: &Arc<Channel>) {
-    CONNECTION.with(|connection| {
-        // An item that waits already will do.
-        let _ = connection
-            .queues
-            .probes
-            .enqueue::<_, PROBE>(channel.clone());
-    });
+/// It waits for its turn.
+fn queue(channel: &Channel) {
+    channel.attach_state().queued.store(true, Relaxed);
+    CONNECTION.with(|connection| connection.turns.kick(&connection));
 }
 
-/// Probes the devices that wait for their turn, in the order of their offers. May sleep, for as long as that takes.
-pub(crate) fn take_turns() {
-    let Some(connection) = CONNECTION.get() else {
-        return;
-    };
+/// Gives devices their turns, one each time that it runs: nobody waits for those of others.
+#[pin_data]
+pub(crate) struct Turns {
+    #[pin]
+    work: Work<Turns>,
+}
 
-    // There may be more of them, before these: whoever registers the driver goes on.
-    while REGISTERING.load(Acquire) == 0 {
+impl_has_work! {
+    impl HasWork<Self> for Turns { self.work }
+}
+
+impl Turns {
+    /// It does not run yet.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                work <- new_work!("vmbus_turns"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Any context but NMI.
+    fn kick(self: &Arc<Self>, connection: &Connection) {
+        // An item that waits already will do.
+        let _ = connection.queues.probes.enqueue(self.clone());
+    }
+}
+
+impl WorkItem for Turns {
+    type Pointer = Arc<Turns>;
+
+    /// Has the first device probed, in the order of the offers, that waits for its turn.
+    fn run(this: Arc<Turns>) {
+        let Some(connection) = CONNECTION.get() else {
+            return;
+        };
+
+        // There may be more of them, before these: whoever registers the driver goes on.
+        if REGISTERING.load(Acquire) != 0 {
+            return;
+        }
         let Some(channel) = connection.channels.find(is_queued) else {
             return;
         };
-        let state = channel.attach_state();
 
-        state.queued.store(false, Relaxed);
-        state.place.xchg(IN_TURN, Full);
+        channel.attach_state().queued.store(false, Relaxed);
         find_driver(&channel);
-        state.place.xchg(HERE, Full);
+        this.kick(&connection);
     }
 }
 
@@ -159,7 +191,7 @@ pub(super) fn begin(channel: &Channel, in_order: bool) {
 }
 
 /// It has ended.
-pub(super) fn end(channel: &Arc<Channel>, result: c_int) {
+pub(super) fn end(channel: &Arc<Channel>, in_order: bool, result: c_int) {
     let state = channel.attach_state();
 
     if result == 0 {
@@ -175,6 +207,7 @@ pub(super) fn end(channel: &Arc<Channel>, result: c_int) {
     if !late.contains(&result) || channel.is_rescinded() {
         return;
     }
+    state.in_order.store(in_order, Relaxed);
     let pause_ms = again_later(channel);
     let instance = &channel.offer().instance;
 
@@ -225,7 +258,11 @@ pub(crate) fn again(channel: &Arc<Channel>) {
             return;
         }
     }
-    without_waiting(channel, || find_driver(channel));
+    if channel.attach_state().in_order.load(Relaxed) {
+        queue(channel);
+    } else {
+        find_driver(channel);
+    }
 }
 
 /// Has the driver core look for a driver that takes the device. May sleep, for as long as a `probe` takes.

@@ -255,7 +255,7 @@ extern "C" fn probe_callback(dev: *mut bindings::device) -> c_int {
         None => ENODEV.to_errno(),
     };
 
-    attach::end(channel, result);
+    attach::end(channel, in_order, result);
     result
 }
 

@@ -32,7 +32,7 @@ pub(crate) use affinity::{evacuate, retarget};
 pub use buffer::HostBuffer;
 pub(crate) use close::forbid_open;
 pub use gpadl::Lingering;
-pub(crate) use object::{Channel, ATTACH, PROBE};
+pub(crate) use object::{Channel, ATTACH};
 pub(crate) use offer::take_everything_down;
 pub use open::{ChannelConfig, OpenChannel};
 pub use receive::{CallbackContext, Handler, Line, ReadMode, Receiver, Signal};

@@ -21,7 +21,7 @@ use kernel::{
     alloc::flags::__GFP_NOWARN,
     cpu::CpuId,
     impl_has_delayed_work, impl_has_work, new_delayed_work, new_mutex, new_spinlock,
-    new_spinlock_irq, new_work,
+    new_spinlock_irq,
     prelude::*,
     sync::{
         aref::ARef,
@@ -42,13 +42,12 @@ use vmbus_protocol::{
 use vmbus_ring::RingStats;
 
 /// Work items of a channel: the two ends of its device's life, what the host has done late, the doorbell
-/// that it refused, the next `probe` of a device for which it was late, and one that comes after others.
+/// that it refused, and the next `probe` of a device for which it was late.
 pub(super) const ADD: u64 = 0;
 pub(super) const REMOVE: u64 = 1;
 pub(super) const LATE: u64 = 2;
 const REFUSED: u64 = 3;
 pub(crate) const ATTACH: u64 = 4;
-pub(crate) const PROBE: u64 = 5;
 
 /// How long a host that refuses the doorbell may take until it says that the channel is taken back.
 const RESCIND_MS: Msecs = 10_000;
@@ -122,14 +121,11 @@ pub(crate) struct Channel {
     attach_state: Attach,
     #[pin]
     attach: DelayedWork<Channel, ATTACH>,
-    #[pin]
-    probe: Work<Channel, PROBE>,
 }
 
 impl_has_work! {
     impl HasWork<Channel, 0> for Channel { self.add }
     impl HasWork<Channel, 1> for Channel { self.remove }
-    impl HasWork<Channel, 5> for Channel { self.probe }
 }
 
 impl_has_delayed_work! {
@@ -236,7 +232,6 @@ impl Channel {
             refused <- new_delayed_work!("vmbus_refused"),
             attach_state: Attach::new(),
             attach <- new_delayed_work!("vmbus_attach"),
-            probe <- new_work!("vmbus_probe"),
         }));
 
         channel.into()
@@ -415,7 +410,6 @@ impl Channel {
         if self.primary.is_none() {
             // Its device is gone; those of sub-channels end inside of a `probe`, which may run in this very work.
             workqueue::disable_delayed_sync::<Channel, ATTACH>(self);
-            workqueue::disable_sync::<Channel, PROBE>(self);
         }
     }
 }
@@ -452,15 +446,6 @@ impl WorkItem<ATTACH> for Channel {
 
     fn run(this: Arc<Channel>) {
         attach::again(&this);
-    }
-}
-
-impl WorkItem<PROBE> for Channel {
-    type Pointer = Arc<Channel>;
-
-    fn run(this: Arc<Channel>) {
-        let _ = this;
-        attach::take_turns();
     }
 }
 

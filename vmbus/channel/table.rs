@@ -161,7 +161,7 @@ impl ChannelTable {
     }
 
     /// Runs `f` on all channels, under the lock that keeps others from coming. May sleep.
-    pub(super) fn look<R>(&self, f: impl FnOnce(&[Arc<Channel>]) -> R) -> R {
+    pub(crate) fn look<R>(&self, f: impl FnOnce(&[Arc<Channel>]) -> R) -> R {
         f(&self.list.lock())
     }
 }

@@ -10,6 +10,7 @@ pub(crate) use control::{busy_wait, Asked, Waiter};
 
 use crate::{
     abstractions::{Completion, CpuHotplug, RcuArc, Workqueue, WqFlags},
+    bus::attach::Turns,
     channel::{gpadl::Gpadls, table::ChannelTable},
     hv::{self, interrupt::InterruptHandler, synic::Synic},
     memory::{FlagPage, MonitorPage},
@@ -91,6 +92,8 @@ pub(crate) struct Connection {
     pub(crate) synic: Synic,
     pub(crate) doorbells: Arc<Doorbells>,
     pub(crate) queues: Queues,
+    /// Who is probed next of those that are probed in order.
+    pub(crate) turns: Arc<Turns>,
     #[pin]
     pub(crate) channels: ChannelTable,
     #[pin]
@@ -176,6 +179,7 @@ impl Connection {
                 synic,
                 doorbells,
                 queues,
+                turns: Turns::new()?,
                 channels <- ChannelTable::new(),
                 gpadls <- Gpadls::new(),
                 message_works,

@@ -433,17 +433,19 @@ impl Identity {
         self.capacity = new.capacity.or(self.capacity);
     }
 
-    /// Takes what a new unit, which nobody uses yet, says when it is asked once more.
+    /// Takes what a new unit, which nobody uses yet, says when it is asked once more: all but pages that cannot be
+    /// read now.
     pub fn learn(&mut self, new: &Self) {
         let pages = [
             (&mut self.serial, &new.serial),
             (&mut self.designators, &new.designators),
         ];
         for (old, new) in pages {
-            if old.is_unreadable() {
+            if !new.is_unreadable() {
                 *old = *new;
             }
         }
+        self.inquiry = new.inquiry;
         self.capacity = new.capacity.or(self.capacity);
     }
 

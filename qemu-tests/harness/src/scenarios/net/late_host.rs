@@ -72,21 +72,28 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     Ok(())
 }
 
-/// An adapter that comes when its driver is there keeps nobody waiting but adapters behind it.
+/// An adapter that comes when its driver is there keeps nobody waiting but adapters behind it; that before it, which was
+/// probed together with it, can go.
 fn others_go_on(vm: &Vm) -> Result<()> {
     let script = json!({ "path": "/machine/peripheral/slow", "property": "fault-script" });
     let script = vm.qmp("qom-get", &script)?;
-    storage::unplug(vm, "slow")?;
-    storage::wait_unplugged(vm, SLOW)?;
-    let slow = json!({
-        "driver": "hv-net", "id": "slow", "netdev": "slow", "num-queues": 1, "instanceid": SLOW,
-        "fault-script": script,
-    });
-    vm.wait_until(GONE, "the host's side gone", || {
-        Ok(vm
-            .try_qmp("device_add", &slow)?
-            .map(drop)
-            .map_err(|e| e.desc))
+    for (id, instance) in [("slow", SLOW), ("quick", QUICK)] {
+        storage::unplug(vm, id)?;
+        storage::wait_unplugged(vm, instance)?;
+    }
+    let adapter = |id: &str, instance: &str| json!({ "driver": "hv-net", "id": id, "netdev": id, "num-queues": 1, "instanceid": instance });
+    let mut slow = adapter("slow", SLOW);
+    slow["fault-script"] = script;
+    for adapter in [adapter("quick", QUICK), slow] {
+        vm.wait_until(GONE, "the host's side gone", || {
+            Ok(vm
+                .try_qmp("device_add", &adapter)?
+                .map(drop)
+                .map_err(|e| e.desc))
+        })?;
+    }
+    vm.wait_until(AGAIN, "the quick adapter", || {
+        Ok(net::find(vm, QUICK)?.ok_or_else(|| "no interface".into()))
     })?;
     storage::unplug(vm, "quick")?;
     storage::wait_unplugged(vm, QUICK)?;
