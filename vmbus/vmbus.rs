@@ -177,6 +177,8 @@ impl Drop for Link {
         connection.queues.devices.flush();
         connection.queues.sub_channels.flush();
         connection.queues.channels.flush();
+        // Its items have a reference to the connection while they run.
+        connection.queues.probes.flush();
         bus::wait_for_devices();
         if memory::leaked_pages() != 0 {
             pr_warn!("{} pages were left to the host\n", memory::leaked_pages());

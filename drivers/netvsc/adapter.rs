@@ -289,9 +289,11 @@ impl Adapter {
         loop {
             let up = has_link();
 
+            // Before it is: what comes from then on is a loss.
+            self.connection
+                .with(|connection| connection.set_link_shown(up));
             self.netdev.set_carrier(up);
             self.connection.with(|connection| {
-                connection.set_link_shown(up);
                 if let Some(ms) = connection.link_up_in() {
                     connection.adapter.show_link_in(ms);
                 }

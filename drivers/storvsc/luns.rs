@@ -68,7 +68,7 @@ pub(crate) struct Identities(KVec<Known>);
 struct Known {
     unit: Address,
     identity: Identity,
-    /// It is being looked at for the first time, and nobody uses it: whatever is there is the unit.
+    /// It is being looked at for the first time, and nobody uses it: what it says is what is known of it.
     is_new: bool,
 }
 
@@ -94,7 +94,8 @@ impl Identities {
     fn learn(&mut self, unit: Address, identity: Identity) -> Result<bool> {
         if let Some(known) = self.entry(unit) {
             if known.is_new {
-                known.identity.learn(&identity);
+                // Another one is found out to be.
+                let _ = known.identity.learn(&identity);
             }
             return Ok(!known.identity.is_incomplete());
         }
@@ -257,17 +258,15 @@ fn identify(shared: &Arc<Shared>, unit: Address) -> Result<Option<Verdict>> {
     if let (Found::Unit { resized, .. }, true) = (&mut found, is_changed) {
         *resized = true;
     }
-    let verdict = match (identities.entry(unit), found) {
+    let learned = match (identities.entry(unit), &found) {
         (Some(known), Found::Unit { identity, .. }) if known.is_new => {
-            known.identity.learn(&identity);
-            Some(Verdict::Same)
+            known.identity.learn(identity)
         }
-        (
-            Some(Known {
-                identity: known, ..
-            }),
-            found,
-        ) => {
+        _ => false,
+    };
+    let verdict = match identities.get(unit) {
+        Some(_) if learned => Some(Verdict::Same),
+        Some(known) => {
             let verdict = compare(known, &found);
 
             if let (Some(Verdict::Same | Verdict::Resized), Found::Unit { identity, .. }) =
@@ -277,7 +276,7 @@ fn identify(shared: &Arc<Shared>, unit: Address) -> Result<Option<Verdict>> {
             }
             verdict
         }
-        (None, found) => match found {
+        None => match found {
             Found::Busy | Found::Unknown => None,
             Found::Nothing | Found::Unit { .. } => Some(Verdict::Gone),
             Found::Mute => Some(Verdict::Mute),

@@ -47,12 +47,26 @@ enum Page {
 impl Page {
     /// It says something: a name, which no other unit has. Blanks are none.
     fn is_name(&self) -> bool {
-        matches!(self, Page::Says { len, bytes }
-            if bytes.iter().take(*len).any(|byte| !matches!(byte, 0 | b' ')))
+        let Page::Says { len, bytes } = self else {
+            return false;
+        };
+        let says = |body: &[u8]| body.iter().any(|byte| !matches!(byte, 0 | b' '));
+        bytes.get(..*len).is_some_and(says)
     }
 
     fn is_unreadable(&self) -> bool {
         matches!(self, Page::Unreadable)
+    }
+
+    fn against(&self, new: &Self) -> Pair {
+        match (self, new) {
+            _ if self == new && self.is_name() => Pair::Same,
+            _ if self == new => Pair::Nothing,
+            (Page::Unreadable, _) if new.is_name() => Pair::Late,
+            (_, Page::Unreadable) if self.is_name() => Pair::Lost,
+            (Page::Unreadable, _) | (_, Page::Unreadable) => Pair::Nothing,
+            _ => Pair::Other,
+        }
     }
 }
 
@@ -433,20 +447,30 @@ impl Identity {
         self.capacity = new.capacity.or(self.capacity);
     }
 
-    /// Takes what a new unit, which nobody uses yet, says when it is asked once more: all but pages that cannot be
-    /// read now.
-    pub fn learn(&mut self, new: &Self) {
-        let pages = [
-            (&mut self.serial, &new.serial),
-            (&mut self.designators, &new.designators),
-        ];
-        for (old, new) in pages {
-            if !new.is_unreadable() {
-                *old = *new;
+    /// Takes what a new unit, which nobody uses yet, says when it is asked once more, unless it has become another one:
+    /// returns false then. Names that were read are kept when they cannot be read now.
+    pub fn learn(&mut self, new: &Self) -> bool {
+        if self.model() != new.model() {
+            return false;
+        }
+        match self.names(new) {
+            Names::Same | Names::SameInPart => self.adopt(new),
+            Names::Unknown => {}
+            // It had none that could be read, so nobody else can have been meant.
+            Names::Other if self.has_name() => return false,
+            Names::Other | Names::None => {
+                let capacity = new.capacity.or(self.capacity);
+                *self = Self {
+                    capacity,
+                    ..new.clone()
+                };
             }
         }
-        self.inquiry = new.inquiry;
-        self.capacity = new.capacity.or(self.capacity);
+        true
+    }
+
+    fn has_name(&self) -> bool {
+        self.serial.is_name() || self.designators.is_name()
     }
 
     /// A page could not be read: it is worth to ask once more.
@@ -457,29 +481,42 @@ impl Identity {
 
     /// What its pages say of whether it is the unit `new`, which was asked later.
     fn names(&self, new: &Self) -> Names {
-        let pages = [
-            (&self.serial, &new.serial),
-            (&self.designators, &new.designators),
-        ];
-        let (mut same, mut lost, mut late) = (false, false, false);
-        let in_part = self.is_incomplete() || new.is_incomplete();
-        for (old, new) in pages {
-            match (old, new) {
-                _ if old == new => same |= old.is_name(),
-                (Page::Unreadable, _) => late |= new.is_name(),
-                (_, Page::Unreadable) => lost |= old.is_name(),
-                _ => return Names::Other,
+        let serial = self.serial.against(&new.serial);
+        let designators = self.designators.against(&new.designators);
+        let says = |what| serial == what || designators == what;
+
+        if says(Pair::Other) {
+            Names::Other
+        } else if says(Pair::Same) {
+            if self.is_incomplete() || new.is_incomplete() {
+                Names::SameInPart
+            } else {
+                Names::Same
             }
-        }
-        match (same, lost) {
-            (true, _) if in_part => Names::SameInPart,
-            (true, _) => Names::Same,
-            (false, true) => Names::Unknown,
+        } else if says(Pair::Lost) {
+            Names::Unknown
+        } else if says(Pair::Late) {
             // Whoever that is: nobody has heard its name before.
-            (false, false) if late => Names::Other,
-            (false, false) => Names::None,
+            Names::Other
+        } else {
+            Names::None
         }
     }
+}
+
+/// What a page says, and the same page asked later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pair {
+    /// The same name.
+    Same,
+    /// Not the same.
+    Other,
+    /// A name that cannot be read now.
+    Lost,
+    /// A name that could not be read before.
+    Late,
+    /// No name.
+    Nothing,
 }
 
 /// What the pages of two units say.

@@ -511,10 +511,21 @@ fn a_page_that_cannot_be_read_is_not_another_disk() {
     // One that was seen first while it was starting is known by what it said.
     let mut known = identity(starting);
     assert_eq!(compare(&known, &disk.found()), Some(Verdict::Same));
-    known.learn(&disk.identity());
+    assert!(known.learn(&disk.identity()));
     assert!(!known.is_incomplete());
     assert_eq!(compare(&known, &disk.found()), Some(Verdict::Same));
     assert_eq!(compare(&known, &other.found()), Some(Verdict::Gone));
+    // What it has said is kept in a worse moment, and is not mixed with what another one says.
+    assert!(known.learn(&identity(broken(&disk, &[0x80, 0x83]))));
+    assert_eq!(compare(&known, &disk.found()), Some(Verdict::Same));
+    assert!(!known.learn(&other.identity()));
+    let mut of_another_kind = disk.clone();
+    of_another_kind.inquiry[0] = 5;
+    assert!(!known.learn(&of_another_kind.identity()));
+    assert_eq!(compare(&known, &disk.found()), Some(Verdict::Same));
+    let mut known = identity(broken(&disk, &[0x80, 0x83]));
+    assert!(known.learn(&other.identity()));
+    assert_eq!(compare(&known, &other.found()), Some(Verdict::Same));
     // A page that said nothing is not missed.
     let mut nameless = Disk::new(None, 1000);
     let known = nameless.identity();
