@@ -44,6 +44,15 @@ pub(crate) fn unmet(expected: impl fmt::Display, found: impl fmt::Display) -> an
     .into()
 }
 
+/// The same error, with more that was found where an expectation was not met.
+pub(crate) fn found_too(error: anyhow::Error, more: &str) -> anyhow::Error {
+    match error.downcast() {
+        Ok(Failure::Unmet { expected, found }) => unmet(expected, format!("{found}; {more}")),
+        Ok(other) => other.into(),
+        Err(error) => error,
+    }
+}
+
 /// Whether an error is one of the bed.
 pub(crate) fn is_bed(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<Failure>(), Some(Failure::Bed(_)))

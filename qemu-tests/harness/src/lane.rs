@@ -29,7 +29,7 @@ use crate::vm::Vm;
 const TAIL: usize = 25;
 
 /// The characters of a failure's text that the last lines of the report repeat.
-const FAILURE: usize = 400;
+const FAILURE: usize = 1000;
 
 /// How often a scenario is tried while the bed fails it.
 const ATTEMPTS: u32 = 3;

@@ -275,7 +275,9 @@ impl Stream<'_> {
     /// End it, after a last look that it is under way.
     pub(crate) fn stop(self) -> Result<()> {
         self.expect_flow()?;
-        // The server at the other end stays, and so does the shell that waits for the client.
+        // The server at the other end stays, and so does the shell that waits for the client. What is told to end
+        // (SIGINT) reports what it did before it does, to the other end, too, and may be waiting meanwhile for one
+        // of its own threads: it has been seen that it did not end.
         script(self.vm, END_CLIENTS)?;
         self.job.wait(TRANSFER).map(drop)
     }
@@ -284,7 +286,7 @@ impl Stream<'_> {
 /// Ends the clients of iperf3, by what is installed in a guest.
 const END_CLIENTS: &str = "for pid in $(pidof iperf3); do
         case $(tr '\\0' ' ' < /proc/$pid/cmdline) in
-        'iperf3 -c '*) kill -INT $pid ;;
+        'iperf3 -c '*) kill -KILL $pid ;;
         esac
     done";
 

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{json, Value};
 
 use crate::devices::BUS;
-use crate::failure::{expect, unmet};
+use crate::failure::{expect, found_too, unmet};
 use crate::machine::{disk, Contents, File, Initramfs, Machine, Qemu};
 use crate::vm::Vm;
 
@@ -172,10 +172,25 @@ const WHO_WAITS: &str = r#"
     done
 "#;
 
-/// Before a scenario fails because somebody waits: who does for what goes to the console.
-pub(crate) fn tell_who_waits(vm: &Vm) {
+/// The same on a line: threads that sleep for I/O, and those of what jobs run, with the innermost functions of each.
+const WHO_WAITS_IN_SHORT: &str = r#"
+    for t in /proc/[0-9]*/task/*; do
+        state=$(sed -n 's/^State:.\(.\).*/\1/p' $t/status) && comm=$(cat $t/comm) || continue
+        case $state$comm in
+        D*|?fio*|?iperf3*|?dd) ;;
+        *) continue ;;
+        esac
+        echo "$comm ($state) in$(head -n 4 $t/stack | sed 's/^[^ ]*//;s/+.*//' | tr -d '\n')"
+    done 2>/dev/null | sort | uniq -c | sed 's/^ *//' | tr '\n' ';'
+"#;
+
+/// Before a scenario fails because somebody waits: who does for what goes to the console, and is given in short.
+pub(crate) fn who_waits(vm: &Vm) -> String {
     // it fails anyway, for that reason
     let _ = vm.try_exec(&["sh", "-c", WHO_WAITS]);
+    vm.try_exec(&["sh", "-c", WHO_WAITS_IN_SHORT])
+        .map(|said| said.stdout)
+        .unwrap_or_default()
 }
 
 /// A run of fio takes seconds; this is for a machine that does other things too.
@@ -244,6 +259,16 @@ pub(crate) fn wait_gone(vm: &Vm, instance: &str, address: Address) -> Result<()>
     vm.wait_until(APPEAR, &format!("disk {address:?} gone"), || {
         Ok(find(vm, instance, address)?.map_or(Ok(()), |name| Err(format!("{name} still there"))))
     })
+}
+
+/// Wait until the first search for disks on a disk's controller is over: who asks for another one has to wait for it.
+/// It goes on after the first disk is there.
+pub(crate) fn wait_scanned(vm: &Vm, disk: &str) -> Result<()> {
+    let again = format!(
+        "host=$(readlink -f /sys/block/{disk}/device/../..)
+         echo '0 0 0' > $host/scsi_host/${{host##*/}}/scan"
+    );
+    script(vm, &again).map(drop)
 }
 
 /// Wait until a controller is gone from the bus.
@@ -361,10 +386,7 @@ impl<'a> Job<'a> {
         let status = self.vm.wait_until(timeout, &what, || {
             Ok(self.status()?.ok_or_else(|| "it still runs".to_owned()))
         });
-        if status.is_err() {
-            tell_who_waits(self.vm);
-        }
-        let status = status?;
+        let status = status.map_err(|error| found_too(error, &who_waits(self.vm)))?;
         let script = format!("tail -n 5 /tmp/{}.out", self.name);
         let said = self.vm.try_exec(&["sh", "-c", &script])?.stdout;
         Ok((status, said.trim().to_owned()))

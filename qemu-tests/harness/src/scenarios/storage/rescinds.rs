@@ -154,10 +154,12 @@ fn rounds(vm: &Vm, rounds: u32) -> Result<()> {
                     *since = Instant::now();
                 }
                 Err(refusal) if since.elapsed() > ROUND => {
-                    storage::tell_who_waits(vm);
                     return Err(unmet(
                         format!("'{}' gone after it was taken away", moment.id),
-                        format!("{refusal}, {left} rounds before the end"),
+                        format!(
+                            "{refusal}, {left} rounds before the end; {}",
+                            storage::who_waits(vm)
+                        ),
                     ));
                 }
                 Err(_) => {}

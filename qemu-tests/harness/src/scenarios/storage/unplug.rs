@@ -25,7 +25,10 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
         match vm.core {
             Core::Rust | Core::RustOnC => under_load(vm, &disk, round)?,
             // The C driver never completes what is under way then, and hangs the bus.
-            Core::C => storage::unplug(vm, "spare")?,
+            Core::C => {
+                storage::wait_scanned(vm, &disk)?;
+                storage::unplug(vm, "spare")?;
+            }
         }
         storage::wait_unplugged(vm, SPARE)?;
         again(vm)?;
