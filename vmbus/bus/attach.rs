@@ -19,85 +19,47 @@ use kernel::{
     impl_has_work, new_work,
     prelude::*,
     sync::{
-        atomic::{Acquire, Atomic, Full, Relaxed},
+        atomic::{Acquire, Atomic, Full},
         Arc,
     },
     time::Msecs,
     workqueue::{Work, WorkItem},
 };
-
-/// How long until the second `probe`, and how long at most until another one. Each takes its own time.
-const FIRST_MS: Msecs = 10_000;
-const MOST_MS: Msecs = 160_000;
-
-/// How often a device is probed again although memory of it is left to the host, which gets some more each time.
-const MOST_WITH_MEMORY: u32 = 3;
-
-/// A `probe` may run where it is due.
-const HERE: u32 = 0;
-/// One that others would wait for may not: the device is being added.
-const ELSEWHERE: u32 = 1;
-/// One was about to.
-const POSTPONED: u32 = 2;
+use vmbus_protocol::attach::{AttachEvent, Next};
 
 /// Drivers whose devices are probed in order, and which are being registered: their turns come when all of their
 /// devices are known.
 static REGISTERING: Atomic<i32> = Atomic::new(0);
 
-/// Whether, when and where a device is offered to the drivers again.
-pub(crate) struct Attach {
-    wanted: Atomic<bool>,
-    pause_ms: Atomic<Msecs>,
-    with_memory: Atomic<u32>,
-    /// The driver that gave up is one whose devices are probed in order.
-    in_order: Atomic<bool>,
-    /// [`HERE`], [`ELSEWHERE`] or [`POSTPONED`].
-    place: Atomic<u32>,
-    /// It waits for its turn.
-    queued: Atomic<bool>,
-}
-
-impl Attach {
-    /// It was not offered yet.
-    pub(crate) const fn new() -> Self {
-        Self {
-            wanted: Atomic::new(false),
-            pause_ms: Atomic::new(FIRST_MS),
-            with_memory: Atomic::new(0),
-            in_order: Atomic::new(false),
-            place: Atomic::new(HERE),
-            queued: Atomic::new(false),
-        }
-    }
-}
-
 /// Runs `f`, which adds a device, where others would wait for its `probe`: if it is probed in order it is so
 /// afterwards, in its turn.
 pub(crate) fn without_waiting<R>(channel: &Channel, f: impl FnOnce() -> R) -> R {
-    let place = &channel.attach_state().place;
+    let life = channel.attach_life();
 
-    place.xchg(ELSEWHERE, Full);
+    life.happen(AttachEvent::Add);
     let result = f();
 
-    if place.xchg(HERE, Full) == POSTPONED {
-        queue(channel);
+    if life
+        .happen(AttachEvent::Added)
+        .is_some_and(|before| before.is_postponed())
+    {
+        kick();
     }
     result
 }
 
 /// A driver whose devices are probed in order is about to probe one: whether that is done later.
 pub(super) fn postpone(channel: &Channel) -> bool {
-    let place = &channel.attach_state().place;
-    let is_being_added = match place.cmpxchg(ELSEWHERE, POSTPONED, Full) {
-        Ok(_) | Err(POSTPONED) => true,
-        Err(_) => false,
-    };
-    let is_registering = REGISTERING.load(Acquire) != 0;
+    let registering = REGISTERING.load(Acquire) != 0;
+    let is_later = channel
+        .attach_life()
+        .happen(AttachEvent::Due { registering })
+        .is_some();
 
-    if is_registering && !is_being_added {
-        queue(channel);
+    if is_later {
+        kick();
     }
-    is_registering || is_being_added
+    is_later
 }
 
 /// Registers a driver whose devices are probed in order, by `f`, and waits until those that are there have been. May
@@ -110,9 +72,9 @@ pub(super) fn in_order<R>(f: impl FnOnce() -> R) -> R {
     if let Some(connection) = CONNECTION.get() {
         let waiting = connection
             .channels
-            .look(|list| list.iter().filter(|channel| is_queued(channel)).count());
+            .look(|list| list.iter().filter(|channel| is_awaited(channel)).count());
 
-        // A turn for each. Not until there is none left: a device for which the host is late comes again.
+        // A turn for each: those of devices that come again, since the host was late, are after these.
         for _ in 0..waiting {
             connection.turns.kick(&connection);
             connection.queues.probes.flush();
@@ -121,13 +83,16 @@ pub(super) fn in_order<R>(f: impl FnOnce() -> R) -> R {
     result
 }
 
-fn is_queued(channel: &Channel) -> bool {
-    channel.attach_state().queued.load(Relaxed)
+fn is_awaited(channel: &Channel) -> bool {
+    channel.attach_life().get().is_awaited()
 }
 
-/// It waits for its turn.
-fn queue(channel: &Channel) {
-    channel.attach_state().queued.store(true, Relaxed);
+fn is_queued(channel: &Channel) -> bool {
+    channel.attach_life().get().is_queued()
+}
+
+/// A device waits for its turn.
+fn kick() {
     CONNECTION.with(|connection| connection.turns.kick(&connection));
 }
 
@@ -163,7 +128,8 @@ impl Turns {
 impl WorkItem for Turns {
     type Pointer = Arc<Turns>;
 
-    /// Has the first device probed, in the order of the offers, that waits for its turn.
+    /// Has the first device probed, in the order of the offers, that waits for its turn; first of those that a
+    /// registration waits for.
     fn run(this: Arc<Turns>) {
         let Some(connection) = CONNECTION.get() else {
             return;
@@ -173,33 +139,35 @@ impl WorkItem for Turns {
         if REGISTERING.load(Acquire) != 0 {
             return;
         }
-        let Some(channel) = connection.channels.find(is_queued) else {
+        let channels = &connection.channels;
+        let Some(channel) = channels
+            .find(is_awaited)
+            .or_else(|| channels.find(is_queued))
+        else {
             return;
         };
 
-        channel.attach_state().queued.store(false, Relaxed);
-        find_driver(&channel);
+        if channel.attach_life().happen(AttachEvent::Turn).is_some() {
+            find_driver(&channel);
+        }
         this.kick(&connection);
     }
 }
 
 /// A `probe` begins, of a driver whose devices are probed in order or not: its turn is now.
 pub(super) fn begin(channel: &Channel, in_order: bool) {
-    if in_order {
-        channel.attach_state().queued.store(false, Relaxed);
-    }
+    channel
+        .attach_life()
+        .happen(AttachEvent::Begin { in_order });
 }
 
 /// It has ended.
 pub(super) fn end(channel: &Arc<Channel>, in_order: bool, result: c_int) {
-    let state = channel.attach_state();
+    let life = channel.attach_life();
 
     if result == 0 {
-        // Nobody waits for another one.
-        state.wanted.store(false, Relaxed);
-        state.queued.store(false, Relaxed);
-        state.with_memory.store(0, Relaxed);
-        return state.pause_ms.store(FIRST_MS, Relaxed);
+        life.happen(AttachEvent::Bound);
+        return;
     }
     // The second one: the host has not let go of what it was late with. The third: it had no room for a message.
     let late = [ETIMEDOUT, EBUSY, EAGAIN].map(Error::to_errno);
@@ -207,10 +175,13 @@ pub(super) fn end(channel: &Arc<Channel>, in_order: bool, result: c_int) {
     if !late.contains(&result) || channel.is_rescinded() {
         return;
     }
-    state.in_order.store(in_order, Relaxed);
-    let pause_ms = again_later(channel);
+    let Some(before) = life.happen(AttachEvent::Late { in_order }) else {
+        return;
+    };
+    let pause_ms = before.pause_ms();
     let instance = &channel.offer().instance;
 
+    again_after(channel, pause_ms);
     if channel.lines.allow_about(instance) {
         pr_notice!(
             "{}: the host was late; trying again in {} s\n",
@@ -220,48 +191,35 @@ pub(super) fn end(channel: &Arc<Channel>, in_order: bool, result: c_int) {
     }
 }
 
-/// Returns after how many milliseconds.
-fn again_later(channel: &Arc<Channel>) -> Msecs {
-    let state = channel.attach_state();
-    // One `probe` of a device runs at a time, and no other one begins before the item has run.
-    let pause_ms = state.pause_ms.load(Relaxed);
-
-    state
-        .pause_ms
-        .store(pause_ms.saturating_mul(2).min(MOST_MS), Relaxed);
-    state.wanted.store(true, Relaxed);
+fn again_after(channel: &Arc<Channel>, pause_ms: Msecs) {
     // One that waits already will do.
     let _ = workqueue::enqueue_delayed::<_, ATTACH>(
         workqueue::system_dfl_long(),
         channel.clone(),
         pause_ms,
     );
-    pause_ms
 }
 
 /// The time for another `probe` has come. May sleep, for as long as that takes.
 pub(crate) fn again(channel: &Arc<Channel>) {
-    if !channel.attach_state().wanted.xchg(false, Full) {
+    let memory = has_memory_left(channel);
+    let Some(before) = channel.attach_life().happen(AttachEvent::Again { memory }) else {
         return;
-    }
-    if has_memory_left(channel) {
-        let times = channel.attach_state().with_memory.fetch_add(1u32, Relaxed);
+    };
 
-        if times >= MOST_WITH_MEMORY {
-            if times == MOST_WITH_MEMORY {
+    match before.next(memory) {
+        Next::Nothing => {}
+        Next::Now => find_driver(channel),
+        Next::InTurn => kick(),
+        Next::Wait { says } => {
+            if says {
                 pr_warn!(
                     "{}: not tried again until the host lets go of its memory\n",
                     Shown(&channel.offer().instance)
                 );
             }
-            again_later(channel);
-            return;
+            again_after(channel, before.pause_ms());
         }
-    }
-    if channel.attach_state().in_order.load(Relaxed) {
-        queue(channel);
-    } else {
-        find_driver(channel);
     }
 }
 

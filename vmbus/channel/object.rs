@@ -9,12 +9,11 @@ use super::{
 };
 use crate::{
     abstractions::{workqueue, NoIo, Shown},
-    bus::{
-        attach::{self, Attach},
-        Device, DeviceRegistration,
-    },
+    bus::{attach, Device, DeviceRegistration},
     connection::{Connection, Doorbells, CONNECT_CPU},
-    counters, hv, Lines,
+    counters, hv,
+    state::StateCell,
+    Lines,
 };
 use core::mem::MaybeUninit;
 use kernel::{
@@ -33,6 +32,7 @@ use kernel::{
 };
 use vmbus_protocol::{
     affinity::Affinity,
+    attach::AttachLife,
     channel::{ChannelLife, State},
     message::Offer,
     offers::{LiveChannel, Properties},
@@ -118,7 +118,7 @@ pub(crate) struct Channel {
     pub(super) late_pause_ms: Atomic<Msecs>,
     #[pin]
     refused: DelayedWork<Channel, REFUSED>,
-    attach_state: Attach,
+    attach_life: StateCell<AttachLife>,
     #[pin]
     attach: DelayedWork<Channel, ATTACH>,
 }
@@ -230,7 +230,7 @@ impl Channel {
             late <- new_delayed_work!("vmbus_late"),
             late_pause_ms: Atomic::new(late::AGAIN_MS),
             refused <- new_delayed_work!("vmbus_refused"),
-            attach_state: Attach::new(),
+            attach_life: StateCell::zero(),
             attach <- new_delayed_work!("vmbus_attach"),
         }));
 
@@ -264,8 +264,8 @@ impl Channel {
     }
 
     /// Whether and when its device is offered to the drivers again.
-    pub(crate) fn attach_state(&self) -> &Attach {
-        &self.attach_state
+    pub(crate) fn attach_life(&self) -> &StateCell<AttachLife> {
+        &self.attach_life
     }
 
     /// The CPU that the host interrupts for this channel.

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod affinity;
+pub mod attach;
 pub mod channel;
 pub mod class;
 pub mod gpadl;
