@@ -70,14 +70,20 @@ pub(super) fn in_order<R>(f: impl FnOnce() -> R) -> R {
 
     REGISTERING.fetch_sub(1, Full);
     if let Some(connection) = CONNECTION.get() {
+        let give_turn = || {
+            connection.turns.kick(&connection);
+            connection.queues.probes.flush();
+        };
+
+        // Whoever has asked for turns meanwhile was given none.
+        give_turn();
         let waiting = connection
             .channels
             .look(|list| list.iter().filter(|channel| is_awaited(channel)).count());
 
-        // A turn for each: those of devices that come again, since the host was late, are after these.
+        // One for each: those of devices that come again, since the host was late, are after these.
         for _ in 0..waiting {
-            connection.turns.kick(&connection);
-            connection.queues.probes.flush();
+            give_turn();
         }
     }
     result

@@ -108,10 +108,6 @@ impl Count {
             raw
         }
     }
-
-    const fn none(&self, raw: u32) -> u32 {
-        raw & !15_u32.wrapping_shl(self.shift)
-    }
 }
 
 /// Whether and when a device is offered to the drivers again.
@@ -142,10 +138,11 @@ impl AttachLife {
         self.has(QUEUED)
     }
 
-    /// Whoever registers a driver waits until it has had its turn.
+    /// It waits for its turn, and whoever registers a driver waits until it has
+    /// had it. These turns come before others.
     #[must_use]
     pub const fn is_awaited(self) -> bool {
-        self.has(AWAITED)
+        self.is_queued() && self.has(AWAITED)
     }
 
     /// How many milliseconds after [`AttachEvent::Late`], or an
@@ -179,6 +176,16 @@ impl AttachLife {
         }
     }
 
+    /// It does not wait for its turn any more. What is due while it is being added
+    /// is so all the same afterwards.
+    const fn without_turn(self) -> u32 {
+        if self.is_postponed() {
+            self.0 & !QUEUED
+        } else {
+            self.0 & !(QUEUED | AWAITED)
+        }
+    }
+
     /// After the time for another `probe` has come.
     const fn again(self, memory: bool) -> u32 {
         let counted = if memory {
@@ -188,7 +195,8 @@ impl AttachLife {
         };
         match self.next(memory) {
             Next::Nothing => self.0,
-            Next::Wait { .. } => LATE.one_more(counted),
+            // after the longest of pauses: the host was late four times at least
+            Next::Wait { .. } => counted,
             Next::InTurn => (counted & !WANTED) | QUEUED,
             Next::Now => counted & !WANTED,
         }
@@ -204,19 +212,21 @@ impl SharedState for AttachLife {
             AttachEvent::Add => (old | ADDING) & !POSTPONED,
             AttachEvent::Added if self.has(POSTPONED) => (old & !(ADDING | POSTPONED)) | QUEUED,
             AttachEvent::Added => old & !ADDING,
-            // It may be the second driver that comes for it: that changes nothing, and is to wait, too.
-            AttachEvent::Due { .. } if self.has(ADDING) => {
-                return Some(AttachLife(old | POSTPONED))
+            AttachEvent::Due { registering } => {
+                let awaited = if registering { AWAITED } else { 0 };
+                // It may be the second driver that comes for it: that changes nothing, and is to wait, too.
+                if self.has(ADDING) {
+                    return Some(AttachLife(old | POSTPONED | awaited));
+                }
+                if registering {
+                    return Some(AttachLife(old | QUEUED | awaited));
+                }
+                old
             }
-            AttachEvent::Due { registering: true } => {
-                return Some(AttachLife(old | QUEUED | AWAITED));
-            }
-            AttachEvent::Due { registering: false } => old,
-            AttachEvent::Turn | AttachEvent::Begin { in_order: true } => old & !(QUEUED | AWAITED),
+            AttachEvent::Turn if !self.is_queued() => old,
+            AttachEvent::Turn | AttachEvent::Begin { in_order: true } => self.without_turn(),
             AttachEvent::Begin { in_order: false } => old,
-            AttachEvent::Bound => {
-                LATE.none(MEMORY.none(old & !(QUEUED | AWAITED | WANTED | IN_ORDER)))
-            }
+            AttachEvent::Bound => self.without_turn() & (ADDING | POSTPONED | AWAITED),
             AttachEvent::Late { in_order } => {
                 let kind = if in_order { IN_ORDER } else { 0 };
                 LATE.one_more((old & !IN_ORDER) | WANTED | kind)
