@@ -153,7 +153,7 @@ fn send<'a>(
         let unit = command.activity();
 
         if !may_write(unit.pending, unit.silent_ms) {
-            return (command.busy(), None);
+            return (wait_or_end(routes, command), None);
         }
     }
     let (cdb, cdb_len) = command.cdb();
@@ -201,7 +201,7 @@ fn send_from_cpu<'a>(
 ) -> (QueueStatus<'a>, Option<usize>) {
     let home = routes.home_of_cpu();
     let Some(route) = routes.channels.get(home) else {
-        return (not_sent(routes, mapped, ENODEV), None);
+        return (not_sent(routes, mapped.unmap(), ENODEV), None);
     };
 
     match try_send::<false>(
@@ -248,15 +248,27 @@ fn send_elsewhere<'a>(
             Err(back) => (mapped, error) = back,
         }
     }
-    (not_sent(routes, mapped, error), None)
+    (not_sent(routes, mapped.unmap(), error), None)
+}
+
+/// A command that may not go to a silent unit: later, unless that will stay silent.
+#[cold]
+fn wait_or_end<'a>(routes: &Routes, command: Command<'a>) -> QueueStatus<'a> {
+    let shared = &routes.shared;
+    let obstacle = if shared.obstacles.exist() {
+        obstacle::<true>(shared, &command)
+    } else {
+        None
+    };
+
+    not_sent(routes, command, obstacle.unwrap_or(EBUSY))
 }
 
 /// Why a command may not be sent now, if it may not: `EBUSY` when it has to wait, `ENXIO` when there
 /// is no such unit, `ESHUTDOWN` when the device is dead. `EPERM` if it has to be looked which, and this
 /// does not do so.
 #[cold]
-fn obstacle<const LOOKS: bool>(shared: &Shared, mapped: &Mapped<'_>) -> Option<Error> {
-    let command = mapped.command();
+fn obstacle<const LOOKS: bool>(shared: &Shared, command: &Command<'_>) -> Option<Error> {
     let unit = command.address().into();
 
     if !LOOKS {
@@ -274,11 +286,10 @@ fn obstacle<const LOOKS: bool>(shared: &Shared, mapped: &Mapped<'_>) -> Option<E
     }
 }
 
-/// What becomes of a command that no channel took.
+/// What becomes of a command that no channel took, or was asked to take.
 #[cold]
-fn not_sent<'a>(routes: &Routes, mapped: Mapped<'a>, error: Error) -> QueueStatus<'a> {
+fn not_sent<'a>(routes: &Routes, command: Command<'a>, error: Error) -> QueueStatus<'a> {
     let shared = &routes.shared;
-    let command = mapped.unmap();
 
     match error {
         EAGAIN | EBUSY => return command.busy(),
@@ -336,7 +347,7 @@ fn try_send<'a, const LOOKS: bool>(
 
     // With the ring locked: what is in it then was sent before anything was known.
     if routes.shared.obstacles.exist() {
-        if let Some(error) = obstacle::<LOOKS>(&routes.shared, &mapped) {
+        if let Some(error) = obstacle::<LOOKS>(&routes.shared, mapped.command()) {
             return Err((mapped, error));
         }
     }

@@ -13,11 +13,14 @@ use crate::failure::expect;
 use crate::machine::{disk, text, Initramfs, Machine, Qemu};
 use crate::scenarios::Context;
 use crate::storage::{self, Job};
+use crate::vm::Vm;
 
 const INSTANCE: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0501";
+/// Of a controller whose ring the host breaks when it has lost a command.
+const BROKEN: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0502";
 const DISK: storage::Address = (0, 0, 0);
 
-/// A controller with one channel. The first GPADL_TORNDOWN (12) is late, a READ is never answered.
+/// Controllers with one channel. The first two GPADL_TORNDOWN (12) are late, a READ of each is never answered.
 pub(in crate::scenarios) const MACHINE: Machine = Machine {
     name: "withheld",
     qemu: Qemu::Patched,
@@ -27,14 +30,19 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     module_parameters: "hv_vmbus_rust.answer_secs=10",
     files: &[
         disk("disk", 16),
-        text("bus", "on message op=12 nth=1 do delay 20000\n"),
+        disk("other", 16),
+        text("bus", "on message op=12 from=1 times=2 do delay 20000\n"),
         text("lost", "on send reqop=3 req.u8@28=0x28 nth=60 do drop\n"),
+        text("broken", "on send reqop=3 req.u8@28=0x28 nth=60 do drop ; index 0xfffffff0\n"),
     ],
     devices: &[
         "-device vmbus-bridge,fault-script=@/bus",
         "-blockdev raw,node-name=disk,file.driver=file,file.filename=@/disk",
         "-device hv-scsi,id=main,num-queues=1,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0501,fault-script=@/lost",
         "-device scsi-hd,bus=main.0,drive=disk,scsi-id=0,lun=0",
+        "-blockdev raw,node-name=other,file.driver=file,file.filename=@/other",
+        "-device hv-scsi,id=other,num-queues=1,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0502,fault-script=@/broken",
+        "-device scsi-hd,bus=other.0,drive=other,scsi-id=0,lun=0",
     ],
 };
 
@@ -42,6 +50,8 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
     vm.load_core()?;
     let disk = storage::wait_for(vm, INSTANCE, DISK)?;
+    // who looks for more disks has the queues of all wait
+    storage::wait_scanned(vm, &disk)?;
     storage::set_answer_secs(vm, 4)?;
     // Set when the disk came, when there was no limit.
     vm.write(&format!("/sys/block/{disk}/device/timeout"), "2")?;
@@ -49,14 +59,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let job = Job::start(vm, "reader", &read)?;
 
     // Reset, given up, closed; 10 s later the guest waits no longer.
-    vm.wait_until(Duration::from_secs(100), "pages left to the host", || {
-        let pages = counter(vm, "leaked_pages")?;
-        Ok(if pages > 0 {
-            Ok(())
-        } else {
-            Err("none".into())
-        })
-    })?;
+    wait_for_pages_left(vm)?;
     job.expect_running()?;
     let driver = format!("{BUS}/drivers/{}", vm.core.storage_driver());
     let unbind = Job::start(vm, "unbind", &format!("echo {INSTANCE} > {driver}/unbind"))?;
@@ -77,5 +80,31 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     vm.write(&format!("{driver}/bind"), INSTANCE)?;
     let disk = storage::wait_for(vm, INSTANCE, DISK)?;
     let read = format!("dd if=/dev/{disk} of=/dev/null bs=4k count=100 iflag=direct");
-    storage::script(vm, &read).map(drop)
+    storage::script(vm, &read)?;
+    nobody_else_waits(vm)
+}
+
+fn wait_for_pages_left(vm: &Vm) -> Result<()> {
+    vm.wait_until(Duration::from_secs(100), "pages left to the host", || {
+        Ok(match counter(vm, "leaked_pages")? {
+            0 => Err("none".into()),
+            _ => Ok(()),
+        })
+    })
+}
+
+/// Not for error handling, which this host does not let begin: not even who writes, which one after the other may to a
+/// disk that is silent.
+fn nobody_else_waits(vm: &Vm) -> Result<()> {
+    let disk = storage::wait_for(vm, BROKEN, DISK)?;
+    let read = format!("dd if=/dev/{disk} of=/dev/null bs=4k count=100 iflag=direct");
+    let reader = Job::start(vm, "reader", &read)?;
+    wait_for_pages_left(vm)?;
+    let write = format!("dd if=/dev/zero of=/dev/{disk} bs=4k count=1 oflag=direct");
+    let (status, said) = Job::start(vm, "writer", &write)?.wait(Duration::from_secs(4))?;
+    expect(status != "0", "an error for the writer", said)?;
+    reader.expect_running()?;
+    let (status, said) = reader.wait(Duration::from_secs(40))?;
+    expect(status != "0", "an error for the reader", said)?;
+    storage::wait_for_revival(vm, BROKEN)
 }
