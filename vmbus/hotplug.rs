@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! CPUs that come online and go: the SynIC of each is programmed and taken out of service, and the host
-//! is asked to interrupt others before one goes.
+//! CPUs that come online and go: the SynIC of each is programmed and taken out of service, and the
+//! host is asked to interrupt others before one goes.
 
 use crate::{
     abstractions::{CpuHotplugOps, CpuHotplugState},

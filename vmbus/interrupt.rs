@@ -9,8 +9,8 @@ use crate::{
 use kernel::cpu::CpuId;
 use vmbus_protocol::{synic::iter_set, Relid};
 
-/// The callback interrupt: runs on the CPU that the host chose, with interrupts off; with PREEMPT_RT in a
-/// thread that stays on that CPU.
+/// The callback interrupt: runs on the CPU that the host chose, with interrupts off; with
+/// PREEMPT_RT in a thread that stays on that CPU.
 pub(crate) extern "C" fn on_callback() {
     hv::interrupt::allow_locks_in_interrupt();
     CONNECTION.with(|connection| {

@@ -2,8 +2,8 @@
 
 //! Keeps lines that the host can cause from flooding the log.
 //!
-//! `rust/kernel` of 7.3 has nothing of the kind, and a `struct ratelimit_state` cannot be made in a Rust
-//! `static`: what the C macro puts into its lock depends on the debugging options.
+//! `rust/kernel` of 7.3 has nothing of the kind, and a `struct ratelimit_state` cannot be made in a
+//! Rust `static`: what the C macro puts into its lock depends on the debugging options.
 
 use crate::{
     abstractions::{clock, Counter, Shown},
@@ -78,8 +78,8 @@ impl Lines {
     }
 }
 
-/// Runs a print statement unless its own limit is used up: for lines about what there is once. Those
-/// about a device have [`Lines`] of the device, or one would silence the other.
+/// Runs a print statement unless its own limit is used up: for lines about what there is once.
+/// Those about a device have [`Lines`] of the device, or one would silence the other.
 ///
 /// ```ignore
 /// ratelimited!(pr_warn!("offer refused: {}\n", error));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reception of channel messages: taken from a CPU's SynIC slot, parsed, and handed to offers, rescinds
-//! or the requests that wait for replies.
+//! Reception of channel messages: taken from a CPU's SynIC slot, parsed, and handed to offers,
+//! rescinds or the requests that wait for replies.
 
 use crate::{
     abstractions::{NoIo, Shown},

@@ -52,8 +52,8 @@ impl<S: SharedState> StateCell<S> {
         S::from_raw(self.word.0.load(Relaxed))
     }
 
-    /// Lets an event happen, and returns the state before it; `None` when it changes nothing: it does
-    /// not fit, or somebody else was first.
+    /// Lets an event happen, and returns the state before it; `None` when it changes nothing: it
+    /// does not fit, or somebody else was first.
     pub(crate) fn happen(&self, event: S::Event) -> Option<S> {
         happen(&self.word, event)
     }

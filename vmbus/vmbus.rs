@@ -4,14 +4,14 @@
 //! devices.
 //!
 //! This crate is the core (`hv_vmbus_rust`). Drivers of VMBus devices use what is public here:
-//! [`Driver`] and [`module_vmbus_driver!`] to bind a device, [`Device::open`] with a [`Handler`], or
-//! [`Device::open_polled`] with a [`Signal`] and a [`Receiver`], to open its channel and receive
-//! packets, [`Sender`] to send some, [`HostBuffer`] for memory beside the rings. Nothing else of the
-//! core is visible to them, so the same drivers can run on another core.
+//! [`Driver`] and [`module_vmbus_driver!`] to bind a device, [`Device::open`] with a [`Handler`],
+//! or [`Device::open_polled`] with a [`Signal`] and a [`Receiver`], to open its channel and receive
+//! packets, [`Sender`] to send some, [`HostBuffer`] for memory beside the rings. Nothing else of
+//! the core is visible to them, so the same drivers can run on another core.
 //!
 //! Layers, from the bottom: `hv` and `memory` (hypervisor and shared memory), `abstractions` (what
-//! `rust/kernel` lacks), `connection`, `messages` and `channel` (the protocol at work, on top of the
-//! pure crates `vmbus_protocol` and `vmbus_ring`), `bus` (the driver model).
+//! `rust/kernel` lacks), `connection`, `messages` and `channel` (the protocol at work, on top of
+//! the pure crates `vmbus_protocol` and `vmbus_ring`), `bus` (the driver model).
 
 use kernel::{bindings, prelude::*, sync::Arc};
 

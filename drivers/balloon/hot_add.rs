@@ -24,8 +24,9 @@ use vmbus::{
 };
 
 /// How long user space has to bring a block online, where the kernel does not do it. Descriptors of
-/// blocks take memory that is in use already, a 64th of what they describe, so blocks are not added faster than
-/// they come into use: once nobody does that, the request ends, and the host hears how much was added.
+/// blocks take memory that is in use already, a 64th of what they describe, so blocks are not added
+/// faster than they come into use: once nobody does that, the request ends, and the host hears how
+/// much was added.
 const ONLINE_MS: i64 = 5_000;
 
 /// Between two looks at a block.

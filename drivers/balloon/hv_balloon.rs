@@ -20,25 +20,26 @@
 //! # When the device goes away
 //!
 //! The host forgets what is in the balloon when the channel is closed. So after it is closed, when
-//! neither side can act on a message any more, all frames return to the guest: unbinding the driver,
-//! unloading the module and the loss of the device all end with an empty balloon.
+//! neither side can act on a message any more, all frames return to the guest: unbinding the
+//! driver, unloading the module and the loss of the device all end with an empty balloon.
 //!
 //! # Hibernation
 //!
-//! The host forgets the balloon over ACPI S4 as well. Where the guest may hibernate nothing is given
-//! away; the host still gets an answer to each request, since it would wait for one for ever.
+//! The host forgets the balloon over ACPI S4 as well. Where the guest may hibernate nothing is
+//! given away; the host still gets an answer to each request, since it would wait for one for ever.
 //!
 //! # Memory that the host adds
 //!
 //! It stays when the device and the driver go, and comes online without them, except where the host
 //! backs a part of a block only: such a block is removed with the device, or else keeps the module.
-//! Where memory cannot be added the host is told so when the two agree on what the guest can do, and
-//! the log says why.
+//! Where memory cannot be added the host is told so when the two agree on what the guest can do,
+//! and the log says why.
 //!
 //! # Free memory
 //!
-//! If the host takes hints about memory whose contents nobody needs, the kernel's free page reporting is
-//! passed on to it. That is between the kernel and the hypervisor, and has nothing to do with the channel.
+//! If the host takes hints about memory whose contents nobody needs, the kernel's free page
+//! reporting is passed on to it. That is between the kernel and the hypervisor, and has nothing to
+//! do with the channel.
 
 use core::marker::PhantomData;
 use kernel::{
@@ -116,8 +117,8 @@ struct Balloon;
 /// What belongs to a bound device.
 ///
 /// The order of the fields is the order in which things end: first the guest stops what it does by
-/// itself, then the channel is closed, then the frames come back, and last added memory goes that is of no
-/// use. They are set up the other way round.
+/// itself, then the channel is closed, then the frames come back, and last added memory goes that
+/// is of no use. They are set up the other way round.
 #[pin_data]
 struct Data<'bound> {
     _link: Option<Link>,

@@ -34,9 +34,9 @@ const EMPTY_ANSWER_DELAY: Delta = Delta::from_millis(50);
 
 /// Starts to serve a request for `pages` pages. With none, only the answer is given.
 ///
-/// The session lets one request through at a time, and has the next one if the host does not wait for answers,
-/// so there is none that this one could replace; only requests that are answered without pages can follow each
-/// other faster, and may get one answer together.
+/// The session lets one request through at a time, and has the next one if the host does not wait
+/// for answers, so there is none that this one could replace; only requests that are answered
+/// without pages can follow each other faster, and may get one answer together.
 pub(crate) fn request(shared: &Arc<Shared>, pages: u32) {
     *shared.request.lock() = Some(pages);
 
@@ -76,8 +76,9 @@ struct Inflation<'a> {
 
 /// How many of `wanted` pages to give.
 ///
-/// At its floor, or where the administrator says so, the guest gives whole blocks only. The host asks again and
-/// again there, and the rest of a block would gain it little but leave holes in the guest's memory.
+/// At its floor, or where the administrator says so, the guest gives whole blocks only. The host
+/// asks again and again there, and the rest of a block would gain it little but leave holes in the
+/// guest's memory.
 fn target(wanted: u64, memory: &MemInfo, floor: u64) -> u64 {
     let pages = balloon_target(wanted, memory.available, floor);
     let pages = memory::limits().give(pages, memory.total);

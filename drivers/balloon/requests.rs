@@ -151,8 +151,8 @@ impl Requests {
         let _ = self.0.send(sender, message.as_bytes(), Patience::Answer);
     }
 
-    /// Says that memory cannot be added, now or later. A host that was told so does not ask, unless the
-    /// guest may hibernate, when it has to be told something else.
+    /// Says that memory cannot be added, now or later. A host that was told so does not ask, unless
+    /// the guest may hibernate, when it has to be told something else.
     fn decline_hot_add(&self, sender: &Sender, log: bool) {
         let shared = &*self.0;
 

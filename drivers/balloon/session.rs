@@ -110,7 +110,8 @@ impl_has_delayed_work! {
 }
 
 impl Shared {
-    /// Creates the state of a device that is about to be bound. `added` is there if memory can be added.
+    /// Creates the state of a device that is about to be bound. `added` is there if memory can be
+    /// added.
     pub(crate) fn new(dev: &device::Device, added: Option<Arc<Memory>>) -> Result<Arc<Self>> {
         let features = Features {
             hibernation: memory::hibernation_possible(),

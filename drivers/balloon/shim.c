@@ -94,7 +94,9 @@ void hv_balloon_shim_cond_resched(void)
 	cond_resched();
 }
 
-/* Keeps the module from being unloaded, unless it is already, or no longer. Whether that is so now. */
+/*
+ * Keeps the module from being unloaded, unless it is already, or no longer. Whether that is so now.
+ */
 bool hv_balloon_shim_pin(bool pin)
 {
 	if (pin)

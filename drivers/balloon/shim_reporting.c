@@ -50,7 +50,8 @@ static struct page_reporting_dev_info reporting = {
 
 /*
  * Whether the host takes hints; -EOPNOTSUPP if the kernel has no free page reporting, or has a
- * pattern in free pages: what the host took comes back as zeros, which it would take for corruption.
+ * pattern in free pages: what the host took comes back as zeros, which it would take for
+ * corruption.
  */
 int hv_balloon_shim_reporting_possible(void)
 {
@@ -59,7 +60,10 @@ int hv_balloon_shim_reporting_possible(void)
 	return hv_query_ext_cap(HV_EXT_CAPABILITY_MEMORY_COLD_DISCARD_HINT);
 }
 
-/* From now on @fn hears of free memory, with @new_listener. In process context, several at a time never. */
+/*
+ * From now on @fn hears of free memory, with @new_listener. In process context, several at a time
+ * never.
+ */
 int hv_balloon_shim_listen(const void *new_listener, hv_balloon_shim_listen_fn fn)
 {
 	int ret = -EBUSY;

@@ -17,7 +17,10 @@ void hv_balloon_shim_trace_status(const struct hv_balloon_shim_status *status)
 	trace_balloon_status(status);
 }
 
-/* Makes @name lead to @target, both in debugfs; NULL if there is something of this name, or no debugfs. */
+/*
+ * Makes @name lead to @target, both in debugfs; NULL if there is something of this name, or no
+ * debugfs.
+ */
 struct dentry *hv_balloon_shim_link(const char *name, const char *target)
 {
 	struct dentry *link = debugfs_lookup(name, NULL);

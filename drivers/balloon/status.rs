@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Counters, and the files that show them: `hv-balloon-rust/status` in debugfs, and `hv-balloon` for those who
-//! know the one of the C driver, with its lines and nothing else.
+//! Counters, and the files that show them: `hv-balloon-rust/status` in debugfs, and `hv-balloon`
+//! for those who know the one of the C driver, with its lines and nothing else.
 //!
-//! The lines of the former are `name: value`. Those that the C driver has in its file have the same names here.
+//! The lines of the former are `name: value`. Those that the C driver has in its file have the same
+//! names here.
 
 use crate::{pressure, reporting, session::Shared};
 use balloon_protocol::{hot_add::Span, session::State, HV_PAGE_SIZE};

@@ -2,8 +2,8 @@
 
 //! A complete driver of a VMBus device, as small as one can be: see `docs/write-a-driver.md`.
 //!
-//! It binds to a SCSI controller, if it is told to (`driver_override`), asks its host to begin, logs
-//! the answer, and gives the device back.
+//! It binds to a SCSI controller, if it is told to (`driver_override`), asks its host to begin,
+//! logs the answer, and gives the device back.
 
 use core::marker::PhantomData;
 use kernel::{

@@ -76,7 +76,8 @@ pub(crate) struct Spread {
     pub(crate) key: [u8; KEY_LEN],
     /// Numbers of channels, if the administrator chose them.
     pub(crate) table: Option<KVec<u16>>,
-    /// It is what anybody has who has not asked for another one, for the number of channels of that time.
+    /// It is what anybody has who has not asked for another one, for the number of channels of that
+    /// time.
     pub(crate) is_plain: bool,
 }
 
@@ -89,7 +90,8 @@ impl Spread {
         self.table = Some(table);
     }
 
-    /// There is another number of channels: a plain table was not for that, unless somebody `asked` for it.
+    /// There is another number of channels: a plain table was not for that, unless somebody `asked`
+    /// for it.
     pub(crate) fn on_other_row(&mut self, asked: bool) {
         if self.is_plain && !asked {
             self.table = None;
@@ -275,9 +277,9 @@ impl Adapter {
         self.connection.with(|connection| connection.speed())?
     }
 
-    /// Shows the link of the connection that frames go out on; without one, and where it has died, there is no
-    /// link. One that is up, but not to be shown so yet, is later. To be called whenever one of these has changed. Any
-    /// context but NMI.
+    /// Shows the link of the connection that frames go out on; without one, and where it has died,
+    /// there is no link. One that is up, but not to be shown so yet, is later. To be called
+    /// whenever one of these has changed. Any context but NMI.
     pub(crate) fn show_link(&self) {
         let has_link = || {
             self.connection

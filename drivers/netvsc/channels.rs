@@ -127,8 +127,8 @@ impl Channels {
         core::mem::replace(self, Self::new())
     }
 
-    /// Ends them all, sub-channels first, and waits for the host's answers all at the same time; what is
-    /// left to the host of the primary one. May sleep.
+    /// Ends them all, sub-channels first, and waits for the host's answers all at the same time;
+    /// what is left to the host of the primary one. May sleep.
     pub(crate) fn end(self, connection: &Connection) -> Option<Lingering> {
         for channel in Iterator::chain(self.subs.iter(), &self.primary) {
             channel.begin_end();
@@ -284,8 +284,8 @@ impl SubChannels for Acceptor {
             let index = sub.index;
 
             drop(sub.end(connection));
-            // Or the stack would find it stopped for ever. It is still this connection's: the end of the primary
-            // channel, before which there is no other one, waits for us.
+            // Or the stack would find it stopped for ever. It is still this connection's: the end
+            // of the primary channel, before which there is no other one, waits for us.
             connection.adapter.netdev.end_queue(index);
         }
     }
@@ -334,9 +334,9 @@ impl WorkItem<SPREAD> for Adapter {
     }
 }
 
-/// The host stops spreading, `between` is done, and the host spreads over the first `row` channels; that is
-/// left when `between` returns false. Channels that are gone are not used any more, whatever the host says.
-/// May sleep.
+/// The host stops spreading, `between` is done, and the host spreads over the first `row` channels;
+/// that is left when `between` returns false. Channels that are gone are not used any more,
+/// whatever the host says. May sleep.
 pub(crate) fn spread_over(
     connection: &Connection,
     wait: Wait,

@@ -20,8 +20,8 @@ use vmbus::{abstractions::Shown, Device, HostBuffer, OpenChannel};
 /// Opens the channel, goes through the initialisation, and makes the connection the adapter's. May
 /// sleep.
 ///
-/// Each message takes [`netvsc_protocol::ANSWER_TIMEOUT_MS`] at most, the channel and each buffer as long as
-/// the core gives a host; the first step that takes longer is the last one.
+/// Each message takes [`netvsc_protocol::ANSWER_TIMEOUT_MS`] at most, the channel and each buffer
+/// as long as the core gives a host; the first step that takes longer is the last one.
 pub(crate) fn connect(adapter: &Arc<Adapter>, dev: &Device<Bound>) -> Result {
     let connection = Connection::new(adapter)?;
     let result = start(&connection, dev);

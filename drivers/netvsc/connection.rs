@@ -54,7 +54,8 @@ pub(crate) struct Connection {
     since: Instant<Monotonic>,
     /// The host does not answer any more: nothing is sent, and nobody waits for it.
     dead: Atomic<bool>,
-    /// The host carries no frames: it does not answer, or does nothing with frames whatever is tried.
+    /// The host carries no frames: it does not answer, or does nothing with frames whatever is
+    /// tried.
     mute: Atomic<bool>,
     useless: Atomic<bool>,
     #[pin]
@@ -101,8 +102,8 @@ impl Connection {
         )
     }
 
-    /// Sends something that is no frame, on the primary channel. Errors as for [`Sender::send`]; a ring
-    /// that the host broke ends the connection. Any context but NMI.
+    /// Sends something that is no frame, on the primary channel. Errors as for [`Sender::send`]; a
+    /// ring that the host broke ends the connection. Any context but NMI.
     pub(crate) fn send(&self, packet: &OutgoingPacket<'_>) -> Result {
         let sent = self.sender()?.send(packet);
 
@@ -184,7 +185,8 @@ impl Connection {
         self.link.lock().is_up(self.adapter.now()) && carries && !self.is_dead()
     }
 
-    /// The host does not answer what it was asked, from now on. It is asked again, by nobody who holds a lock.
+    /// The host does not answer what it was asked, from now on. It is asked again, by nobody who
+    /// holds a lock.
     pub(crate) fn on_silence(&self) {
         if self.adapter.is_published(self) {
             self.adapter.on_silence();
@@ -229,8 +231,8 @@ impl Connection {
         self.link.lock().speed()
     }
 
-    /// Whether the host has frames of a queue that has been stopped for long, and does nothing with them. Any
-    /// context but NMI.
+    /// Whether the host has frames of a queue that has been stopped for long, and does nothing with
+    /// them. Any context but NMI.
     pub(crate) fn is_stuck(&self) -> bool {
         self.queues
             .iter()
@@ -251,8 +253,8 @@ impl Connection {
         self.control.wake();
     }
 
-    /// Ends it: closes the channels, so that the host lets go of all memory, and frees what was with
-    /// it. May sleep. Does no harm when it was done before.
+    /// Ends it: closes the channels, so that the host lets go of all memory, and frees what was
+    /// with it. May sleep. Does no harm when it was done before.
     ///
     /// A frame that is being sent meanwhile finds the channel closed, or is freed here.
     pub(crate) fn end(&self) {
@@ -272,8 +274,8 @@ impl Connection {
         }
     }
 
-    /// Ends it in good order, as far as the host takes part: it is told to forget the interface. May sleep, for
-    /// a bounded time.
+    /// Ends it in good order, as far as the host takes part: it is told to forget the interface.
+    /// May sleep, for a bounded time.
     pub(crate) fn leave(&self, frames: Frames) {
         let takes_part = !self.is_dead() && !self.control.is_silent();
 

@@ -2,9 +2,10 @@
 
 //! Messages that have an answer: NVSP messages, and RNDIS requests. One at a time.
 //!
-//! Nobody waits longer than [`ANSWER_TIMEOUT_MS`] for each of two things: the answer, and the host's
-//! being done with the request before. A host that takes longer is silent, until it answers, if late: then
-//! only those wait whom nobody else waits for ([`Wait::Patient`]), and one of them asks again and again.
+//! Nobody waits longer than [`ANSWER_TIMEOUT_MS`] for each of two things: the answer, and the
+//! host's being done with the request before. A host that takes longer is silent, until it answers,
+//! if late: then only those wait whom nobody else waits for ([`Wait::Patient`]), and one of them
+//! asks again and again.
 
 use crate::{connection::Connection, net::HostPage, rx::refuse};
 use kernel::{
@@ -31,8 +32,8 @@ use vmbus_protocol::{
     requests::RESERVED_IDS,
 };
 
-/// Transaction ids of NVSP messages and of RNDIS requests; they take turns, so that a late answer is
-/// not taken for that to another message.
+/// Transaction ids of NVSP messages and of RNDIS requests; they take turns, so that a late answer
+/// is not taken for that to another message.
 const MESSAGE_IDS: core::ops::Range<u64> = RESERVED_IDS..RESERVED_IDS + 8;
 const REQUEST_IDS: core::ops::Range<u64> = RESERVED_IDS + 8..RESERVED_IDS + 12;
 
@@ -206,9 +207,9 @@ impl Control {
         }
     }
 
-    /// Sends a message that has no more of an answer than that it was done. May sleep, for one answer
-    /// if [brief](Wait::Brief): `EBUSY` at once when another message is under way. `EPROTO` for an answer that says
-    /// something.
+    /// Sends a message that has no more of an answer than that it was done. May sleep, for one
+    /// answer if [brief](Wait::Brief): `EBUSY` at once when another message is under way. `EPROTO`
+    /// for an answer that says something.
     pub(crate) fn switch(&self, connection: &Connection, wait: Wait, message: &Message) -> Result {
         let _asking = match wait {
             Wait::Brief => self.asking.try_lock().ok_or(EBUSY)?,
@@ -221,8 +222,9 @@ impl Control {
         }
     }
 
-    /// Sends a request, and gives its answer to `then`. May sleep. `ETIMEDOUT`, `EBUSY` or `EAGAIN` when the host
-    /// is [silent](is_silence); then it is asked again for what is wanted of it until it answers.
+    /// Sends a request, and gives its answer to `then`. May sleep. `ETIMEDOUT`, `EBUSY` or `EAGAIN`
+    /// when the host is [silent](is_silence); then it is asked again for what is wanted of it until
+    /// it answers.
     pub(crate) fn request<R>(
         &self,
         connection: &Connection,
@@ -327,7 +329,8 @@ impl Control {
         sent
     }
 
-    /// Waits until the host is done with the request before, if there is one. Its page is free then.
+    /// Waits until the host is done with the request before, if there is one. Its page is free
+    /// then.
     fn wait_for_page(&self, connection: &Connection, page: &HostPage) -> Result {
         if self.waiting.lock().request.is_some() {
             if connection.is_dead() {

@@ -13,7 +13,8 @@
 //!  * `netvsc_protocol`, a crate that knows nothing of the kernel: messages, the initialisation,
 //!    checks of all that the host says, policy;
 //!  * [`net`]: the network stack; the only part with `unsafe` code;
-//!  * [`adapter`]: what lasts as long as the device is bound; [`bound`]: the order in which it ends;
+//!  * [`adapter`]: what lasts as long as the device is bound; [`bound`]: the order in which it
+//!    ends;
 //!  * [`work`]: what nobody waits for, and what the host is asked until it answers;
 //!  * [`connection`]: what lasts as long as its channels are open;
 //!  * [`connect`]: the initialisation;
@@ -34,29 +35,32 @@
 //!
 //! # When the device goes away
 //!
-//! The interface is unregistered first: it is closed, which tells the host to send nothing more, and
-//! nothing is transmitted any longer. Then the buffers are revoked, the channels closed, and what is
-//! still with the host is freed; unless the host does not say that it has let go of it: then it is
-//! left to the host for good. When the host takes the device back or breaks a ring, the channels are
-//! closed first, and the interface stays, without a link, until it is unbound. Nobody waits longer
-//! than [`netvsc_protocol::ANSWER_TIMEOUT_MS`] for an answer of the adapter, and the first one that is
-//! missing ends what asked for it; before a request, the end of the one before is waited for as long again, and
-//! who made that may have waited as long. Opening and closing channels has the bounds of the core. Under RTNL
-//! there are those waits that the interface's user asked for, and those of a new connection after a time-out of
-//! frames, which is made of a host that has just answered, or after pauses where the last one failed.
+//! The interface is unregistered first: it is closed, which tells the host to send nothing more,
+//! and nothing is transmitted any longer. Then the buffers are revoked, the channels closed, and
+//! what is still with the host is freed; unless the host does not say that it has let go of it:
+//! then it is left to the host for good. When the host takes the device back or breaks a ring, the
+//! channels are closed first, and the interface stays, without a link, until it is unbound. Nobody
+//! waits longer than [`netvsc_protocol::ANSWER_TIMEOUT_MS`] for an answer of the adapter, and the
+//! first one that is missing ends what asked for it; before a request, the end of the one before is
+//! waited for as long again, and who made that may have waited as long. Opening and closing
+//! channels has the bounds of the core. Under RTNL there are those waits that the interface's user
+//! asked for, and those of a new connection after a time-out of frames, which is made of a host
+//! that has just answered, or after pauses where the last one failed.
 //!
 //! # When the host does not answer
 //!
-//! From then on it is silent, until it answers, if late. Under RTNL a request fails at once; a work item asks the
-//! host again for what is wanted of it, after pauses that grow ([`netvsc_protocol::silence`]). Where it does
-//! nothing with frames either, there is no link meanwhile. It is never given up for that. Who unbinds the
-//! device does not wait for a host that is silent.
+//! From then on it is silent, until it answers, if late. Under RTNL a request fails at once; a work
+//! item asks the host again for what is wanted of it, after pauses that grow
+//! ([`netvsc_protocol::silence`]). Where it does nothing with frames either, there is no link
+//! meanwhile. It is never given up for that. Who unbinds the device does not wait for a host that
+//! is silent.
 //!
 //! # Virtual functions
 //!
-//! A card that the host passes to the guest beside the adapter is joined to the interface, which it serves as long as
-//! the host says so and the card is up and has a link. What needs RTNL and what does not is cut as above: who brings a
-//! card down waits for the host to send by the adapter again, once, if it has answered the last time.
+//! A card that the host passes to the guest beside the adapter is joined to the interface, which it
+//! serves as long as the host says so and the card is up and has a link. What needs RTNL and what
+//! does not is cut as above: who brings a card down waits for the host to send by the adapter
+//! again, once, if it has answered the last time.
 
 use kernel::{
     debugfs,

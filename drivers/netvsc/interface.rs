@@ -29,7 +29,8 @@ use netvsc_protocol::{
 /// Fewest sections that a buffer is made of.
 const MIN_SECTIONS: u32 = 10;
 
-/// How long a host may take with the channels of a connection before another one is made for their sake.
+/// How long a host may take with the channels of a connection before another one is made for their
+/// sake.
 const COMING_MS: i64 = 10_000;
 
 impl Operations for Adapter {
@@ -37,7 +38,8 @@ impl Operations for Adapter {
         &self.parent
     }
 
-    /// With a host that does not answer it comes up without a link, and has one when the host answers.
+    /// With a host that does not answer it comes up without a link, and has one when the host
+    /// answers.
     fn open(this: ArcBorrow<'_, Self>) -> Result {
         let connection = this.connection()?;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the stack and `ethtool -S` show of the counters, under the names that the C driver has for them.
+//! What the stack and `ethtool -S` show of the counters, under the names that the C driver has for
+//! them.
 
 use crate::{
     adapter::Adapter,

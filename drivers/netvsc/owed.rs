@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the host is owed for received packets: it uses their part of the receive buffer again when it has
-//! an answer for each.
+//! What the host is owed for received packets: it uses their part of the receive buffer again when
+//! it has an answer for each.
 
 use crate::connection::Connection;
 use kernel::prelude::*;
@@ -26,15 +26,15 @@ impl Owed {
         self.0.len() < MOST
     }
 
-    /// A packet is done with. To be called when there is room, which is made sure of before the packet is
-    /// taken.
+    /// A packet is done with. To be called when there is room, which is made sure of before the
+    /// packet is taken.
     #[inline]
     pub(crate) fn push(&mut self, id: u64, all: bool) {
         let _ = self.0.push_within_capacity((id, all));
     }
 
-    /// Sends what the host is owed, all at once. False when some of it had no room. A ring that the host
-    /// broke ends the connection.
+    /// Sends what the host is owed, all at once. False when some of it had no room. A ring that the
+    /// host broke ends the connection.
     pub(crate) fn settle(&mut self, connection: &Connection, sender: &Sender) -> bool {
         if self.0.is_empty() {
             return true;

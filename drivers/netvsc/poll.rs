@@ -141,8 +141,9 @@ impl Poll for Poller {
         Polled::Idle(frames)
     }
 
-    /// Stops at the first packet that is something else: all come through the same ring. Whether the host
-    /// signals stays as it is: a packet that came before has scheduled a poll, one that comes later does.
+    /// Stops at the first packet that is something else: all come through the same ring. Whether
+    /// the host signals stays as it is: a packet that came before has scheduled a poll, one that
+    /// comes later does.
     fn reclaim(&mut self, context: &PollContext<'_>) {
         let Self {
             connection,

@@ -189,8 +189,8 @@ impl Queue {
             .take(id)
     }
 
-    /// Takes frames back: the host is done with them. Their sections are free. `each` gets what was said
-    /// of each id, and is called with interrupts off.
+    /// Takes frames back: the host is done with them. Their sections are free. `each` gets what was
+    /// said of each id, and is called with interrupts off.
     #[inline]
     pub(crate) fn take_all<T: Copy>(
         &self,
@@ -237,8 +237,8 @@ impl Queue {
     }
 
     /// Ends all: the channel is closed, and nothing is being sent. What the host may still read is
-    /// left to it. A frame that a program sent back is pages of a pool, which then stays for good, and the
-    /// kernel says so every minute once the interface is gone. May sleep.
+    /// left to it. A frame that a program sent back is pages of a pool, which then stays for good,
+    /// and the kernel says so every minute once the interface is gone. May sleep.
     pub(crate) fn end(&self, lingering: Option<&Lingering>, counters: &Counters) {
         let pending = self.pending.lock().take();
         let Some(mut pending) = pending else {

@@ -12,7 +12,8 @@ use crate::{
 use kernel::{prelude::*, sync::Arc};
 use netvsc_protocol::silence::Question;
 
-/// Connects anew, with these settings; with the old ones when that fails. Process context, under RTNL.
+/// Connects anew, with these settings; with the old ones when that fails. Process context, under
+/// RTNL.
 ///
 /// A host that does not take part at all is noticed before anything changes.
 pub(crate) fn reconfigure(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>, new: Settings) -> Result {
@@ -37,9 +38,9 @@ pub(crate) fn renew(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>, new: Settings) -> R
     reconnect(adapter, rtnl, new)
 }
 
-/// Connects anew with the same settings, after frames were sent that the host does nothing with, unless
-/// it does meanwhile; or since there is no connection, when the last one could not be made. Process context,
-/// under RTNL. What is stuck is not waited for.
+/// Connects anew with the same settings, after frames were sent that the host does nothing with,
+/// unless it does meanwhile; or since there is no connection, when the last one could not be made.
+/// Process context, under RTNL. What is stuck is not waited for.
 pub(crate) fn recover(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>) -> Result {
     if let Some(connection) = adapter.connection.get() {
         if connection.is_dead() || !adapter.is_up() {
@@ -82,8 +83,8 @@ fn reconnect(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>, new: Settings) -> Result {
     first.map(drop)
 }
 
-/// There is no connection. One that could not be made since the host did not answer, or for want of memory, is
-/// tried again.
+/// There is no connection. One that could not be made since the host did not answer, or for want of
+/// memory, is tried again.
 fn try_later(adapter: &Arc<Adapter>, error: Error) {
     if is_silence(error) || error == ENOMEM {
         adapter.ask_again(Question::Recovery);
@@ -120,8 +121,8 @@ fn leave(adapter: &Adapter, rtnl: &Rtnl<'_>, frames: Frames) {
     adapter.netdev.use_queues(rtnl, 1);
 }
 
-/// Connects, and has the host deliver frames if the interface is up. There is no connection after an
-/// error.
+/// Connects, and has the host deliver frames if the interface is up. There is no connection after
+/// an error.
 fn connect(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>) -> Result<Arc<Connection>> {
     connect::connect(adapter, rtnl.device())?;
     let delivers = adapter.connection().and_then(|connection| {

@@ -26,7 +26,8 @@ impl Control {
         self.set_filter(connection, wait, || connection.adapter.wanted())
     }
 
-    /// Sets which frames the host delivers: what `filter` says when no other request is under way any more.
+    /// Sets which frames the host delivers: what `filter` says when no other request is under way
+    /// any more.
     fn set_filter(
         &self,
         connection: &Connection,
@@ -57,8 +58,8 @@ impl Control {
         })
     }
 
-    /// Sets how the host spreads frames over channels, or that it does not; table and key are what `spread` says
-    /// when no other request is under way any more. May sleep.
+    /// Sets how the host spreads frames over channels, or that it does not; table and key are what
+    /// `spread` says when no other request is under way any more. May sleep.
     pub(crate) fn set_rss(
         &self,
         connection: &Connection,

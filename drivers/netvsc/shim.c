@@ -300,7 +300,10 @@ void hv_netvsc_shim_tx_reset(struct net_device *dev)
 		netdev_tx_reset_queue(netdev_get_tx_queue(dev, queue));
 }
 
-/* A queue whose channel is gone, and with it all that was sent; what comes to it is dropped. Process context. */
+/*
+ * A queue whose channel is gone, and with it all that was sent; what comes to it is dropped.
+ * Process context.
+ */
 void hv_netvsc_shim_tx_end(struct net_device *dev, u32 queue)
 {
 	struct netdev_queue *txq = netdev_get_tx_queue(dev, queue);
@@ -314,6 +317,7 @@ void hv_netvsc_shim_tx_end(struct net_device *dev, u32 queue)
 
 void hv_netvsc_shim_barrier(void)
 {
+	/* What pairs with it is named where it is called. */
 	smp_mb();
 }
 

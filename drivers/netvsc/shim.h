@@ -26,8 +26,9 @@ enum hv_netvsc_shim_task {
 
 /* Seconds for which a host may do nothing with what a stopped queue has sent. */
 #define HV_NETVSC_SHIM_TIMEOUT 10
-/* Seconds after which a host that has done nothing is not just slow. Less: it may have done something right
- * after the last frame was sent.
+/*
+ * Seconds after which a host that has done nothing is not just slow. Less: it may have done
+ * something right after the last frame was sent.
  */
 #define HV_NETVSC_SHIM_IDLE 5
 

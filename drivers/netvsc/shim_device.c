@@ -121,7 +121,10 @@ static void get_queue_stats_tx(struct net_device *dev, int queue, struct netdev_
 	to->bytes = from.tx_bytes;
 }
 
-/* What the interface has counted besides: for queues that are not in use now, and by a virtual function. */
+/*
+ * What the interface has counted besides: for queues that are not in use now, and by a virtual
+ * function.
+ */
 static void get_base_stats(struct net_device *dev, struct netdev_queue_stats_rx *rx,
 			   struct netdev_queue_stats_tx *tx)
 {
@@ -308,8 +311,8 @@ int hv_netvsc_shim_register(struct net_device *dev, void *data,
 }
 
 /*
- * An event of the link keeps the device until the link's watch has seen it, and that is looked for once, here:
- * none may come later, or the device would be freed with the watch still knowing it.
+ * An event of the link keeps the device until the link's watch has seen it, and that is looked for
+ * once, here: none may come later, or the device would be freed with the watch still knowing it.
  */
 void hv_netvsc_shim_unregister(struct net_device *dev)
 {
@@ -329,7 +332,10 @@ void hv_netvsc_shim_use_queues(struct net_device *dev, u32 queues)
 		netdev_warn(dev, "queues stay as they are\n");
 }
 
-/* Without effect before the device is registered, and from when it is being unregistered. A full barrier. */
+/*
+ * Without effect before the device is registered, and from when it is being unregistered. A full
+ * barrier.
+ */
 void hv_netvsc_shim_carrier(struct net_device *dev, bool on)
 {
 	/* Who registers the device looks afterwards what was to be shown before. */
@@ -342,6 +348,7 @@ void hv_netvsc_shim_carrier(struct net_device *dev, bool on)
 			netif_carrier_off(dev);
 	}
 	rcu_read_unlock();
+	/* Whoever shows a link looks afterwards whether it has changed. */
 	smp_mb();
 }
 

@@ -13,7 +13,10 @@ static void get_drvinfo(struct net_device *dev, struct ethtool_drvinfo *info)
 	strscpy(info->fw_version, "N/A", sizeof(info->fw_version));
 }
 
-/* Behind the numbers of the driver: what went by a virtual function, and of each CPU what it had to do with. */
+/*
+ * Behind the numbers of the driver: what went by a virtual function, and of each CPU what it had to
+ * do with.
+ */
 static const char vf_names[][ETH_GSTRING_LEN] = {
 	"vf_rx_packets", "vf_rx_bytes", "vf_tx_packets", "vf_tx_bytes", "vf_tx_dropped",
 };

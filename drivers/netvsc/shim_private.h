@@ -47,7 +47,10 @@ struct private {
 	/* What the function was told of the device's flags. */
 	bool vf_promiscuous;
 	bool vf_allmulti;
-	/* Longest frame to be segmented that the host takes, and whether the function's counts instead. */
+	/*
+	 * Longest frame to be segmented that the host takes, and whether the function's counts
+	 * instead.
+	 */
 	u32 tso_max;
 	bool tso_of_function;
 	/* CPUs whose numbers ethtool shows. */

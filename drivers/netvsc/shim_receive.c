@@ -144,7 +144,9 @@ static int poll(struct napi_struct *napi, int budget)
 	struct hv_napi *queue = queue_of(napi);
 	int work;
 
-	/* netpoll wants sent frames back, and nothing else may be done: the program is not for it. */
+	/*
+	 * netpoll wants sent frames back, and nothing else may be done: the program is not for it.
+	 */
 	if (!budget)
 		return hv_netvsc_rust_poll(queue->data, napi, 0);
 	queue->xdp = rcu_dereference_bh(private_of(napi->dev)->xdp);

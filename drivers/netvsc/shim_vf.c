@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A virtual function: another card that is joined to the device. How it is found and joined; shim_vf_follow.c
- * has how it follows the device, shim_vf_frames.c what goes by it.
+ * A virtual function: another card that is joined to the device. How it is found and joined;
+ * shim_vf_follow.c has how it follows the device, shim_vf_frames.c what goes by it.
  */
 #include <linux/etherdevice.h>
 #include <linux/if_arp.h>
@@ -27,8 +27,8 @@ bool hv_netvsc_shim_isolated(void)
 }
 
 /*
- * What a card is. Only one that is on a PCI bus is looked at: no bond, VLAN, macvlan or tun is, nor a device of
- * this driver.
+ * What a card is. Only one that is on a PCI bus is looked at: no bond, VLAN, macvlan or tun is, nor
+ * a device of this driver.
  */
 static bool describe(struct net_device *dev, struct net_device *card, u32 event,
 		     struct hv_netvsc_shim_card *to)
@@ -69,7 +69,10 @@ static void forget_stray(struct net_device *dev)
 	private->stray = NULL;
 }
 
-/* Tells the driver of a card, if that may be a function. Under RTNL, with the card's lock if it has one. */
+/*
+ * Tells the driver of a card, if that may be a function. Under RTNL, with the card's lock if it has
+ * one.
+ */
 void hv_netvsc_shim_vf_tell(struct net_device *dev, struct net_device *card, u32 event)
 {
 	struct hv_netvsc_shim_card what;
@@ -118,7 +121,9 @@ static int on_event(struct notifier_block *block, unsigned long event, void *inf
 	return NOTIFY_DONE;
 }
 
-/* For a registered device. Tells of the cards that there are, too. Process context, without RTNL. */
+/*
+ * For a registered device. Tells of the cards that there are, too. Process context, without RTNL.
+ */
 struct hv_netvsc_shim_notifier *hv_netvsc_shim_notifier_add(struct net_device *dev)
 {
 	struct hv_netvsc_shim_notifier *notifier = kzalloc_obj(*notifier, GFP_KERNEL);
@@ -185,7 +190,10 @@ void hv_netvsc_shim_vf_joined(struct net_device *dev, struct net_device *card)
 	netdev_info(card, "joined to %s\n", dev->name);
 }
 
-/* It is not any more. Under RTNL, in a NETDEV_UNREGISTER event of it. Nobody takes it up when this returns. */
+/*
+ * It is not any more. Under RTNL, in a NETDEV_UNREGISTER event of it. Nobody takes it up when this
+ * returns.
+ */
 void hv_netvsc_shim_vf_left(struct net_device *dev, struct net_device *card)
 {
 	struct private *private = netdev_priv(dev);

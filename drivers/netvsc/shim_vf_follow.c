@@ -89,7 +89,10 @@ void hv_netvsc_shim_vf_features(struct net_device *dev, netdev_features_t featur
 	netdev_unlock_ops(card);
 }
 
-/* The program is the function's too, where that has a place for one. Under RTNL, with the card's lock if it has one. */
+/*
+ * The program is the function's too, where that has a place for one. Under RTNL, with the card's
+ * lock if it has one.
+ */
 int hv_netvsc_shim_vf_xdp(struct net_device *dev, struct net_device *card, struct bpf_prog *prog,
 			  struct netlink_ext_ack *extack)
 {
@@ -116,7 +119,9 @@ static void move(struct net_device *dev, struct net_device *card)
 		netdev_info(card, "moved to the namespace of %s\n", dev->name);
 }
 
-/* The device has come to where a card is that is to be joined, as when their namespace has ended. */
+/*
+ * The device has come to where a card is that is to be joined, as when their namespace has ended.
+ */
 static void met(struct net_device *dev, struct net_device *card)
 {
 	netdev_lock_ops(card);
@@ -144,8 +149,9 @@ static void set_up(struct net_device *dev, struct net_device *card)
 }
 
 /*
- * Takes a card up that was joined, or moves one to where the device is; then it is joined in the event of that.
- * A moment after it has appeared: who gives it its name wants it to be down. Process context.
+ * Takes a card up that was joined, or moves one to where the device is; then it is joined in the
+ * event of that. A moment after it has appeared: who gives it its name wants it to be down. Process
+ * context.
  */
 void hv_netvsc_shim_vf_take_up(struct net_device *dev)
 {

@@ -27,7 +27,10 @@ rx_handler_result_t hv_netvsc_shim_vf_receive(struct sk_buff **pskb)
 	return RX_HANDLER_ANOTHER;
 }
 
-/* Whether frames can go by the function now. netpoll sends with interrupts off, which the function's queue forbids. */
+/*
+ * Whether frames can go by the function now. netpoll sends with interrupts off, which the
+ * function's queue forbids.
+ */
 static bool carries(struct net_device *dev, const struct net_device *function)
 {
 	return netif_running(function) && netif_carrier_ok(function) && !netpoll_tx_running(dev);
@@ -61,7 +64,10 @@ bool hv_netvsc_shim_vf_xmit(struct sk_buff *skb, struct net_device *dev,
 	return true;
 }
 
-/* The queue that the function would take; it is kept for it, since it may have more than the device. */
+/*
+ * The queue that the function would take; it is kept for it, since it may have more than the
+ * device.
+ */
 u16 hv_netvsc_shim_vf_select(struct net_device *dev, struct sk_buff *skb,
 			     struct net_device *function, struct net_device *sb_dev)
 {
@@ -77,7 +83,8 @@ u16 hv_netvsc_shim_vf_select(struct net_device *dev, struct sk_buff *skb,
 }
 
 /* Of one CPU. */
-void hv_netvsc_shim_vf_stats(struct net_device *dev, unsigned int cpu, struct hv_netvsc_shim_vf_stats *sum)
+void hv_netvsc_shim_vf_stats(struct net_device *dev, unsigned int cpu,
+			     struct hv_netvsc_shim_vf_stats *sum)
 {
 	const struct hv_vf_stats *stats = per_cpu_ptr(private_of(dev)->vf_stats, cpu);
 	struct hv_netvsc_shim_vf_stats now;

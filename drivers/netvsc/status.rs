@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Counters, and the file `hv-netvsc-rust-<device>/status` in debugfs. What the stack and `ethtool` show of
-//! them is in [`numbers`](crate::numbers).
+//! Counters, and the file `hv-netvsc-rust-<device>/status` in debugfs. What the stack and `ethtool`
+//! show of them is in [`numbers`](crate::numbers).
 
 use crate::{adapter::Adapter, connection::Connection, queue::Queue};
 use kernel::{
@@ -47,8 +47,8 @@ pub(crate) struct QueueCounters {
     pub(crate) xdp_drop: Tally,
     pub(crate) xdp_tx: Tally,
     pub(crate) xdp_redirect: Tally,
-    /// Frames that programs of other interfaces sent; those that a full queue dropped are not among them,
-    /// but are in the C driver's number. Counted by who has the queue's lock.
+    /// Frames that programs of other interfaces sent; those that a full queue dropped are not among
+    /// them, but are in the C driver's number. Counted by who has the queue's lock.
     pub(crate) xdp_xmit: Tally,
 }
 

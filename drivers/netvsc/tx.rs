@@ -92,8 +92,8 @@ fn transmit_pages(
     })
 }
 
-/// Copies a short frame, behind its header, to a section of the send buffer. Returns that, and how many
-/// bytes are in it.
+/// Copies a short frame, behind its header, to a section of the send buffer. Returns that, and how
+/// many bytes are in it.
 #[inline]
 fn in_section(
     connection: &Connection,
@@ -193,8 +193,8 @@ fn percent(of: u32, percent: u32) -> u32 {
     (of / 100).saturating_mul(percent)
 }
 
-/// Stops a queue whose ring is nearly full or that has too many frames with the host; unless that is
-/// over already.
+/// Stops a queue whose ring is nearly full or that has too many frames with the host; unless that
+/// is over already.
 ///
 /// Who ends it looks at `stopped` behind a barrier, and this looks once more behind one:
 /// one of the two sees the other. A host that makes room signals, also when all that it takes is
@@ -235,8 +235,8 @@ pub(crate) fn wake(connection: &Connection, queue: &Queue, sender: &Sender) {
     }
 }
 
-/// Gives a frame back to the stack, until there is room. Drops it when there will be none: the stack
-/// would try again at once, until the channel is closed.
+/// Gives a frame back to the stack, until there is room. Drops it when there will be none: the
+/// stack would try again at once, until the channel is closed.
 #[cold]
 fn busy(connection: &Connection, queue: &Queue, sender: &Sender, skb: SkBuff) -> Transmit {
     if !sender.is_alive() {

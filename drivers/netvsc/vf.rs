@@ -2,9 +2,9 @@
 
 //! Virtual functions: when a card is joined, and when the host is asked to send by it.
 //!
-//! What is decided is in [`netvsc_protocol::vf`]. Here the host is asked: by who changes something under RTNL, who
-//! waits for one answer at most and for a host that has just answered, so that a card that is brought down loses
-//! nothing; and else by a work item.
+//! What is decided is in [`netvsc_protocol::vf`]. Here the host is asked: by who changes something
+//! under RTNL, who waits for one answer at most and for a host that has just answered, so that a
+//! card that is brought down loses nothing; and else by a work item.
 
 use crate::{
     adapter::Adapter,
@@ -25,8 +25,8 @@ use netvsc_protocol::{
 };
 use vmbus::abstractions::{workqueue, Counter, Shown};
 
-/// For how long a card is left alone that has appeared, in milliseconds: one that is up cannot be given another
-/// name. As the C driver.
+/// For how long a card is left alone that has appeared, in milliseconds: one that is up cannot be
+/// given another name. As the C driver.
 const TAKE_UP_MS: u32 = 100;
 /// Times in a row that the host is asked for a path at most; then somebody else goes on.
 const MOST_ASKED: u32 = 4;
@@ -100,7 +100,8 @@ impl Adapter {
         let _ = workqueue::system_dfl_long().enqueue::<_, PATH>(self.clone());
     }
 
-    /// Has a card taken up that was joined, or taken to where the interface is. Any context but NMI.
+    /// Has a card taken up that was joined, or taken to where the interface is. Any context but
+    /// NMI.
     pub(crate) fn take_up_soon(self: &Arc<Self>) {
         // The same.
         let _ = workqueue::enqueue_delayed::<_, TAKE_UP>(
@@ -159,8 +160,8 @@ impl Adapter {
         self.settle_under(rtnl);
     }
 
-    /// Asks the host for the path that is wanted, if it has answered the last time and nobody else is asking; else
-    /// a work item does.
+    /// Asks the host for the path that is wanted, if it has answered the last time and nobody else
+    /// is asking; else a work item does.
     fn settle_under(self: &Arc<Self>, rtnl: &Rtnl<'_>) {
         let turn = self.function.turn.try_lock();
 
@@ -174,8 +175,8 @@ impl Adapter {
         drop(turn);
     }
 
-    /// Asks the host for the path that is wanted, if it is to be asked for one; false if it did not answer. For who
-    /// has the turn.
+    /// Asks the host for the path that is wanted, if it is to be asked for one; false if it did not
+    /// answer. For who has the turn.
     fn ask_for_path(self: &Arc<Self>, wait: Wait) -> bool {
         self.leave_path_unless_wanted();
         let asked = self.function.state.lock().ask();

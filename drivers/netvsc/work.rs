@@ -27,7 +27,8 @@ pub(crate) const END: u64 = 3;
 pub(crate) const RECOVER: u64 = 4;
 /// Identifies the work item that asks the host again what it has not answered.
 pub(crate) const AGAIN: u64 = 5;
-/// Identifies the work item that makes a connection anew once its host was left alone for long enough.
+/// Identifies the work item that makes a connection anew once its host was left alone for long
+/// enough.
 pub(crate) const REST: u64 = 6;
 /// Identifies the work item that asks the host by which path frames are to go.
 pub(crate) const PATH: u64 = 7;
@@ -54,12 +55,13 @@ impl Adapter {
 
     /// Shows the link again in so many milliseconds. Any context but NMI.
     pub(crate) fn show_link_in(self: &Arc<Self>, ms: u32) {
-        // An error means that it is to run in a while, and looks again then, or that the device is unbound.
+        // An error means that it is to run in a while, and looks again then, or that the device is
+        // unbound.
         let _ = workqueue::enqueue_delayed::<_, SHOW>(workqueue::system_long(), self.clone(), ms);
     }
 
-    /// Has the host deliver the frames that are wanted now, if that is not done when the interface comes up.
-    /// Any context but NMI.
+    /// Has the host deliver the frames that are wanted now, if that is not done when the interface
+    /// comes up. Any context but NMI.
     pub(crate) fn renew_mode(self: &Arc<Self>) {
         if self.is_up() {
             self.ask(Question::Mode);
@@ -95,13 +97,14 @@ impl Adapter {
     }
 
     fn ask_later(self: &Arc<Self>, pause: u32) {
-        // An error means that it is to run in a while, as others have asked, or that the device is unbound.
+        // An error means that it is to run in a while, as others have asked, or that the device is
+        // unbound.
         let _ =
             workqueue::enqueue_delayed::<_, AGAIN>(workqueue::system_long(), self.clone(), pause);
     }
 
-    /// The host has fallen silent. Whatever it was asked, what is wanted of it is asked again: it may have
-    /// done what was asked last, and what was asked for was given up.
+    /// The host has fallen silent. Whatever it was asked, what is wanted of it is asked again: it
+    /// may have done what was asked last, and what was asked for was given up.
     pub(crate) fn on_silence(self: &Arc<Self>) {
         let times = self.unanswered.lock().silent();
 
@@ -145,15 +148,15 @@ impl Adapter {
         let _ = workqueue::system_dfl_long().enqueue::<_, END>(self.clone());
     }
 
-    /// The host answers, and does nothing with frames: whether another connection is due. If not, it is later, and
-    /// there is no link until then.
+    /// The host answers, and does nothing with frames: whether another connection is due. If not,
+    /// it is later, and there is no link until then.
     fn recovers_now(self: &Arc<Self>, connection: &Connection) -> bool {
         let rest = self.recoveries.lock().rest(self.frames_sent(), self.now());
 
         if let Some(ms) = rest {
             connection.set_useless();
-            // Not the timer for questions, which are asked again much sooner. An error means that its end is
-            // waited for, or that the device is unbound.
+            // Not the timer for questions, which are asked again much sooner. An error means that
+            // its end is waited for, or that the device is unbound.
             let _ =
                 workqueue::enqueue_delayed::<_, REST>(workqueue::system_long(), self.clone(), ms);
         }

@@ -88,8 +88,8 @@ impl Channels {
         self.all().any(|(number, _)| self.withholds(number))
     }
 
-    /// Opens the primary channel again, which was closed. May sleep. `ENODEV` when there is none, or
-    /// it is rescinded.
+    /// Opens the primary channel again, which was closed. May sleep. `ENODEV` when there is none,
+    /// or it is rescinded.
     pub(crate) fn open_again(&self, shared: &Arc<Shared>) -> Result<OpenChannel> {
         let inbox = Arc::new(Inbox::new(shared.clone(), PRIMARY), GFP_KERNEL)?;
         let closed = self.primary.as_ref().ok_or(ENODEV)?;

@@ -36,12 +36,12 @@ impl Shared {
     /// all commands that are still with it. May sleep; takes a while when the host does not answer.
     /// Does no harm when it was done before.
     ///
-    /// A command that is being sent meanwhile finds the channel closed, or was handed over before that
-    /// and is ended here. The routes stay as long as there are commands, for error handling.
+    /// A command that is being sent meanwhile finds the channel closed, or was handed over before
+    /// that and is ended here. The routes stay as long as there are commands, for error handling.
     ///
-    /// A command whose channel the host does not confirm to be closed is not ended: its memory would
-    /// be somebody else's, and the host may still write there. It is ended when the host says so after
-    /// all, takes the controller back, or unloads.
+    /// A command whose channel the host does not confirm to be closed is not ended: its memory
+    /// would be somebody else's, and the host may still write there. It is ended when the host says
+    /// so after all, takes the controller back, or unloads.
     pub(crate) fn end(self: &Arc<Self>) {
         let mut ended = self.ended.lock();
 
@@ -67,8 +67,8 @@ impl Shared {
         revive::try_later(self);
     }
 
-    /// Ends all commands, but those whose memory the host has not given back; how many of the midlayer's
-    /// those are.
+    /// Ends all commands, but those whose memory the host has not given back; how many of the
+    /// midlayer's those are.
     fn end_commands(&self, ended: &Channels) -> usize {
         let mut count = 0u32;
 
@@ -107,7 +107,8 @@ impl Shared {
         }
     }
 
-    /// Waits until no command is with the host, of a device that was ended. May sleep, for as long as the host withholds memory.
+    /// Waits until no command is with the host, of a device that was ended. May sleep, for as long
+    /// as the host withholds memory.
     pub(crate) fn wait_for_commands(&self) {
         while self.host.slots().in_flight() != 0 {
             fsleep(Delta::from_millis(RECLAIM_EVERY_MS.into()));

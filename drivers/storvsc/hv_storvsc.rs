@@ -8,17 +8,17 @@
 //!
 //! What is where:
 //!
-//!  * `storvsc_protocol`, a crate that knows nothing of the kernel: packets, the initialisation, what
-//!    answers mean, transaction ids, limits and policy;
-//!  * [`scsi`]: the SCSI midlayer, for any driver; it and [`params`], the module parameters, are the
-//!    parts with `unsafe` code;
+//!  * `storvsc_protocol`, a crate that knows nothing of the kernel: packets, the initialisation,
+//!    what answers mean, transaction ids, limits and policy;
+//!  * [`scsi`]: the SCSI midlayer, for any driver; it and [`params`], the module parameters, are
+//!    the parts with `unsafe` code;
 //!  * [`shared`]: what all parts share; [`end`]: the end of a device;
 //!  * [`probe`]: the initialisation, and what the midlayer is told;
-//!  * [`channels`]: the primary channel and its sub-channels; [`inbox`]: their packets; [`routes`]: which
-//!    queue sends on which of them;
+//!  * [`channels`]: the primary channel and its sub-channels; [`inbox`]: their packets; [`routes`]:
+//!    which queue sends on which of them;
 //!  * [`queue`]: commands on their way out;
-//!  * [`luns`]: logical units that come, go, change or are replaced; [`units`]: what the midlayer is told of
-//!    them; [`obstacles`]: whose commands wait or end meanwhile;
+//!  * [`luns`]: logical units that come, go, change or are replaced; [`units`]: what the midlayer
+//!    is told of them; [`obstacles`]: whose commands wait or end meanwhile;
 //!  * [`internal`]: commands of the driver itself;
 //!  * [`reset`]: the bus reset;
 //!  * [`revive`]: a host that was given up, and answers again;
@@ -28,11 +28,11 @@
 //!
 //! A command that the host may still work on keeps its memory. When a controller is unbound in good
 //! order, the midlayer shuts its disks down and waits for all commands, and then the channels are
-//! closed. When the host takes the controller back, breaks a ring or does not get done with a reset,
-//! it is the other way round: the channels are closed, which the host confirms or has done by itself,
-//! then every command ends with `DID_NO_CONNECT`, and nothing waits for the host any longer. See
-//! [`shared::Shared::end`]. Where the device stays, it is tried from time to time whether the host
-//! answers again ([`revive`]).
+//! closed. When the host takes the controller back, breaks a ring or does not get done with a
+//! reset, it is the other way round: the channels are closed, which the host confirms or has done
+//! by itself, then every command ends with `DID_NO_CONNECT`, and nothing waits for the host any
+//! longer. See [`shared::Shared::end`]. Where the device stays, it is tried from time to time
+//! whether the host answers again ([`revive`]).
 //!
 //! Fibre Channel and hibernation are not served yet.
 
@@ -94,8 +94,8 @@ vmbus::module_vmbus_driver! {
 /// The driver.
 struct Storvsc;
 
-/// What belongs to a bound device: dropping `bound` ends it. It comes last and goes first: the file shows
-/// what is waited for, also while the device starts and while it ends.
+/// What belongs to a bound device: dropping `bound` ends it. It comes last and goes first: the file
+/// shows what is waited for, also while the device starts and while it ends.
 #[pin_data]
 struct Data<'bound> {
     _bound: Bound,

@@ -83,8 +83,8 @@ impl Internal {
         self.done.complete();
     }
 
-    /// The host has given back all memory: commands that it did not answer are over. Any context but
-    /// NMI.
+    /// The host has given back all memory: commands that it did not answer are over. Any context
+    /// but NMI.
     pub(crate) fn forget(&self) {
         self.commands.lock().forget();
     }
@@ -105,8 +105,8 @@ impl Internal {
     }
 
     /// Has the unit do a command that asks for `len` bytes. Returns how it ended, and the data. May
-    /// sleep, until the host answers, or is given up, or for three times [`reset::patience_ms`] and as
-    /// long as the reset takes between them ([`reset::flush`]).
+    /// sleep, until the host answers, or is given up, or for three times [`reset::patience_ms`] and
+    /// as long as the reset takes between them ([`reset::flush`]).
     ///
     /// - `ENODEV`, `EIO`: nothing can be sent on the primary channel, or the device is dead;
     /// - `ETIMEDOUT`: the host answers, but the unit does not.
@@ -150,8 +150,9 @@ impl Internal {
         Ok((status, data.copy_read()))
     }
 
-    /// Has a unit that does not answer do an INQUIRY, which nobody waits for, unless it has one. What it
-    /// answers at last is [`Answer::Late`]. May sleep, as long as another command is waited for.
+    /// Has a unit that does not answer do an INQUIRY, which nobody waits for, unless it has one.
+    /// What it answers at last is [`Answer::Late`]. May sleep, as long as another command is waited
+    /// for.
     ///
     /// - `ENODEV`, `EIO`: nothing can be sent on the primary channel, or the device is dead;
     /// - `EAGAIN`: there is no room in its ring now.
@@ -223,7 +224,8 @@ impl Internal {
             let sender = shared.channels.lock().primary_sender().ok_or(ENODEV)?;
             let mut outbox = sender.lock()?;
 
-            // With the ring locked: where it is closed after this, the host gives the buffer back after that.
+            // With the ring locked: where it is closed after this, the host gives the buffer back
+            // after that.
             if !self.commands.lock().has(ticket) {
                 return Err(ENODEV);
             }

@@ -3,14 +3,15 @@
 //! Logical units that come, go, change, or are replaced.
 //!
 //! The host says that something changed, or a command finds it out; `storvsc_protocol::luns` keeps
-//! what was heard, and says which commands may go out meanwhile. What has to be done then sleeps, in
-//! two work items:
+//! what was heard, and says which commands may go out meanwhile. What has to be done then sleeps,
+//! in two work items:
 //!
 //!  * the first one compares identities. It waits for nobody but the host, so that commands which
 //!    wait for it go on;
-//!  * the second one ([`units`](crate::units)) has the midlayer remove, rescan and find units. Drivers of units send commands
-//!    then, and those may wait for the first one. A unit whose commands the host still has is not
-//!    removed: that would wait for them, and with it the units that come or go.
+//!  * the second one ([`units`](crate::units)) has the midlayer remove, rescan and find units.
+//!    Drivers of units send commands then, and those may wait for the first one. A unit whose
+//!    commands the host still has is not removed: that would wait for them, and with it the units
+//!    that come or go.
 //!
 //! The items exist before the channel is open, so a notice at any time is kept; before the midlayer
 //! knows the host it only waits there.
@@ -33,7 +34,8 @@ use storvsc_protocol::{
 };
 use vmbus::abstractions::{workqueue, NoIo};
 
-/// How often a new unit is asked who it is, of which a page cannot be read, and the pause before that, in milliseconds.
+/// How often a new unit is asked who it is, of which a page cannot be read, and the pause before
+/// that, in milliseconds.
 const LOOKS: u32 = 3;
 const LOOK_PAUSE_MS: i64 = 200;
 
@@ -68,7 +70,8 @@ pub(crate) struct Identities(KVec<Known>);
 struct Known {
     unit: Address,
     identity: Identity,
-    /// It is being looked at for the first time, and nobody uses it: what it says is what is known of it.
+    /// It is being looked at for the first time, and nobody uses it: what it says is what is known
+    /// of it.
     is_new: bool,
 }
 
@@ -187,7 +190,8 @@ pub(crate) fn on_new_unit(shared: &Arc<Shared>, unit: Address) {
     shared.identities.lock().settle(unit);
 }
 
-/// Asks a unit that is not used yet who it is; whether it has said all, if it has said anything. May sleep.
+/// Asks a unit that is not used yet who it is; whether it has said all, if it has said anything.
+/// May sleep.
 fn get_to_know(shared: &Arc<Shared>, identities: &mut Identities, unit: Address) -> Option<bool> {
     match interview(shared, unit) {
         Ok(Found::Unit { identity, .. }) => identities.learn(unit, identity).ok(),
@@ -334,7 +338,8 @@ fn is_primary_broken(shared: &Shared) -> bool {
     sender.is_some_and(|sender| !sender.is_alive())
 }
 
-/// Suspects that for long have neither said who they are nor that they are busy are gone: their commands do not wait for ever.
+/// Suspects that for long have neither said who they are nor that they are busy are gone: their
+/// commands do not wait for ever.
 fn end_silent(shared: &Shared) {
     while let Some(unit) = shared.with_luns(|luns| luns.take_silent()) {
         say_given_up(shared, unit, "does not say who it is");

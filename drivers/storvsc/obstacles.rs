@@ -31,7 +31,8 @@ impl Obstacles {
         self.any.load(Acquire)
     }
 
-    /// Whether something may be in the way of commands to this unit, if something is at all. Any context.
+    /// Whether something may be in the way of commands to this unit, if something is at all. Any
+    /// context.
     #[cold]
     pub(crate) fn concern(&self, unit: Address) -> bool {
         let Some((word, bit)) = place(unit) else {
@@ -43,7 +44,8 @@ impl Obstacles {
             .is_none_or(|units| units.load(Relaxed) & bit != 0)
     }
 
-    /// Takes over what `luns` knows, which the caller has locked; a dead device is in everybody's way.
+    /// Takes over what `luns` knows, which the caller has locked; a dead device is in everybody's
+    /// way.
     pub(crate) fn set(&self, luns: &Luns, is_dead: bool) {
         let any = is_dead || luns.is_obstructed();
 

@@ -59,8 +59,8 @@ impl Parameters {
         }
     }
 
-    /// The parameter `storvsc_answer_secs`, which may change at any time: within how many seconds the
-    /// host has to answer. `None` for no limit.
+    /// The parameter `storvsc_answer_secs`, which may change at any time: within how many seconds
+    /// the host has to answer. `None` for no limit.
     pub(crate) fn answer_secs() -> Option<NonZeroU32> {
         // SAFETY: It is a parameter.
         NonZeroU32::new(unsafe { read(&raw const ffi::hv_storvsc_shim_answer_secs) })

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Commands on their way out, and the midlayer's other callbacks. Sending allocates nothing, and waits for
-//! nothing.
+//! Commands on their way out, and the midlayer's other callbacks. Sending allocates nothing, and
+//! waits for nothing.
 
 use crate::{
     luns,
@@ -217,8 +217,8 @@ fn send_from_cpu<'a>(
     }
 }
 
-/// Sends a command that the channel it belongs to did not take, for the reason `error`: `EPERM` when
-/// some commands may not be sent, and it has to be looked which.
+/// Sends a command that the channel it belongs to did not take, for the reason `error`: `EPERM`
+/// when some commands may not be sent, and it has to be looked which.
 #[cold]
 fn send_elsewhere<'a>(
     routes: &Routes,
@@ -264,9 +264,9 @@ fn wait_or_end<'a>(routes: &Routes, command: Command<'a>) -> QueueStatus<'a> {
     not_sent(routes, command, obstacle.unwrap_or(EBUSY))
 }
 
-/// Why a command may not be sent now, if it may not: `EBUSY` when it has to wait, `ENXIO` when there
-/// is no such unit, `ESHUTDOWN` when the device is dead. `EPERM` if it has to be looked which, and this
-/// does not do so.
+/// Why a command may not be sent now, if it may not: `EBUSY` when it has to wait, `ENXIO` when
+/// there is no such unit, `ESHUTDOWN` when the device is dead. `EPERM` if it has to be looked
+/// which, and this does not do so.
 #[cold]
 fn obstacle<const LOOKS: bool>(shared: &Shared, command: &Command<'_>) -> Option<Error> {
     let unit = command.address().into();

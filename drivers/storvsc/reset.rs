@@ -21,16 +21,16 @@ const PATIENCE_MIN_MS: u32 = 2_000;
 /// How often to look whether all commands came back.
 const LOOK_EVERY_MS: i64 = 10;
 
-/// How long a host that answered a reset may take to end the commands, when the midlayer did not ask for
-/// it, in milliseconds. Other units wait meanwhile, as they do before that for the answer.
+/// How long a host that answered a reset may take to end the commands, when the midlayer did not
+/// ask for it, in milliseconds. Other units wait meanwhile, as they do before that for the answer.
 const FLUSH_MS: u32 = 10_000;
 
 /// Resets the bus for error handling, and returns whether all commands came back. Tries that
 /// [`RESET_TRIES`] times. May sleep, for twice as many times [`patience_ms`] at most.
 ///
-/// The midlayer reuses the commands' memory afterwards, whatever is returned. So if the host does not
-/// answer, or does not finish all commands, the device is ended: then it cannot write there any more.
-/// If it does not even confirm that, this waits until it does.
+/// The midlayer reuses the commands' memory afterwards, whatever is returned. So if the host does
+/// not answer, or does not finish all commands, the device is ended: then it cannot write there any
+/// more. If it does not even confirm that, this waits until it does.
 pub(crate) fn run(shared: &Arc<Shared>, sender: &Sender) -> bool {
     let _one = shared.reset.lock();
     // The midlayer begins nothing now; what it is about to send is waited for.
@@ -56,11 +56,12 @@ pub(crate) fn run(shared: &Arc<Shared>, sender: &Sender) -> bool {
     false
 }
 
-/// Resets the bus for a command of the driver itself that the host does not answer, unless it `is_over`
-/// when its turn comes. May sleep, for [`RESET_TRIES`] times [`patience_ms`] and [`flush_ms`] at most.
+/// Resets the bus for a command of the driver itself that the host does not answer, unless it
+/// `is_over` when its turn comes. May sleep, for [`RESET_TRIES`] times [`patience_ms`] and
+/// [`flush_ms`] at most.
 ///
-/// No other command is sent meanwhile. Those that do not come back are left to error handling: it is
-/// enough that the host answers. If it does not even do that, the device is given up.
+/// No other command is sent meanwhile. Those that do not come back are left to error handling: it
+/// is enough that the host answers. If it does not even do that, the device is given up.
 pub(crate) fn flush(shared: &Arc<Shared>, sender: &Sender, is_over: impl Fn() -> bool) {
     let _one = shared.reset.lock();
 

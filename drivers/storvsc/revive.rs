@@ -2,9 +2,9 @@
 
 //! A host that was given up, and answers again.
 //!
-//! Its channels were closed, and all commands have ended, with errors. From time to time the channel is
-//! opened again, if the host has given back all memory. When the initialisation works, the device is in
-//! use again, with those of its units that say they are the same.
+//! Its channels were closed, and all commands have ended, with errors. From time to time the
+//! channel is opened again, if the host has given back all memory. When the initialisation works,
+//! the device is in use again, with those of its units that say they are the same.
 
 use crate::{
     channels::Channels,

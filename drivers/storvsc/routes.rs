@@ -64,8 +64,8 @@ impl Routes {
 
 /// Makes the routes for the channels of now. May sleep.
 ///
-/// Commands whose doorbell was deferred on a channel are announced here: the queue that sent them may
-/// have another channel from now on.
+/// Commands whose doorbell was deferred on a channel are announced here: the queue that sent them
+/// may have another channel from now on.
 pub(crate) fn reroute(shared: &Arc<Shared>) -> Result {
     // The end of the device takes the lock, and it may be what memory is waited for.
     let _noio = NoIo::new();

@@ -2,8 +2,8 @@
 
 //! Counters, and the file that shows them: `hv-storvsc-rust-<device>/status` in debugfs.
 //!
-//! Its lines are `name: value`. Nothing that belongs to an ordinary command is counted: the state of
-//! those is in their slots, and counters that CPUs share would cost every command time.
+//! Its lines are `name: value`. Nothing that belongs to an ordinary command is counted: the state
+//! of those is in their slots, and counters that CPUs share would cost every command time.
 
 use crate::shared::Shared;
 use kernel::{debugfs, device, fmt, prelude::*, str::CString, sync::Arc};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the midlayer is told of logical units: to remove, to rescan and to find them ([`luns`](crate::luns)
-//! says why, and which).
+//! What the midlayer is told of logical units: to remove, to rescan and to find them
+//! ([`luns`](crate::luns) says why, and which).
 
 use crate::{
     luns::{interview, is_present, wake, wake_units},
@@ -11,7 +11,8 @@ use kernel::{prelude::*, sync::Arc, workqueue::WorkItem};
 use storvsc_protocol::{identity::Found, luns::Task, packet::Address};
 use vmbus::abstractions::workqueue;
 
-/// How often to look whether the host has done the last command of a unit that is gone, in milliseconds.
+/// How often to look whether the host has done the last command of a unit that is gone, in
+/// milliseconds.
 const BUSY_EVERY_MS: u32 = 200;
 
 impl WorkItem<UNITS> for Shared {

@@ -17,7 +17,8 @@ use kernel::{
 /// What happens on each CPU that comes online or goes offline.
 ///
 /// The functions get no context: the kernel keeps no pointer for a hotplug state, so what they need
-/// is in statics that are valid before [`CpuHotplug::new`] is called and until the guard is dropped.
+/// is in statics that are valid before [`CpuHotplug::new`] is called and until the guard is
+/// dropped.
 ///
 /// Both run in process context on the CPU in question, which is online, and may sleep. They must
 /// not register or remove hotplug states.

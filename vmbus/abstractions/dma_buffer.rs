@@ -38,8 +38,8 @@ impl<T: AsBytes + FromBytes> DmaBuffer<T> {
     /// Other than forgetting it, this does not keep the device in being, nor who waits for its end.
     pub fn leave(self) {
         core::mem::forget(self.memory);
-        // SAFETY: By the type invariant the memory had a reference to this device, which nobody gives up
-        // any more; `self.dev` is another one.
+        // SAFETY: By the type invariant the memory had a reference to this device, which nobody
+        // gives up any more; `self.dev` is another one.
         unsafe { Device::dec_ref(NonNull::from(&*self.dev)) };
     }
 }

@@ -7,8 +7,8 @@
 use crate::ffi;
 use kernel::{ffi::c_uint, types::NotThreadSafe};
 
-/// While it exists, memory that this task allocates is not waited for in a way that needs I/O: every
-/// `GFP_KERNEL` counts as `GFP_NOIO`.
+/// While it exists, memory that this task allocates is not waited for in a way that needs I/O:
+/// every `GFP_KERNEL` counts as `GFP_NOIO`.
 ///
 /// For work on which a driver of a disk may be waiting. Guards are dropped in the reverse order of
 /// their creation.

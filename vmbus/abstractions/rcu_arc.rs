@@ -81,8 +81,8 @@ impl<T: Send + Sync + 'static> RcuArc<T> {
     pub fn take_mut(&mut self) -> Option<Arc<T>> {
         let raw = self.0.xchg(ptr::null_mut(), Full);
 
-        // SAFETY: The slot owned the reference; the exchange made it ours. The exclusive reference says
-        // that no `with` can see it.
+        // SAFETY: The slot owned the reference; the exchange made it ours. The exclusive reference
+        // says that no `with` can see it.
         (!raw.is_null()).then(|| unsafe { Arc::from_raw(raw.cast_const()) })
     }
 

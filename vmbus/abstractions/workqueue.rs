@@ -7,8 +7,8 @@
 //!  * [`reclaim`], the bus's queue for work that memory may have to wait for;
 //!  * [`Workqueue`], a queue that is drained and destroyed when it is dropped;
 //!  * [`system_bh_enqueue_on`], for the hand-over from an interrupt to a softirq on a given CPU;
-//!  * [`cancel_sync`], [`disable_sync`], [`enable`], [`flush`] and their `delayed` forms, which work
-//!    on items that are enqueued as `Arc`;
+//!  * [`cancel_sync`], [`disable_sync`], [`enable`], [`flush`] and their `delayed` forms, which
+//!    work on items that are enqueued as `Arc`;
 //!  * [`DisableOnDrop`], a guard that ends a work item for good.
 //!
 //! # What keeps the module's text alive
@@ -201,9 +201,9 @@ impl Workqueue {
 
     /// Enqueues a delayed work item to run in `ms` milliseconds.
     ///
-    /// This needs a queue that is never destroyed: destroying one does not wait for work whose timer
-    /// still runs. Work of something that comes and goes takes a queue of the system instead, see
-    /// [`enqueue_delayed`], and is ended by [`cancel_delayed_sync`].
+    /// This needs a queue that is never destroyed: destroying one does not wait for work whose
+    /// timer still runs. Work of something that comes and goes takes a queue of the system instead,
+    /// see [`enqueue_delayed`], and is ended by [`cancel_delayed_sync`].
     #[inline]
     pub fn enqueue_delayed<W, const ID: u64>(&'static self, w: W, ms: Msecs) -> W::EnqueueOutput
     where
@@ -236,8 +236,8 @@ const CPU_ANY: c_int = bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int;
 
 /// Returns the number of `cpu` for `queue_work_on`, or `CPU_ANY` if there cannot be such a CPU.
 ///
-/// The queue has per-CPU data for possible CPUs only. [`CpuId`] promises no more than a number below
-/// `nr_cpu_ids`, and there may be holes.
+/// The queue has per-CPU data for possible CPUs only. [`CpuId`] promises no more than a number
+/// below `nr_cpu_ids`, and there may be holes.
 #[inline]
 fn possible_cpu(cpu: CpuId) -> c_int {
     const BITS: u32 = usize::BITS;

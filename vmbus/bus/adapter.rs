@@ -147,8 +147,8 @@ impl<T: Driver> Adapter<T> {
     /// Takes the private data of a device.
     ///
     /// The kernel's own `post_unbind_callback` would do it later. Where the driver core fails after
-    /// `probe`, the notice that makes the bus close what was left open comes before that, and then the
-    /// driver would have to put its device away without a channel.
+    /// `probe`, the notice that makes the bus close what was left open comes before that, and then
+    /// the driver would have to put its device away without a channel.
     ///
     /// # Safety
     ///
@@ -164,7 +164,8 @@ impl<T: Driver> Adapter<T> {
 
         // SAFETY: As above.
         unsafe { bindings::dev_set_drvdata(dev, ptr::null_mut()) };
-        // SAFETY: What `set_drvdata` stored is such a box, made foreign; nobody takes it a second time.
+        // SAFETY: What `set_drvdata` stored is such a box, made foreign; nobody takes it a second
+        // time.
         (!data.is_null()).then(|| unsafe { ForeignOwnable::from_foreign(data.cast()) })
     }
 }

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! When and where a driver's `probe` runs, if not at once and where the device or the driver is added.
+//! When and where a driver's `probe` runs, if not at once and where the device or the driver is
+//! added.
 //!
-//! A `probe` waits for the host for a bounded time. A host under load that needs longer would cost the machine a
-//! device for good (`drivers/hv` waits for some answers without end, and loses the device with others): the device is
-//! offered to the drivers again; not without end while memory of it is left to the host.
+//! A `probe` waits for the host for a bounded time. A host under load that needs longer would cost
+//! the machine a device for good (`drivers/hv` waits for some answers without end, and loses the
+//! device with others): the device is offered to the drivers again; not without end while memory of
+//! it is left to the host.
 //!
-//! Devices that are probed in order ([`Driver::IN_ORDER`](super::Driver::IN_ORDER)) are so on a queue of their own: on
-//! that of devices, all others would wait for their host.
+//! Devices that are probed in order ([`Driver::IN_ORDER`](super::Driver::IN_ORDER)) are so on a
+//! queue of their own: on that of devices, all others would wait for their host.
 
 use crate::{
     abstractions::{workqueue, Shown},
@@ -27,12 +29,12 @@ use kernel::{
 };
 use vmbus_protocol::attach::{AttachEvent, Next};
 
-/// Drivers whose devices are probed in order, and which are being registered: their turns come when all of their
-/// devices are known.
+/// Drivers whose devices are probed in order, and which are being registered: their turns come when
+/// all of their devices are known.
 static REGISTERING: Atomic<i32> = Atomic::new(0);
 
-/// Runs `f`, which adds a device, where others would wait for its `probe`: if it is probed in order it is so
-/// afterwards, in its turn.
+/// Runs `f`, which adds a device, where others would wait for its `probe`: if it is probed in order
+/// it is so afterwards, in its turn.
 pub(crate) fn without_waiting<R>(channel: &Channel, f: impl FnOnce() -> R) -> R {
     let life = channel.attach_life();
 
@@ -62,8 +64,8 @@ pub(super) fn postpone(channel: &Channel) -> bool {
     is_later
 }
 
-/// Registers a driver whose devices are probed in order, by `f`, and waits until those that are there have been. May
-/// sleep, for as long as that takes.
+/// Registers a driver whose devices are probed in order, by `f`, and waits until those that are
+/// there have been. May sleep, for as long as that takes.
 pub(super) fn in_order<R>(f: impl FnOnce() -> R) -> R {
     REGISTERING.fetch_add(1, Full);
     let result = f();
@@ -134,8 +136,8 @@ impl Turns {
 impl WorkItem for Turns {
     type Pointer = Arc<Turns>;
 
-    /// Has the first device probed, in the order of the offers, that waits for its turn; first of those that a
-    /// registration waits for.
+    /// Has the first device probed, in the order of the offers, that waits for its turn; first of
+    /// those that a registration waits for.
     fn run(this: Arc<Turns>) {
         let Some(connection) = CONNECTION.get() else {
             return;
@@ -175,7 +177,8 @@ pub(super) fn end(channel: &Arc<Channel>, in_order: bool, result: c_int) {
         life.happen(AttachEvent::Bound);
         return;
     }
-    // The second one: the host has not let go of what it was late with. The third: it had no room for a message.
+    // The second one: the host has not let go of what it was late with. The third: it had no room
+    // for a message.
     let late = [ETIMEDOUT, EBUSY, EAGAIN].map(Error::to_errno);
 
     if !late.contains(&result) || channel.is_rescinded() {
@@ -229,7 +232,8 @@ pub(crate) fn again(channel: &Arc<Channel>) {
     }
 }
 
-/// Has the driver core look for a driver that takes the device. May sleep, for as long as a `probe` takes.
+/// Has the driver core look for a driver that takes the device. May sleep, for as long as a `probe`
+/// takes.
 fn find_driver(channel: &Arc<Channel>) {
     if let Some(device) = channel.device() {
         device.find_driver();

@@ -105,8 +105,8 @@ extern "C" fn notifier_callback(
     const NOT_BOUND: c_ulong = bindings::bus_notifier_event_BUS_NOTIFY_DRIVER_NOT_BOUND as c_ulong;
 
     if event == UNBOUND || event == NOT_BOUND {
-        // SAFETY: The bus passes a device of its own, which lives as long as this call; the field is
-        // never written after creation.
+        // SAFETY: The bus passes a device of its own, which lives as long as this call; the field
+        // is never written after creation.
         let channel = unsafe { &(*raw_device(dev.cast())).channel };
 
         channel::forbid_open(channel);

@@ -119,8 +119,8 @@ impl Drop for ChannelFolder {
 }
 
 extern "C" fn release(kobj: *mut bindings::kobject) {
-    // SAFETY: Called once, when the last reference to a folder of ours is gone; its memory came from
-    // a box.
+    // SAFETY: Called once, when the last reference to a folder of ours is gone; its memory came
+    // from a box.
     drop(unsafe { KBox::from_raw(container_of!(kobj, RawFolder, kobj)) });
 }
 

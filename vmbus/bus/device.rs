@@ -112,11 +112,13 @@ impl<Ctx: device::DeviceContext> Device<Ctx> {
 }
 
 impl Device {
-    /// Has the driver core look for a driver that takes the device, if it has none. May sleep, for as long as a
-    /// `probe` takes. The device was added; should it be deleted meanwhile, then nothing happens.
+    /// Has the driver core look for a driver that takes the device, if it has none. May sleep, for
+    /// as long as a `probe` takes. The device was added; should it be deleted meanwhile, then
+    /// nothing happens.
     pub(super) fn find_driver(&self) {
-        // SAFETY: By the type invariant the device is valid, and whoever has one of this type has it from its
-        // registration, which has added it. What went wrong was said by whoever made the error.
+        // SAFETY: By the type invariant the device is valid, and whoever has one of this type has
+        // it from its registration, which has added it. What went wrong was said by whoever made
+        // the error.
         let _ = unsafe { bindings::device_attach(&raw mut (*self.0.get()).dev) };
     }
 }
@@ -131,8 +133,8 @@ pub(crate) struct DeviceRegistration {
 }
 
 impl DeviceRegistration {
-    /// Makes a device for `channel` below `root` and offers it to the drivers, whose `probe` runs in a
-    /// worker of the driver core. May sleep.
+    /// Makes a device for `channel` below `root` and offers it to the drivers, whose `probe` runs
+    /// in a worker of the driver core. May sleep.
     pub(crate) fn register(root: &device::Device, channel: Arc<Channel>) -> Result<Self> {
         let name = CString::try_from_fmt(fmt!("{}", Shown(&channel.offer().instance)))?;
         let raw = KBox::into_raw(KBox::new(

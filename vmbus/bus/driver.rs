@@ -77,10 +77,11 @@ pub trait Driver {
     /// The classes that the driver is for.
     const ID_TABLE: IdTable<Self::IdInfo>;
 
-    /// Whether devices are probed one after the other, in the order of their offers: for devices that get a number
-    /// in this order, such as network interfaces. Others are probed side by side.
+    /// Whether devices are probed one after the other, in the order of their offers: for devices
+    /// that get a number in this order, such as network interfaces. Others are probed side by side.
     ///
-    /// On the C core everything that happens to devices waits for such a `probe`, as it does for `hv_netvsc`'s.
+    /// On the C core everything that happens to devices waits for such a `probe`, as it does for
+    /// `hv_netvsc`'s.
     const IN_ORDER: bool = false;
 
     /// Takes a device over.

@@ -40,8 +40,8 @@ pub(crate) trait Shutdown {
     fn shutdown();
 }
 
-/// Hibernation is refused: a resumed guest would have to bring all channels up again. Suspend to idle
-/// is none of the bus's business: the host's messages and interrupts go on, and end it
+/// Hibernation is refused: a resumed guest would have to bring all channels up again. Suspend to
+/// idle is none of the bus's business: the host's messages and interrupts go on, and end it
 /// (`drivers/hv/vmbus_drv.c:vmbus_bus_pm`).
 static POWER: Static<bindings::dev_pm_ops> = Static(bindings::dev_pm_ops {
     freeze: Some(refuse_hibernation),

@@ -54,11 +54,13 @@ pub(super) fn choose(
 /// How often another CPU is chosen for a channel that is opened: CPUs go one after the other.
 const CHOICES: usize = 8;
 
-/// Chooses another CPU for a channel whose open has just begun, if its own is gone or about to go: it is
-/// chosen when the channel is offered, and CPUs go without a word about channels that are not in use.
+/// Chooses another CPU for a channel whose open has just begun, if its own is gone or about to go:
+/// it is chosen when the channel is offered, and CPUs go without a word about channels that are not
+/// in use.
 ///
-/// Does not wait for CPU hotplug. A CPU that is about to go is marked before [`evacuate`] looks for its
-/// channels, and the mark is looked at here after the channel has its CPU: one of the two sees the other.
+/// Does not wait for CPU hotplug. A CPU that is about to go is marked before [`evacuate`] looks for
+/// its channels, and the mark is looked at here after the channel has its CPU: one of the two sees
+/// the other.
 pub(super) fn settle(connection: &Connection, channel: &Channel) {
     for _ in 0..CHOICES {
         let cpu = channel.target_cpu();
@@ -85,11 +87,11 @@ fn is_fast(properties: Option<&Properties>) -> bool {
 /// Has the host interrupt `cpu` for an open channel from now on. May sleep.
 ///
 /// CPU hotplug is held off by the caller. `EIO` when the protocol is older than 4.1, the channel is
-/// not open, or the host refuses; `EBUSY` when the host has not
-/// said where it changed to before, or owes too many answers; `EINVAL` for a CPU that is not online, or that the administrator
-/// isolated from device interrupts (`isolcpus=managed_irq`). Before protocol 5.3 the
-/// host does not say when it has changed over, and an interrupt may still come to the old CPU,
-/// where it is handled as well.
+/// not open, or the host refuses; `EBUSY` when the host has not said where it changed to before, or
+/// owes too many answers; `EINVAL` for a CPU that is not online, or that the administrator isolated
+/// from device interrupts (`isolcpus=managed_irq`). Before protocol 5.3 the host does not say when
+/// it has changed over, and an interrupt may still come to the old CPU, where it is handled as
+/// well.
 pub(crate) fn retarget(connection: &Connection, channel: &Channel, cpu: CpuId) -> Result {
     if !hv::takes_device_interrupts(cpu) {
         return Err(EINVAL);

@@ -12,8 +12,9 @@ use kernel::prelude::*;
 
 /// Memory of the guest that the host may read and write until it has let go of it.
 ///
-/// Dropping asks the host for it and waits, for a bounded time but on the C core; what the host does not
-/// give back is never freed, unless it does so later. It may outlive the channel on which it was announced.
+/// Dropping asks the host for it and waits, for a bounded time but on the C core; what the host
+/// does not give back is never freed, unless it does so later. It may outlive the channel on which
+/// it was announced.
 pub struct HostBuffer {
     map: BufferMap,
     /// There until it is dropped.

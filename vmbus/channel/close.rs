@@ -26,9 +26,9 @@ use zerocopy::IntoBytes;
 const LOOK_EVERY_MS: u32 = 1_000;
 
 impl Session {
-    /// Begins the end of the session: afterwards nothing of the driver is called any more, nothing is
-    /// sent, and the host is asked for the memory. Sub-channels that the driver left open are closed
-    /// before. May sleep; allocates nothing. Does no harm when it was begun before.
+    /// Begins the end of the session: afterwards nothing of the driver is called any more, nothing
+    /// is sent, and the host is asked for the memory. Sub-channels that the driver left open are
+    /// closed before. May sleep; allocates nothing. Does no harm when it was begun before.
     pub(super) fn begin_close(self: &Arc<Self>) {
         if self.life.happen(SessionEvent::BeginClose).is_none() {
             return;
@@ -38,12 +38,12 @@ impl Session {
         *self.teardown.lock() = Some(teardown);
     }
 
-    /// Ends the session, see [`Self::begin_close`], and returns what is left to the host. May sleep,
-    /// for a bounded time from the beginning of the end on.
+    /// Ends the session, see [`Self::begin_close`], and returns what is left to the host. May
+    /// sleep, for a bounded time from the beginning of the end on.
     pub(super) fn close(self: &Arc<Self>) -> Option<Lingering> {
         self.begin_close();
-        // Somebody else may be at it: at the second half, for a bounded time, or at the first one, and
-        // leave the second one to us.
+        // Somebody else may be at it: at the second half, for a bounded time, or at the first one,
+        // and leave the second one to us.
         loop {
             let teardown = self.teardown.lock().take();
 
@@ -109,7 +109,8 @@ impl Session {
             Some(rings) if told || memory != HostMemory::Ask => {
                 rings.gpadl.tear_down(connection, memory)
             }
-            // It may write to a channel that it has open: the memory is asked for once that is closed.
+            // It may write to a channel that it has open: the memory is asked for once that is
+            // closed.
             Some(rings) => rings.gpadl.tear_down_later(connection),
             None => Teardown::ended(None),
         }
@@ -172,8 +173,8 @@ impl Session {
     }
 }
 
-/// A driver was unbound from the device of this channel: nothing is opened any more, and what it left
-/// open is closed. May sleep.
+/// A driver was unbound from the device of this channel: nothing is opened any more, and what it
+/// left open is closed. May sleep.
 pub(crate) fn forbid_open(primary: &Arc<Channel>) {
     let session = {
         let current = primary.session.lock();

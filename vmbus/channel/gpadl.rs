@@ -30,8 +30,8 @@ use zerocopy::IntoBytes;
 
 /// Memory that the host did not say it is done with when it was closed.
 ///
-/// That is the memory of the channel, and all that the packets on it named: the host may still write
-/// there.
+/// That is the memory of the channel, and all that the packets on it named: the host may still
+/// write there.
 #[derive(Clone)]
 pub struct Lingering(Arc<Record>);
 
@@ -154,8 +154,8 @@ impl Gpadl {
 
     /// Takes the memory back. May sleep; allocates nothing, for it runs where memory is reclaimed.
     ///
-    /// `memory` is what the connection, or a rescind, says of it. The host's answer is waited for by
-    /// [`Teardown::finish`].
+    /// `memory` is what the connection, or a rescind, says of it. The host's answer is waited for
+    /// by [`Teardown::finish`].
     pub(super) fn tear_down(self, connection: &Connection, memory: HostMemory) -> Teardown {
         let Self {
             record,
@@ -188,7 +188,8 @@ impl Gpadl {
         })
     }
 
-    /// Leaves the memory to the host, which will be asked for it by [`late::make_good`](super::late).
+    /// Leaves the memory to the host, which will be asked for it by
+    /// [`late::make_good`](super::late).
     pub(super) fn tear_down_later(self, connection: &Connection) -> Teardown {
         let handle = self.record.handle;
         let teardown = self.tear_down(connection, HostMemory::Keep);

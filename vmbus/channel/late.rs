@@ -3,9 +3,9 @@
 //! What the host does after the guest has given up waiting for it, and what it has not been told.
 //!
 //! A host under load may take longer than the guest waits, and does what it was asked for all the
-//! same. A channel that it opens then is closed, and memory that it takes then is asked for again: a
-//! CLOSECHANNEL or GPADL_TEARDOWN that came before the host was that far may have had no effect. Nor
-//! has one for which the host had no room.
+//! same. A channel that it opens then is closed, and memory that it takes then is asked for again:
+//! a CLOSECHANNEL or GPADL_TEARDOWN that came before the host was that far may have had no effect.
+//! Nor has one for which the host had no room.
 
 use super::{Channel, LATE};
 use crate::{
@@ -25,7 +25,8 @@ use vmbus_protocol::{
 };
 use zerocopy::IntoBytes;
 
-/// A reply to a request that was given up. Returns whether it is of use to anybody. Waits for nothing.
+/// A reply to a request that was given up. Returns whether it is of use to anybody. Waits for
+/// nothing.
 pub(crate) fn on_reply(connection: &Connection, key: ReplyKey, reply: Reply) -> bool {
     match (key, reply) {
         (ReplyKey::Open { relid, open_id }, Reply::Status(status)) => {
@@ -61,8 +62,8 @@ fn on_open_result(connection: &Connection, relid: Relid, open_id: u32, status: u
     true
 }
 
-/// The host has let go of memory for which nobody waits any more. Returns whether it was left to it.
-/// Waits for nothing.
+/// The host has let go of memory for which nobody waits any more. Returns whether it was left to
+/// it. Waits for nothing.
 pub(crate) fn on_torndown(connection: &Connection, gpadl: GpadlHandle) -> bool {
     let Some(relid) = connection.gpadls.on_late_torndown(gpadl) else {
         return false;
@@ -75,8 +76,8 @@ pub(crate) fn on_torndown(connection: &Connection, gpadl: GpadlHandle) -> bool {
     true
 }
 
-/// How long until the host is told again what it did not take, the first time and at most: each pause is twice the
-/// one before.
+/// How long until the host is told again what it did not take, the first time and at most: each
+/// pause is twice the one before.
 pub(super) const AGAIN_MS: Msecs = 10_000;
 const LONGEST_MS: Msecs = 160_000;
 
@@ -86,9 +87,10 @@ pub(super) fn schedule(channel: Arc<Channel>) {
     let _ = workqueue::enqueue_delayed::<_, LATE>(workqueue::reclaim(), channel, 0);
 }
 
-/// Closes a channel that was opened late or could not be closed, and asks for memory that was taken late or
-/// could not be asked for. May sleep, for seconds. What the host does not take is tried again and again, for as long
-/// as the channel is there: nobody may want to open it while its memory is left to the host.
+/// Closes a channel that was opened late or could not be closed, and asks for memory that was taken
+/// late or could not be asked for. May sleep, for seconds. What the host does not take is tried
+/// again and again, for as long as the channel is there: nobody may want to open it while its
+/// memory is left to the host.
 pub(super) fn make_good(channel: &Arc<Channel>) {
     let Some(connection) = CONNECTION.get() else {
         return;

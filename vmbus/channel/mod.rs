@@ -2,12 +2,12 @@
 
 //! Channels: what an offer becomes, how a driver opens it, and how packets move.
 //!
-//! * What there is: the channel itself ([`object`]), all of them ([`table`]), how they come and go with
-//!   their devices ([`offer`]) and below them ([`sub`]; [`sub_channel`] is what drivers see), which CPU
-//!   has their interrupts ([`affinity`]).
+//! * What there is: the channel itself ([`object`]), all of them ([`table`]), how they come and go
+//!   with their devices ([`offer`]) and below them ([`sub`]; [`sub_channel`] is what drivers see),
+//!   which CPU has their interrupts ([`affinity`]).
 //! * While one is open: what a driver has of it ([`open`]), the open itself ([`session`]), its end
-//!   ([`close`]), memory that the host was told about ([`gpadl`], [`buffer`]), and what the host does when
-//!   the guest has given up waiting ([`late`]).
+//!   ([`close`]), memory that the host was told about ([`gpadl`], [`buffer`]), and what the host
+//!   does when the guest has given up waiting ([`late`]).
 //! * Packets: [`send`], [`receive`], and what happens when the host signals ([`drain`]).
 //!
 //! The form of the crate on the C core has some of these files, too (`vmbus/on_c/channel/mod.rs`).

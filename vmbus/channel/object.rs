@@ -41,8 +41,8 @@ use vmbus_protocol::{
 };
 use vmbus_ring::RingStats;
 
-/// Work items of a channel: the two ends of its device's life, what the host has done late, the doorbell
-/// that it refused, and the next `probe` of a device for which it was late.
+/// Work items of a channel: the two ends of its device's life, what the host has done late, the
+/// doorbell that it refused, and the next `probe` of a device for which it was late.
 pub(super) const ADD: u64 = 0;
 pub(super) const REMOVE: u64 = 1;
 pub(super) const LATE: u64 = 2;
@@ -66,7 +66,8 @@ pub(crate) struct Channel {
     /// Of a primary channel: who takes its sub-channels.
     #[pin]
     pub(super) acceptor: Mutex<Option<Arc<dyn SubChannels>>>,
-    /// Of a primary channel: held while its driver is told of a sub-channel, which it may open then.
+    /// Of a primary channel: held while its driver is told of a sub-channel, which it may open
+    /// then.
     #[pin]
     pub(super) telling: Mutex<()>,
     /// Of a sub-channel: its driver knows of it.
@@ -102,8 +103,8 @@ pub(crate) struct Channel {
     /// be held around that of a sub-channel.
     #[pin]
     pub(super) session: Mutex<Option<Arc<Session>>>,
-    /// Of a primary channel: a driver is bound to the device, or about to be. Written under the lock
-    /// of `session`.
+    /// Of a primary channel: a driver is bound to the device, or about to be. Written under the
+    /// lock of `session`.
     pub(super) bound: Atomic<bool>,
     /// The device that the driver model sees.
     #[pin]
@@ -165,8 +166,8 @@ impl Channel {
         Self::new(connection, place, offer, None, None, CONNECT_CPU)
     }
 
-    /// Memory for a channel: from the reserves, without waiting, or else, for the host offers a channel once, with
-    /// waiting, but not for disks. May sleep.
+    /// Memory for a channel: from the reserves, without waiting, or else, for the host offers a
+    /// channel once, with waiting, but not for disks. May sleep.
     pub(super) fn place() -> Result<Place> {
         if let Ok(place) = UniqueArc::new_uninit(GFP_ATOMIC | __GFP_NOWARN) {
             return Ok(place);
@@ -185,8 +186,8 @@ impl Channel {
         target_cpu: u32,
     ) -> Arc<Self> {
         // The two kinds of channels are added and removed on queues of their own, and the removal
-        // of a primary one waits for those of its sub-channels, whose sessions end inside of the end
-        // of its own: not the same thing for lockdep.
+        // of a primary one waits for those of its sub-channels, whose sessions end inside of the
+        // end of its own: not the same thing for lockdep.
         let (add_class, remove_class, session_class) = if primary.is_none() {
             (
                 static_lock_class!(),
@@ -351,7 +352,8 @@ impl Channel {
     fn not_signalled(self: &Arc<Self>, status: hv::hypercall::Status) {
         let instance = &self.offer.instance;
 
-        // What was sent is stuck otherwise: the next packet finds the ring not empty, and rings no doorbell.
+        // What was sent is stuck otherwise: the next packet finds the ring not empty, and rings no
+        // doorbell.
         let _ = workqueue::enqueue_delayed::<_, REFUSED>(
             workqueue::system_dfl(),
             self.clone(),
@@ -408,7 +410,8 @@ impl Channel {
         workqueue::disable_delayed_sync::<Channel, LATE>(self);
         workqueue::disable_delayed_sync::<Channel, REFUSED>(self);
         if self.primary.is_none() {
-            // Its device is gone; those of sub-channels end inside of a `probe`, which may run in this very work.
+            // Its device is gone; those of sub-channels end inside of a `probe`, which may run in
+            // this very work.
             workqueue::disable_delayed_sync::<Channel, ATTACH>(self);
         }
     }
@@ -452,8 +455,8 @@ impl WorkItem<ATTACH> for Channel {
 impl WorkItem<REFUSED> for Channel {
     type Pointer = Arc<Channel>;
 
-    /// Rings once more, which is what a host needs that did not mean it. Whoever refuses that, too, is not taking
-    /// the channel back.
+    /// Rings once more, which is what a host needs that did not mean it. Whoever refuses that, too,
+    /// is not taking the channel back.
     fn run(this: Arc<Channel>) {
         let in_use = {
             let life = this.life.lock();

@@ -60,7 +60,8 @@ pub(crate) fn on_offer(connection: &Arc<Connection>, offer: Offer) {
     }
 }
 
-/// Checks an offer against the live channels and makes a channel of it if it is to be one. Allocates nothing.
+/// Checks an offer against the live channels and makes a channel of it if it is to be one.
+/// Allocates nothing.
 fn decide(
     connection: &Connection,
     place: Place,

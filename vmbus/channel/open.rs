@@ -27,9 +27,9 @@ pub struct ChannelConfig<'a> {
 
 /// An open channel. Dropping closes it.
 ///
-/// Dropping may sleep, and waits for the driver's functions that the channel calls to return: not in
-/// one of them. What is still open when the driver has been unbound from the device is closed by the
-/// core, so no code of the driver is called after that, whatever became of this handle.
+/// Dropping may sleep, and waits for the driver's functions that the channel calls to return: not
+/// in one of them. What is still open when the driver has been unbound from the device is closed by
+/// the core, so no code of the driver is called after that, whatever became of this handle.
 pub struct OpenChannel(Arc<Session>);
 
 impl Device<Bound> {
@@ -108,9 +108,9 @@ impl OpenChannel {
     /// Closes it, as dropping does; once.
     ///
     /// Returns what is left to the host if it does not confirm that it has let go of the channel's
-    /// memory, and of all memory that packets on the channel named: until [`Lingering::is_over`] the
-    /// host may still write there. May sleep, for a bounded time but on the C
-    /// core, which waits for the host; allocates nothing.
+    /// memory, and of all memory that packets on the channel named: until [`Lingering::is_over`]
+    /// the host may still write there. May sleep, for a bounded time but on the C core, which waits
+    /// for the host; allocates nothing.
     pub fn close(&self) -> Option<Lingering> {
         self.0.close()
     }
@@ -118,14 +118,14 @@ impl OpenChannel {
     /// Begins to close it: nothing of the driver is called any more, and the host is asked for the
     /// memory. Its answer is waited for by [`Self::close`]. May sleep.
     ///
-    /// For a device with several channels, whose host may be silent: so all answers are waited for at
-    /// the same time. Sub-channels first.
+    /// For a device with several channels, whose host may be silent: so all answers are waited for
+    /// at the same time. Sub-channels first.
     pub fn begin_close(&self) {
         self.0.begin_close();
     }
 
-    /// Opens the primary channel again that this was, which is closed. Errors as for [`Device::open`]; `ENODEV`
-    /// also when the driver was unbound from the device.
+    /// Opens the primary channel again that this was, which is closed. Errors as for
+    /// [`Device::open`]; `ENODEV` also when the driver was unbound from the device.
     pub fn open_again<H: Handler>(
         &self,
         handler: Arc<H>,

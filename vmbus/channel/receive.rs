@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Receiving packets from the host, in two parts: what runs when the host signals, and who takes the
-//! packets.
+//! Receiving packets from the host, in two parts: what runs when the host signals, and who takes
+//! the packets.
 //!
-//! A driver that polls ([`Signal`]) is told in the interrupt and takes packets with its [`Receiver`]
-//! when and where it likes. A [`Handler`] is called by the core for each packet: an adapter, in which
-//! the core owns the receiver.
+//! A driver that polls ([`Signal`]) is told in the interrupt and takes packets with its
+//! [`Receiver`] when and where it likes. A [`Handler`] is called by the core for each packet: an
+//! adapter, in which the core owns the receiver.
 
 use super::{ChannelConfig, Sender};
 use crate::{abstractions::Shown, memory::RingMap};
@@ -22,8 +22,8 @@ pub enum CallbackContext {
     Softirq,
     /// In the interrupt itself, and after many packets in softirq context: lowest latency, must be
     /// short. The handler must not sleep, and takes only locks that disable interrupts. With
-    /// `CONFIG_PREEMPT_RT` a thread for each CPU takes the interrupt's place; bottom halves are off in
-    /// that of the Rust core, and on in that of the C core.
+    /// `CONFIG_PREEMPT_RT` a thread for each CPU takes the interrupt's place; bottom halves are off
+    /// in that of the Rust core, and on in that of the C core.
     Interrupt,
 }
 
@@ -38,8 +38,8 @@ pub enum ReadMode {
 
 /// What a driver does with the packets of a channel.
 ///
-/// [`Self::on_packet`], [`Self::on_idle`] and [`Self::on_broken`] never run at the same time for one
-/// channel. None of the functions is called after the channel is closed.
+/// [`Self::on_packet`], [`Self::on_idle`] and [`Self::on_broken`] never run at the same time for
+/// one channel. None of the functions is called after the channel is closed.
 pub trait Handler: Send + Sync + 'static {
     /// Where it runs.
     const CONTEXT: CallbackContext = CallbackContext::Process;
@@ -123,8 +123,8 @@ impl Receiver {
         })
     }
 
-    /// Takes the next packet, a private copy that the host cannot change any more; `None` when there
-    /// is none.
+    /// Takes the next packet, a private copy that the host cannot change any more; `None` when
+    /// there is none.
     ///
     /// What is wrong with a packet is counted and reported here. After a
     /// [fatal](ReadError::is_fatal) error the ring is broken: nothing is received or sent any more.
@@ -137,8 +137,8 @@ impl Receiver {
         self.next_if(|_| true)
     }
 
-    /// As [`Self::next`], if `wanted` says so of the packet's descriptor; otherwise the packet stays for
-    /// another call, and there is none now.
+    /// As [`Self::next`], if `wanted` says so of the packet's descriptor; otherwise the packet
+    /// stays for another call, and there is none now.
     #[inline]
     pub fn next_if(
         &mut self,

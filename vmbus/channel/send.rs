@@ -78,7 +78,8 @@ impl Batch<'_> {
     }
 }
 
-/// The outgoing ring of a channel, locked, with interrupts off but for PREEMPT_RT. Nothing is slow here.
+/// The outgoing ring of a channel, locked, with interrupts off but for PREEMPT_RT. Nothing is slow
+/// here.
 #[must_use = "the ring is locked"]
 pub struct TxGuard<'a> {
     session: &'a Session,
@@ -112,9 +113,9 @@ impl TxGuard<'_> {
         (*self.writer).as_ref().map_or(0, Writer::data_len)
     }
 
-    /// Asks the host to signal as soon as more than `bytes` bytes are free, and returns whether they
-    /// are already: then it does not. `ENODEV` when the channel is closed, `EMSGSIZE` when that much
-    /// can never be free, `EIO` when the host corrupted the ring.
+    /// Asks the host to signal as soon as more than `bytes` bytes are free, and returns whether
+    /// they are already: then it does not. `ENODEV` when the channel is closed, `EMSGSIZE` when
+    /// that much can never be free, `EIO` when the host corrupted the ring.
     ///
     /// The signal is an event like any other: [`crate::Signal::on_event`], or
     /// [`crate::Handler::on_idle`].
@@ -199,8 +200,8 @@ impl Session {
 
 /// The sending side of a channel. Clones send on the same channel.
 ///
-/// Outlives the channel: sending fails with `ENODEV` once it is closed or rescinded, also when it was
-/// opened again.
+/// Outlives the channel: sending fails with `ENODEV` once it is closed or rescinded, also when it
+/// was opened again.
 #[derive(Clone)]
 pub struct Sender(pub(super) Arc<Session>);
 

@@ -120,15 +120,15 @@ impl Drop for Opening<'_> {
     }
 }
 
-/// The limit for lines about a channel that does not open: a host can offer sub-channels without end, and
-/// refuse each of them once.
+/// The limit for lines about a channel that does not open: a host can offer sub-channels without
+/// end, and refuse each of them once.
 fn lines<'a>(channel: &'a Channel, primary: Option<&'a Arc<Session>>) -> &'a Lines {
     primary.map_or(&channel.lines, |primary| &primary.channel.lines)
 }
 
 impl Session {
-    /// Opens `channel`, for a sub-channel while `primary` is the session of its primary one. `receive`
-    /// makes what takes its packets, and something for the caller.
+    /// Opens `channel`, for a sub-channel while `primary` is the session of its primary one.
+    /// `receive` makes what takes its packets, and something for the caller.
     pub(super) fn open<R>(
         channel: &Arc<Channel>,
         primary: Option<&Arc<Session>>,
@@ -156,8 +156,8 @@ impl Session {
                 return Err(error);
             }
         };
-        // From here on dropping it undoes whatever was done; after `opening` is dropped, for which a
-        // close waits.
+        // From here on dropping it undoes whatever was done; after `opening` is dropped, for which
+        // a close waits.
         let open = OpenChannel::of(session);
         let opening = Opening(open.session());
 
@@ -228,8 +228,8 @@ impl Session {
         Ok(())
     }
 
-    /// Makes it the session of its channel. `ENODEV` when nobody would close it: for a primary channel
-    /// without a driver, and for a sub-channel whose primary one is closed.
+    /// Makes it the session of its channel. `ENODEV` when nobody would close it: for a primary
+    /// channel without a driver, and for a sub-channel whose primary one is closed.
     fn enlist(self: &Arc<Self>, primary: Option<&Arc<Session>>) -> Result {
         let channel = &self.channel;
         let of_primary = primary.map(|primary| primary.channel.session.lock());
@@ -316,7 +316,8 @@ impl Session {
         self.life.peek().is_closing()
     }
 
-    /// A ring is broken: nothing is sent any more, and the receiving side stops by itself. Any context.
+    /// A ring is broken: nothing is sent any more, and the receiving side stops by itself. Any
+    /// context.
     pub(super) fn on_broken(&self) {
         let _ = self.life.happen(SessionEvent::Broken);
     }
@@ -331,8 +332,8 @@ impl Session {
         Ok((outgoing, incoming))
     }
 
-    /// Queues the work that drains the incoming ring: on `queue`, where it may sleep. Any context but NMI; without effect once the
-    /// session is closed.
+    /// Queues the work that drains the incoming ring: on `queue`, where it may sleep. Any context
+    /// but NMI; without effect once the session is closed.
     pub(super) fn schedule(self: &Arc<Self>, queue: &Workqueue) {
         let cpu = CpuId::current();
 

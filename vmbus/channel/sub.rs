@@ -3,9 +3,10 @@
 //! Sub-channels: further channels of a device, which the host offers after its driver asked for
 //! them in the device's own protocol.
 //!
-//! Their offers are handled on a queue of their own: the removal of a device, on the other one, waits
-//! for what is under way here. A driver may ask for sub-channels in its `probe`, and gets them while it
-//! is still there. It must not wait for them: the host may offer fewer than it granted, or none.
+//! Their offers are handled on a queue of their own: the removal of a device, on the other one,
+//! waits for what is under way here. A driver may ask for sub-channels in its `probe`, and gets
+//! them while it is still there. It must not wait for them: the host may offer fewer than it
+//! granted, or none.
 
 use super::{session::Session, Channel, OpenChannel, SubChannel, SubChannels, ADD, REMOVE};
 use crate::{
@@ -104,8 +105,8 @@ pub(super) fn withdraw(channel: &Arc<Channel>) {
     }
 }
 
-/// Stops all announcements for a primary channel that is about to be closed, and begins to close the
-/// sub-channels that its driver left open. May sleep.
+/// Stops all announcements for a primary channel that is about to be closed, and begins to close
+/// the sub-channels that its driver left open. May sleep.
 pub(super) fn begin_stop(connection: &Connection, primary: &Arc<Channel>) {
     if primary.primary.is_some() {
         return;

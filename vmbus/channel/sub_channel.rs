@@ -2,8 +2,8 @@
 
 //! Sub-channels as a driver sees them.
 //!
-//! What it gets is a token, [`SubChannel`]. It may open it at once, or, but on the C core, on work of its
-//! own. A host that is slow with one device holds up the sub-channels of no other one.
+//! What it gets is a token, [`SubChannel`]. It may open it at once, or, but on the C core, on work
+//! of its own. A host that is slow with one device holds up the sub-channels of no other one.
 
 use super::{
     open::{self, ChannelConfig, OpenChannel},

@@ -21,8 +21,8 @@ pub(crate) struct ChannelTable {
     slots: KVec<RcuArc<Channel>>,
     /// Highest relid that was ever in use: interrupts look no further.
     high_water: Atomic<u32>,
-    /// Every channel from its offer to its release. There is room for all: nothing is allocated under the lock, for
-    /// which the closes of a disk's channels wait.
+    /// Every channel from its offer to its release. There is room for all: nothing is allocated
+    /// under the lock, for which the closes of a disk's channels wait.
     #[pin]
     list: Mutex<KVec<Arc<Channel>>>,
 }
@@ -66,8 +66,8 @@ impl ChannelTable {
     }
 
     /// Decides about a new channel with `admit`, under the lock that keeps the answer true, and
-    /// publishes what it makes. `EBUSY` when the relid is taken, which admission excludes. `admit` must not
-    /// allocate.
+    /// publishes what it makes. `EBUSY` when the relid is taken, which admission excludes. `admit`
+    /// must not allocate.
     pub(super) fn insert(
         &self,
         admit: impl FnOnce(&[Arc<Channel>]) -> Result<Option<Arc<Channel>>>,

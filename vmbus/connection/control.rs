@@ -89,7 +89,8 @@ impl Connection {
         result
     }
 
-    /// As [`Self::post`], for a second: what is tried again anyway does not keep a worker for minutes.
+    /// As [`Self::post`], for a second: what is tried again anyway does not keep a worker for
+    /// minutes.
     pub(crate) fn post_briefly(&self, message: &[u8], alive: &dyn Fn() -> bool) -> Result {
         let connection = self.message_connection.load(Relaxed);
         let alive = || self.is_up() && alive();
@@ -225,8 +226,8 @@ impl Connection {
         crate::ratelimited!(pr_warn!("reply that nobody waits for: {:?}\n", message));
     }
 
-    /// The host has let go of the channel's ring: what it was asked before about its CPU, and has not
-    /// answered, it never will.
+    /// The host has let go of the channel's ring: what it was asked before about its CPU, and has
+    /// not answered, it never will.
     pub(crate) fn forget_modifies(&self, relid: Relid) {
         self.pending.lock().forget_modifies(relid);
     }
@@ -244,8 +245,8 @@ impl Connection {
     }
 }
 
-/// Posts a message; `ENXIO` when the host does not know the connection id of a contact, `ENODEV` once
-/// it is not `alive`.
+/// Posts a message; `ENXIO` when the host does not know the connection id of a contact, `ENODEV`
+/// once it is not `alive`.
 pub(super) fn post_on(
     connection: u32,
     message: &[u8],

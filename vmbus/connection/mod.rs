@@ -64,13 +64,13 @@ pub(crate) struct Queues {
     /// Reads message slots; bound to the CPU of the slot, never waits for the host.
     pub(crate) messages: Workqueue,
     /// Adds and removes devices, one after the other in the order of the host's messages. Not for
-    /// memory reclaim: it runs drivers' `unbind`, and what that is built on waits for queues that are
-    /// not (runtime power management does).
+    /// memory reclaim: it runs drivers' `unbind`, and what that is built on waits for queues that
+    /// are not (runtime power management does).
     pub(crate) devices: Workqueue,
     /// Probes devices that are probed in order, see [`attach`](crate::bus::attach).
     pub(crate) probes: Workqueue,
-    /// Announces sub-channels to drivers, and takes them back: of each device one after the other, of
-    /// several at the same time, since drivers open them here and a host may be slow.
+    /// Announces sub-channels to drivers, and takes them back: of each device one after the other,
+    /// of several at the same time, since drivers open them here and a host may be slow.
     pub(crate) sub_channels: Workqueue,
     /// Runs the handlers of channels that want process context.
     pub(crate) channels: Workqueue,
@@ -81,10 +81,11 @@ type Waiting = Pending<Arc<Waiter>, KVVec<Place<Arc<Waiter>>>>;
 
 /// Everything about the connection.
 ///
-/// Locks, outermost first: a device's lock, that of CPU hotplug, a channel's `modifying`, `channels.list`, `gpadls`,
-/// `pending`; a channel's `session`, `life`, `affinity` and ring locks are innermost. None of them is
-/// held while the host is waited for, except the device lock, which the driver core holds around
-/// `probe` and `unbind`, and CPU hotplug's and `modifying` in a change of a channel's CPU.
+/// Locks, outermost first: a device's lock, that of CPU hotplug, a channel's `modifying`,
+/// `channels.list`, `gpadls`, `pending`; a channel's `session`, `life`, `affinity` and ring locks
+/// are innermost. None of them is held while the host is waited for, except the device lock, which
+/// the driver core holds around `probe` and `unbind`, and CPU hotplug's and `modifying` in a change
+/// of a channel's CPU.
 #[pin_data]
 pub(crate) struct Connection {
     /// The ACPI device below which the VMBus devices hang.
@@ -226,8 +227,8 @@ impl Connection {
         self.link.happen(event).is_some()
     }
 
-    /// A CPU is about to go offline, or `None`: it comes, or stays. Seen by [`Self::leaving_cpu`] of
-    /// whoever gave a channel that CPU before this could see it.
+    /// A CPU is about to go offline, or `None`: it comes, or stays. Seen by [`Self::leaving_cpu`]
+    /// of whoever gave a channel that CPU before this could see it.
     pub(crate) fn set_leaving_cpu(&self, cpu: Option<CpuId>) {
         self.leaving
             .xchg(cpu.map_or(NO_CPU, |cpu| cpu.as_u32()), Full);

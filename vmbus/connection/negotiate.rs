@@ -17,8 +17,9 @@ use vmbus_protocol::{
 };
 use zerocopy::IntoBytes;
 
-/// How long the host may take to accept a connection at least: it ends a former one first, of a kernel that has crashed,
-/// and flushes the caches of that one's disks (as for UNLOAD). `drivers/hv` waits without end.
+/// How long the host may take to accept a connection at least: it ends a former one first, of a
+/// kernel that has crashed, and flushes the caches of that one's disks (as for UNLOAD).
+/// `drivers/hv` waits without end.
 const CONTACT_TIMEOUT_MS: u32 = 150_000;
 
 /// How long it may take to send all boot-time offers.

@@ -6,8 +6,8 @@
 use crate::ffi;
 use kernel::{bindings, error::to_result, prelude::*};
 
-/// Registration of the function that runs for every callback interrupt: with interrupts off, or, with
-/// PREEMPT_RT, in a thread of the CPU that was interrupted, with bottom halves off.
+/// Registration of the function that runs for every callback interrupt: with interrupts off, or,
+/// with PREEMPT_RT, in a thread of the CPU that was interrupted, with bottom halves off.
 ///
 /// The vector and its entry belong to the kernel (`sysvec_hyperv_callback`).
 pub(crate) struct InterruptHandler(());

@@ -27,8 +27,8 @@ pub(crate) struct RingPages {
 }
 
 impl RingPages {
-    /// Allocates rings of `send_data` and `recv_data` bytes, both rounded up to whole pages, on NUMA
-    /// node `node` if it has the memory.
+    /// Allocates rings of `send_data` and `recv_data` bytes, both rounded up to whole pages, on
+    /// NUMA node `node` if it has the memory.
     ///
     /// May sleep. `EINVAL` when a ring has no data, `ENOMEM`.
     pub(crate) fn new(send_data: usize, recv_data: usize, node: i32) -> Result<Self> {
@@ -138,8 +138,8 @@ impl RingMap {
         if offset >= self.data_len || offset % UNIT != 0 {
             return None;
         }
-        // SAFETY: By the type invariants and the assertion above, `offset` and the units are at most
-        // twice the length of the data, which is mapped twice.
+        // SAFETY: By the type invariants and the assertion above, `offset` and the units are at
+        // most twice the length of the data, which is mapped twice.
         Some(unsafe { self.base.as_ptr().add(PAGE_BYTES + offset as usize).cast() })
     }
 }

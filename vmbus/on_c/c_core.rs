@@ -37,8 +37,8 @@ impl Drop for Call {
     }
 }
 
-/// The C core may call back: the end of this waits until it does not any more. For when all drivers are
-/// gone, and so the callbacks are out of all channels.
+/// The C core may call back: the end of this waits until it does not any more. For when all drivers
+/// are gone, and so the callbacks are out of all channels.
 pub(crate) struct Callbacks(());
 
 impl Callbacks {

@@ -50,8 +50,8 @@ impl PageList {
 }
 
 impl RingPages {
-    /// Takes over a block of `1 << order` zeroed pages: `send_pages` pages of the outgoing ring, then
-    /// `recv_pages` of the incoming one.
+    /// Takes over a block of `1 << order` zeroed pages: `send_pages` pages of the outgoing ring,
+    /// then `recv_pages` of the incoming one.
     ///
     /// # Safety
     ///

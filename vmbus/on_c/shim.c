@@ -56,7 +56,9 @@ int vmbus_on_c_register(struct hv_driver *drv, const char *name, struct module *
 	drv->id_table = ids;
 	drv->probe = probe;
 	drv->remove = remove;
-	/* Side by side the C core does not wait for a probe, either, before it handles a rescind. */
+	/*
+	 * Side by side the C core does not wait for a probe, either, before it handles a rescind.
+	 */
 	drv->driver.probe_type = in_order ? PROBE_FORCE_SYNCHRONOUS : PROBE_PREFER_ASYNCHRONOUS;
 
 	return __vmbus_driver_register(drv, owner, name);
@@ -76,10 +78,10 @@ struct vmbus_channel *vmbus_on_c_channel_of(const struct hv_device *dev)
  * A sub-channel is not open, and will not be opened again.
  *
  * The close of its primary channel waits for the rescind_event of each sub-channel that is
- * rescinded, open or not, so that it does not remove an open one while its rescind is being handled.
- * But the handling of a rescind signals that once, and not at all for a channel that it finds closed:
- * who closes the primary channel just then, or a second time, would wait for ever. Of a channel that
- * is not open that close removes nothing, and has nothing to wait for.
+ * rescinded, open or not, so that it does not remove an open one while its rescind is being
+ * handled. But the handling of a rescind signals that once, and not at all for a channel that it
+ * finds closed: who closes the primary channel just then, or a second time, would wait for ever. Of
+ * a channel that is not open that close removes nothing, and has nothing to wait for.
  */
 static void vmbus_on_c_stays_closed(struct vmbus_channel *channel)
 {
@@ -253,7 +255,9 @@ int vmbus_on_c_connect(struct vmbus_channel *channel, struct page *ring, u32 pag
 		/* The C core leaves it, and the mapping that other modes mean is gone. */
 		vmbus_on_c_silence(channel);
 		vmbus_on_c_restore(channel);
-		/* It is set when the host has the ring, and not by an attempt that came to nothing. */
+		/*
+		 * It is set when the host has the ring, and not by an attempt that came to nothing.
+		 */
 		*with_host = gpadl->buffer ? vmbus_on_c_ring_is_left(channel) :
 					     vmbus_on_c_in_doubt(channel, ret);
 	}
@@ -274,7 +278,9 @@ void vmbus_on_c_close(struct vmbus_channel *channel)
 bool vmbus_on_c_closed(struct vmbus_channel *channel)
 {
 	vmbus_on_c_restore(channel);
-	/* A close that did not work leaves the C core's mapping; the pages are not in the channel. */
+	/*
+	 * A close that did not work leaves the C core's mapping; the pages are not in the channel.
+	 */
 	vmbus_free_ring(channel);
 
 	return vmbus_on_c_ring_is_left(channel);

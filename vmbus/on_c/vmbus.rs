@@ -2,10 +2,10 @@
 
 //! The VMBus for drivers in Rust, on the kernel's own core in C.
 //!
-//! The second form of crate `vmbus` (`hv_vmbus_rust_on_c`): the same API, for the same drivers, beside
-//! the drivers in C that the kernel has for other devices. Offers, rescinds, the opening and closing of
-//! channels and the messages for it are the C core's, and so is the bus; packets move by our own ring
-//! crate. What this form shares with the other one is in the same files.
+//! The second form of crate `vmbus` (`hv_vmbus_rust_on_c`): the same API, for the same drivers,
+//! beside the drivers in C that the kernel has for other devices. Offers, rescinds, the opening and
+//! closing of channels and the messages for it are the C core's, and so is the bus; packets move by
+//! our own ring crate. What this form shares with the other one is in the same files.
 //!
 //! What the C core insists on, and what cannot be made safe on it, is in `docs/status.md`.
 

@@ -214,7 +214,8 @@ impl SharedState for AttachLife {
             AttachEvent::Added => old & !ADDING,
             AttachEvent::Due { registering } => {
                 let awaited = if registering { AWAITED } else { 0 };
-                // It may be the second driver that comes for it: that changes nothing, and is to wait, too.
+                // It may be the second driver that comes for it: that changes nothing, and is to
+                // wait, too.
                 if self.has(ADDING) {
                     return Some(AttachLife(old | POSTPONED | awaited));
                 }

@@ -130,7 +130,8 @@ pub enum Leave {
 pub struct ChannelLife {
     state: State,
     at_host: AtHost,
-    /// A CLOSECHANNEL that is owed is being posted, and may go out at any time; what was owed when that began.
+    /// A CLOSECHANNEL that is owed is being posted, and may go out at any time; what was owed when
+    /// that began.
     closing_late: Option<Owed>,
     rescinded: bool,
     removed: bool,
@@ -301,8 +302,8 @@ impl ChannelLife {
         }
     }
 
-    /// CLOSECHANNEL is to be posted because the host opened the channel late, or has not been told. Until it
-    /// is, the host is not asked for memory of the channel.
+    /// CLOSECHANNEL is to be posted because the host opened the channel late, or has not been told.
+    /// Until it is, the host is not asked for memory of the channel.
     #[must_use]
     pub const fn must_close(&self) -> bool {
         self.owed().is_some()
@@ -320,15 +321,16 @@ impl ChannelLife {
         }
     }
 
-    /// Begins to post that CLOSECHANNEL, if it is owed: until [`Self::close_late_end`] the channel is not opened
-    /// again, whatever the host says meanwhile, for it would be closed.
+    /// Begins to post that CLOSECHANNEL, if it is owed: until [`Self::close_late_end`] the channel
+    /// is not opened again, whatever the host says meanwhile, for it would be closed.
     #[must_use = "only then is it to be posted"]
     pub fn close_late_begin(&mut self) -> bool {
         self.closing_late = self.owed();
         self.closing_late.is_some()
     }
 
-    /// It was posted, or was not. Then the channel may be opened again, unless an open is not answered still.
+    /// It was posted, or was not. Then the channel may be opened again, unless an open is not
+    /// answered still.
     pub fn close_late_end(&mut self, posted: bool) {
         let Some(owed) = self.closing_late.take().filter(|_| posted) else {
             return;
@@ -385,8 +387,8 @@ impl ChannelLife {
         })
     }
 
-    /// CLOSECHANNEL could not be posted: the channel is, or may be, open at the host still, and has to be
-    /// closed there before it is opened again.
+    /// CLOSECHANNEL could not be posted: the channel is, or may be, open at the host still, and has
+    /// to be closed there before it is opened again.
     pub fn close_not_posted(&mut self) {
         if self.state != State::Closing || self.rescinded {
             return;

@@ -304,8 +304,8 @@ impl<W, S: DerefMut<Target = [Place<W>]>> Pending<W, S> {
             .and_then(|entry| entry.waiter.take())
     }
 
-    /// The host has answered, on this channel, what came after all that it was asked for its CPU: what it
-    /// has not answered of that, it never will. Who waits goes on waiting.
+    /// The host has answered, on this channel, what came after all that it was asked for its CPU:
+    /// what it has not answered of that, it never will. Who waits goes on waiting.
     pub fn forget_modifies(&mut self, relid: Relid) {
         for place in self.places.iter_mut() {
             if place.entry.as_ref().is_some_and(|entry| {

@@ -106,7 +106,8 @@ impl Tries {
         }
     }
 
-    /// Whether the pauses, with the one that comes now, are [`LONG_US`] together for the first time.
+    /// Whether the pauses, with the one that comes now, are [`LONG_US`] together for the first
+    /// time.
     #[must_use]
     pub const fn become_long(&self, pause_us: u32) -> bool {
         let waited = self.purpose.budget_us().saturating_sub(self.left_us);

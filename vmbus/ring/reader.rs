@@ -277,8 +277,8 @@ impl<M: RingMemory> Reader<M> {
         self.next_if(buf, |_| true)
     }
 
-    /// As [`next`](Self::next), if `wanted` says so of the packet's descriptor, which is the one that the
-    /// packet has then; `None` also when it does not, and the packet stays where it is.
+    /// As [`next`](Self::next), if `wanted` says so of the packet's descriptor, which is the one
+    /// that the packet has then; `None` also when it does not, and the packet stays where it is.
     ///
     /// # Errors
     ///

@@ -106,8 +106,8 @@ impl FrameSet {
         let from = word.trailing_zeros();
         let len = (*word >> from).trailing_ones();
 
-        // INVARIANT: `from <= 63` because there is a bit, and the run of bits that starts there ends
-        // with the word at the latest: `1 <= len <= 64 - from`. The word is for 64 frames from
+        // INVARIANT: `from <= 63` because there is a bit, and the run of bits that starts there
+        // ends with the word at the latest: `1 <= len <= 64 - from`. The word is for 64 frames from
         // `base` on, all of them in the block.
         let span = Span {
             first: base + from,

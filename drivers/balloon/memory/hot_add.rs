@@ -2,11 +2,11 @@
 
 //! Memory that the host adds, on its way into the kernel.
 //!
-//! What is decided is in [`balloon_protocol::hot_add`]; here it is done. The kernel has one callback
-//! for memory that comes online, whoever added it and whenever: [`Watch`] is that callback. It
-//! gives the allocator what the host backs of our blocks, and leaves all other memory to the kernel.
-//! As long as the kernel could bring a block online of which the host backs a part only, the module cannot be
-//! unloaded.
+//! What is decided is in [`balloon_protocol::hot_add`]; here it is done. The kernel has one
+//! callback for memory that comes online, whoever added it and whenever: [`Watch`] is that
+//! callback. It gives the allocator what the host backs of our blocks, and leaves all other memory
+//! to the kernel. As long as the kernel could bring a block online of which the host backs a part
+//! only, the module cannot be unloaded.
 //!
 //! # Locking
 //!
@@ -110,8 +110,8 @@ pub(crate) struct Memory {
     ledger: Mutex<Ledger<Blocks>>,
     /// A device has it.
     is_taken: Atomic<bool>,
-    /// The module cannot be unloaded: without it the kernel would use all of a block of which the host backs
-    /// only a part. Changes with the ledger locked.
+    /// The module cannot be unloaded: without it the kernel would use all of a block of which the
+    /// host backs only a part. Changes with the ledger locked.
     is_pinned: Atomic<bool>,
 }
 
@@ -145,8 +145,8 @@ impl Memory {
         self.ledger.lock().plan(request)
     }
 
-    /// Does the next step of a request: adds a block, or uses more of one. Returns what was done. May
-    /// sleep.
+    /// Does the next step of a request: adds a block, or uses more of one. Returns what was done.
+    /// May sleep.
     pub(crate) fn step(&self, plan: &mut Plan) -> Result<Step, Stop> {
         self.make_room()?;
         let mut ledger = self.ledger.lock();
@@ -160,9 +160,10 @@ impl Memory {
                     return Err(End::Closing.into());
                 }
                 drop(ledger);
-                // SAFETY: The block is a whole one below the limit. The host says that there is memory at
-                // these addresses, in as far as the ledger calls it backed; while the callback is ours,
-                // see `Watch`, nothing else of it is used. The ledger is not locked.
+                // SAFETY: The block is a whole one below the limit. The host says that there is
+                // memory at these addresses, in as far as the ledger calls it backed; while the
+                // callback is ours, see `Watch`, nothing else of it is used. The ledger is not
+                // locked.
                 let ret = unsafe { ffi::hv_balloon_shim_add_block(block.start as c_ulong) };
 
                 if let Err(error) = to_result(ret) {
@@ -177,8 +178,8 @@ impl Memory {
                 }
             }
             Step::Back { backed } => {
-                // SAFETY: The ledger gives what is backed of a block that is online, and was not given
-                // since it came online.
+                // SAFETY: The ledger gives what is backed of a block that is online, and was not
+                // given since it came online.
                 ledger.back(backed, |frame, order| unsafe { give(frame, order) })?;
                 self.pin_if_needed(&ledger);
             }
@@ -187,16 +188,16 @@ impl Memory {
         Ok(step)
     }
 
-    /// Pins the module, or lets go of it, after a change of the ledger. Returns whether it is as it has to be:
-    /// a module that is being unloaded cannot be pinned.
+    /// Pins the module, or lets go of it, after a change of the ledger. Returns whether it is as it
+    /// has to be: a module that is being unloaded cannot be pinned.
     fn pin_if_needed(&self, ledger: &Ledger<Blocks>) -> bool {
         let needed = ledger.is_needed();
 
         if self.is_pinned.load(Relaxed) == needed {
             return true;
         }
-        // SAFETY: The module runs, as unloading it waits for devices and callbacks. With the ledger locked it is
-        // let go of as often as it was pinned.
+        // SAFETY: The module runs, as unloading it waits for devices and callbacks. With the ledger
+        // locked it is let go of as often as it was pinned.
         let is_done = unsafe { ffi::hv_balloon_shim_pin(needed) };
 
         if is_done {
@@ -258,9 +259,9 @@ impl Memory {
         self.ledger.lock().spans(spans)
     }
 
-    /// Takes blocks away of which the host backs a part only and that are not online, when the device goes that
-    /// they came through: nobody will back the rest, and the module is pinned as long as they are there. Those that
-    /// are online stay, and cannot go offline. May sleep.
+    /// Takes blocks away of which the host backs a part only and that are not online, when the
+    /// device goes that they came through: nobody will back the rest, and the module is pinned as
+    /// long as they are there. Those that are online stay, and cannot go offline. May sleep.
     fn remove_unusable(&self) {
         let mut from = 0;
 
@@ -270,8 +271,8 @@ impl Memory {
                 return;
             };
             from = block.end;
-            // SAFETY: The block was added by us, as a whole. The kernel does not remove it if it has
-            // come online meanwhile. The ledger is not locked.
+            // SAFETY: The block was added by us, as a whole. The kernel does not remove it if it
+            // has come online meanwhile. The ledger is not locked.
             let ret = unsafe { ffi::hv_balloon_shim_remove_block(block.start as c_ulong) };
 
             match to_result(ret) {
@@ -297,7 +298,8 @@ impl Memory {
     }
 }
 
-/// Returns whether the kernel brings memory online when it is added. If not, user space does, or nobody.
+/// Returns whether the kernel brings memory online when it is added. If not, user space does, or
+/// nobody.
 pub(crate) fn onlines_itself() -> bool {
     // SAFETY: Reads a setting; has no requirements.
     unsafe { ffi::hv_balloon_shim_onlines_itself() }
@@ -307,8 +309,8 @@ pub(crate) fn onlines_itself() -> bool {
 ///
 /// # Safety
 ///
-/// The frames must be aligned to their number, lie in a block that is online or going to be, be marked
-/// `PageOffline` since it began to, and be backed by the host.
+/// The frames must be aligned to their number, lie in a block that is online or going to be, be
+/// marked `PageOffline` since it began to, and be backed by the host.
 unsafe fn give(frame: u64, order: u32) {
     // SAFETY: By the requirements of this function.
     unsafe { ffi::hv_balloon_shim_give(frame as c_ulong, order) };
@@ -316,8 +318,8 @@ unsafe fn give(frame: u64, order: u32) {
 
 /// Being the kernel's callback for memory that comes online, until this is dropped.
 ///
-/// Memory stays when the device that it came through goes, so this stays as long as the module: then the
-/// next device's requests meet the blocks of the one before.
+/// Memory stays when the device that it came through goes, so this stays as long as the module:
+/// then the next device's requests meet the blocks of the one before.
 ///
 /// # Invariants
 ///
@@ -337,8 +339,8 @@ static PHASE: Atomic<u32> = Atomic::new(0);
 /// It may be used.
 const READY: u32 = 2;
 
-/// What there is to watch at all is watched from the first device that can have memory added until this is
-/// dropped. The module has it, and drops it behind its driver.
+/// What there is to watch at all is watched from the first device that can have memory added until
+/// this is dropped. The module has it, and drops it behind its driver.
 pub(crate) struct WatchUntilDrop(());
 
 impl WatchUntilDrop {
@@ -362,8 +364,8 @@ impl Drop for WatchUntilDrop {
     }
 }
 
-/// What was and is added by a host, for the one device that has this. When it is dropped, what is of no use without
-/// the device is removed, which may sleep.
+/// What was and is added by a host, for the one device that has this. When it is dropped, what is
+/// of no use without the device is removed, which may sleep.
 pub(crate) struct Claim(Arc<Memory>);
 
 impl Claim {
@@ -381,7 +383,8 @@ impl Drop for Claim {
     }
 }
 
-/// What was and is added by a host, for a device that is about to be bound; why not, if none can be. May sleep.
+/// What was and is added by a host, for a device that is about to be bound; why not, if none can
+/// be. May sleep.
 pub(crate) fn watch() -> Result<Claim, WhyNot> {
     // SAFETY: Has no requirements.
     if !unsafe { ffi::hv_balloon_shim_hot_add_built() } {
@@ -426,8 +429,9 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant we are the watcher. The module goes, so it is not pinned, and could not
-        // be pinned since: each block is online or backed as a whole, and may come online without us.
+        // SAFETY: By the type invariant we are the watcher. The module goes, so it is not pinned,
+        // and could not be pinned since: each block is online or backed as a whole, and may come
+        // online without us.
         unsafe { ffi::hv_balloon_shim_unwatch() };
     }
 }
@@ -436,9 +440,9 @@ impl Drop for Watch {
 ///
 /// # Safety
 ///
-/// The shim calls this with its watcher, which is a [`Memory`], for `1 << order` frames, aligned to that,
-/// of a block that is going online, whose descriptors are fresh, thus marked `PageOffline`. Each part is
-/// asked for once.
+/// The shim calls this with its watcher, which is a [`Memory`], for `1 << order` frames, aligned to
+/// that, of a block that is going online, whose descriptors are fresh, thus marked `PageOffline`.
+/// Each part is asked for once.
 #[no_mangle]
 unsafe extern "C" fn hv_balloon_rust_come_online(
     watcher: *const c_void,
@@ -461,8 +465,8 @@ unsafe extern "C" fn hv_balloon_rust_come_online(
 ///
 /// # Safety
 ///
-/// The shim calls this with its watcher, which is a [`Memory`], after each change to all blocks in the
-/// range, and before they go online. The range is in units of pages.
+/// The shim calls this with its watcher, which is a [`Memory`], after each change to all blocks in
+/// the range, and before they go online. The range is in units of pages.
 #[no_mangle]
 unsafe extern "C" fn hv_balloon_rust_memory_event(
     watcher: *const c_void,

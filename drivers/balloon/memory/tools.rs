@@ -8,7 +8,8 @@ use kernel::{bindings, prelude::*};
 
 pub(crate) use ffi::ReportedStatus;
 
-/// The C driver's name at the top of debugfs, which leads to a file elsewhere in it, until this is dropped.
+/// The C driver's name at the top of debugfs, which leads to a file elsewhere in it, until this is
+/// dropped.
 pub(crate) struct Link(NonNull<bindings::dentry>);
 
 // SAFETY: Entries of debugfs can be removed, and references to them given back, by any thread.
@@ -29,7 +30,8 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // SAFETY: We have a reference to the entry, which this gives back; the entry may be gone already.
+        // SAFETY: We have a reference to the entry, which this gives back; the entry may be gone
+        // already.
         unsafe { ffi::hv_balloon_shim_unlink(self.0.as_ptr()) };
     }
 }

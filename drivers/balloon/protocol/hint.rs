@@ -70,7 +70,8 @@ impl Hint {
         let place = self.ranges.wrapping_add(1);
         let word = self.words.get_mut(place).ok_or(DoesNotFit)?;
 
-        // A range's frames have 40 bits. Those of a large one begin at bit 21 of the word, as they are.
+        // A range's frames have 40 bits. Those of a large one begin at bit 21 of the word, as they
+        // are.
         *word = (start << 12) | flag | additional;
         self.ranges = place;
         self.pages = self.pages.saturating_add(count);

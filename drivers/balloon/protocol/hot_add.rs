@@ -13,8 +13,8 @@
 //!  * [`Step::Add`]: [`Ledger::add`], then add the block; if the kernel refuses, [`Ledger::undo`];
 //!  * [`Step::Back`]: [`Ledger::back`], which says what the allocator gets now.
 //!
-//! An answer counts pages from the beginning of the range: that is how hosts take it. So a plan ends
-//! with the first block that fails, and frames that are in use already count.
+//! An answer counts pages from the beginning of the range: that is how hosts take it. So a plan
+//! ends with the first block that fails, and frames that are in use already count.
 
 mod block;
 mod ledger;
@@ -107,8 +107,8 @@ pub struct Plan {
     range: PageRange,
     /// The first frame that nothing was done about.
     at: u64,
-    /// Where blocks may be added for this request besides the host's regions: first frame, and the one behind
-    /// the last.
+    /// Where blocks may be added for this request besides the host's regions: first frame, and the
+    /// one behind the last.
     around: (u64, u64),
 }
 
@@ -149,8 +149,8 @@ impl Plan {
     }
 }
 
-/// The range in as few parts as the allocator takes: `(first frame, order)`, each aligned to its size,
-/// of at most `max_order`.
+/// The range in as few parts as the allocator takes: `(first frame, order)`, each aligned to its
+/// size, of at most `max_order`.
 pub fn chunks(range: Range<u64>, max_order: u32) -> impl Iterator<Item = (u64, u32)> {
     let mut at = range.start;
     core::iter::from_fn(move || {

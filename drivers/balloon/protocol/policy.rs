@@ -132,8 +132,8 @@ impl Limits {
         }
     }
 
-    /// Whether a guest that has `total` pages, those in the balloon and those that are not in use included, may
-    /// get `pages` more.
+    /// Whether a guest that has `total` pages, those in the balloon and those that are not in use
+    /// included, may get `pages` more.
     #[must_use]
     pub const fn may_add(&self, pages: u64, total: u64) -> bool {
         match self.never_above {

@@ -120,8 +120,8 @@ pub enum Action<'a> {
         /// Say so in the log; only when it is another one than before.
         log: bool,
     },
-    /// Nothing now: a request of this kind is being served. This one is next, and comes when that is done; one
-    /// that waited so far does no longer, and is answered together with this one.
+    /// Nothing now: a request of this kind is being served. This one is next, and comes when that
+    /// is done; one that waited so far does no longer, and is answered together with this one.
     Wait,
     /// Nothing; it was counted.
     Ignore(IgnoreReason),
@@ -152,8 +152,8 @@ impl Features {
         self.hot_add && !self.hibernation
     }
 
-    /// Whether hot-add is stated as a capability. Where hibernation is possible hosts insist on it being
-    /// stated; requests are declined then (`drivers/hv/hv_balloon.c:balloon_connect_vsp`).
+    /// Whether hot-add is stated as a capability. Where hibernation is possible hosts insist on it
+    /// being stated; requests are declined then (`drivers/hv/hv_balloon.c:balloon_connect_vsp`).
     #[must_use]
     pub const fn states_hot_add(&self) -> bool {
         self.hot_add || self.hibernation
@@ -358,16 +358,16 @@ impl<'v> Session<'v> {
         Action::HotAdd(request)
     }
 
-    /// A balloon request is served, and its last response about to be sent. Returns the pages of the next
-    /// one, which is being served from now on, if there is one.
+    /// A balloon request is served, and its last response about to be sent. Returns the pages of
+    /// the next one, which is being served from now on, if there is one.
     pub fn balloon_done(&mut self) -> Option<u32> {
         let next = self.next_balloon.take();
         self.ballooning = next.is_some();
         next
     }
 
-    /// A hot-add request is served, and its response about to be sent. Returns the next one, which is being
-    /// served from now on, if there is one.
+    /// A hot-add request is served, and its response about to be sent. Returns the next one, which
+    /// is being served from now on, if there is one.
     pub fn hot_add_done(&mut self) -> Option<HotAdd> {
         let next = self.next_hot_add.take();
         self.hot_adding = next.is_some();

@@ -83,8 +83,9 @@ impl NetDevice {
         self.ptr.as_ptr()
     }
 
-    /// Whether the link is up, from now on; without effect unless the device is registered, and none is left
-    /// when [`Registration`] is gone. A full barrier before and after. Any context but NMI.
+    /// Whether the link is up, from now on; without effect unless the device is registered, and
+    /// none is left when [`Registration`] is gone. A full barrier before and after. Any context but
+    /// NMI.
     pub(crate) fn set_carrier(&self, on: bool) {
         // SAFETY: The device is valid by the type invariant.
         unsafe { ffi::hv_netvsc_shim_carrier(self.as_ptr(), on) };
@@ -107,8 +108,8 @@ impl NetDevice {
         }
     }
 
-    /// Uses so many of its queues, both ways, if it is registered, and if `still` says so under RTNL, which is told
-    /// what [`Self::has_own_table`] is. Returns what it says. May sleep.
+    /// Uses so many of its queues, both ways, if it is registered, and if `still` says so under
+    /// RTNL, which is told what [`Self::has_own_table`] is. Returns what it says. May sleep.
     pub(crate) fn set_queues(&self, queues: u32, still: impl FnOnce(bool) -> bool) -> bool {
         let _held = Held::new();
         // SAFETY: The device is valid by the type invariant, and RTNL is held.
@@ -118,7 +119,8 @@ impl NetDevice {
             return false;
         }
         if (1..=self.queues).contains(&queues) {
-            // SAFETY: The device is valid by the type invariant, has as many queues, and RTNL is held.
+            // SAFETY: The device is valid by the type invariant, has as many queues, and RTNL is
+            // held.
             unsafe { ffi::hv_netvsc_shim_use_queues(self.as_ptr(), queues) };
         }
         true
@@ -157,7 +159,8 @@ impl NetDevice {
     /// Uses so many of its queues, both ways, if it is registered. For who holds RTNL.
     pub(crate) fn use_queues(&self, _rtnl: &Rtnl<'_>, queues: u32) {
         if (1..=self.queues).contains(&queues) {
-            // SAFETY: The device is valid by the type invariant, has as many queues, and RTNL is held.
+            // SAFETY: The device is valid by the type invariant, has as many queues, and RTNL is
+            // held.
             unsafe { ffi::hv_netvsc_shim_use_queues(self.as_ptr(), queues) };
         }
     }
@@ -172,8 +175,9 @@ impl NetDevice {
         }
     }
 
-    /// Forgets what was sent on a queue and not completed, and lets frames come to it, to be dropped. To be called
-    /// when nothing that comes to it is sent any more, nor completed. May sleep.
+    /// Forgets what was sent on a queue and not completed, and lets frames come to it, to be
+    /// dropped. To be called when nothing that comes to it is sent any more, nor completed. May
+    /// sleep.
     pub(crate) fn end_queue(&self, queue: u32) {
         if queue < self.queues {
             // SAFETY: The device is valid by the type invariant, and has the queue.
@@ -181,8 +185,9 @@ impl NetDevice {
         }
     }
 
-    /// Wakes a transmit queue if it is stopped, unless all are, and returns whether it was. To be called after
-    /// something was changed that made it stop; this is a full barrier first. Any context but NMI.
+    /// Wakes a transmit queue if it is stopped, unless all are, and returns whether it was. To be
+    /// called after something was changed that made it stop; this is a full barrier first. Any
+    /// context but NMI.
     #[inline]
     pub(crate) fn wake_queue(&self, queue: u32) -> bool {
         if queue >= self.queues {
@@ -206,14 +211,15 @@ impl NetDevice {
         unsafe { ffi::hv_netvsc_shim_tx_wake_all(self.as_ptr()) };
     }
 
-    /// Stops all queues until [`Self::wake_all`], and waits for who is transmitting. Process context.
+    /// Stops all queues until [`Self::wake_all`], and waits for who is transmitting. Process
+    /// context.
     pub(crate) fn disable_transmit(&self) {
         // SAFETY: The device is valid by the type invariant.
         unsafe { ffi::hv_netvsc_shim_tx_disable(self.as_ptr()) };
     }
 
-    /// Whether a queue is stopped, and no frame of it was sent or done with in the last `HV_NETVSC_SHIM_IDLE`
-    /// seconds. Any context.
+    /// Whether a queue is stopped, and no frame of it was sent or done with in the last
+    /// `HV_NETVSC_SHIM_IDLE` seconds. Any context.
     pub(crate) fn is_stalled(&self, queue: u32) -> bool {
         // SAFETY: The device is valid by the type invariant, and has the queue.
         queue < self.queues && unsafe { ffi::hv_netvsc_shim_tx_stalled(self.as_ptr(), queue) }
@@ -236,8 +242,8 @@ impl NetDevice {
         unsafe { ffi::hv_netvsc_shim_has_own_table(self.as_ptr()) }
     }
 
-    /// So many of the bytes that were sent on a queue are done. False, and nothing happens, when fewer were
-    /// sent. One caller at a time for each queue.
+    /// So many of the bytes that were sent on a queue are done. False, and nothing happens, when
+    /// fewer were sent. One caller at a time for each queue.
     #[inline]
     pub(super) fn completed(&self, queue: u32, packets: u32, bytes: u32) -> bool {
         if queue >= self.queues {
@@ -323,8 +329,8 @@ impl Rtnl<'_> {
 ///
 /// # Invariants
 ///
-/// The device is registered, and its data is that of `_data`. The device that it belongs to is bound
-/// during `'bound`.
+/// The device is registered, and its data is that of `_data`. The device that it belongs to is
+/// bound during `'bound`.
 pub(crate) struct Registration<'bound> {
     netdev: Arc<NetDevice>,
     _data: Arc<Driver>,

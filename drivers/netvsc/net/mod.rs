@@ -19,14 +19,14 @@
 //!   `IFF_TX_SKB_SHARING`, or a frame could be sent that somebody else sends too.
 //!   [`TxFrame`] takes addresses after all that can move the frame's head was
 //!   done.
-//! - **Polling.** [`Poll::poll`] gets `&mut` of what one at a time uses, which a flag makes sure of: NAPI
-//!   runs one poll at a time, but netpoll may come in between. The shim ends a poll with
+//! - **Polling.** [`Poll::poll`] gets `&mut` of what one at a time uses, which a flag makes sure
+//!   of: NAPI runs one poll at a time, but netpoll may come in between. The shim ends a poll with
 //!   `napi_complete_done()` after `poll` has returned. While polling is disabled, and only then,
-//!   [`Napi::with_disabled`] gives it to others. [`PollContext`] cannot leave the poll, so frames are
-//!   filled and delivered there only; [`rx`] has more of that.
-//! - **RTNL.** [`Rtnl`] exists in callbacks that the stack makes under RTNL, and cannot leave them or
-//!   their thread. Such a callback is of a registered device, whose registration does not outlive
-//!   the binding of the device on the bus; so that can be had from it.
+//!   [`Napi::with_disabled`] gives it to others. [`PollContext`] cannot leave the poll, so frames
+//!   are filled and delivered there only; [`rx`] has more of that.
+//! - **RTNL.** [`Rtnl`] exists in callbacks that the stack makes under RTNL, and cannot leave them
+//!   or their thread. Such a callback is of a registered device, whose registration does not
+//!   outlive the binding of the device on the bus; so that can be had from it.
 //! - **Other cards.** [`vf`] has what lets a virtual function be joined to a device.
 //! - **Module text.** The callbacks are this module's. They end with
 //!   [`Registration`] and [`Napi`], which belong to a bound device, and a module

@@ -19,15 +19,16 @@ pub(crate) trait Poll: Send + 'static {
     /// Takes up to [`PollContext::budget`] frames. Softirq context; one call at a time.
     fn poll(&mut self, context: PollContext<'_>) -> Polled;
 
-    /// Takes back frames that the host is done with, and receives nothing: for netpoll, which sends with
-    /// interrupts off and makes room for that. Any context but NMI; one call at a time, of this or
-    /// [`Self::poll`].
+    /// Takes back frames that the host is done with, and receives nothing: for netpoll, which sends
+    /// with interrupts off and makes room for that. Any context but NMI; one call at a time, of
+    /// this or [`Self::poll`].
     fn reclaim(&mut self, context: &PollContext<'_>);
 }
 
 /// What a poll left.
 pub(crate) enum Polled {
-    /// Nothing, or so it was: whoever sends more schedules the poll again. So many frames were taken.
+    /// Nothing, or so it was: whoever sends more schedules the poll again. So many frames were
+    /// taken.
     Idle(u32),
     /// More, for another poll.
     More,
@@ -36,8 +37,9 @@ pub(crate) enum Polled {
 /// Who is polled.
 pub(super) type Poller = crate::poll::Poller;
 
-/// What one at a time works with, who does not wait for it: a poll may be interrupted by netpoll, on the same CPU
-/// too, and netpoll's lock is no help to a poll that began before netpoll was set up.
+/// What one at a time works with, who does not wait for it: a poll may be interrupted by netpoll,
+/// on the same CPU too, and netpoll's lock is no help to a poll that began before netpoll was set
+/// up.
 ///
 /// # Invariants
 ///
@@ -77,8 +79,8 @@ impl<T> OneAtATime<T> {
 ///
 /// # Invariants
 ///
-/// `ptr` is a NAPI of the shim for `netdev`, whose data is the address of `poller`. It is enabled if
-/// and only if the value in `enabled` is true.
+/// `ptr` is a NAPI of the shim for `netdev`, whose data is the address of `poller`. It is enabled
+/// if and only if the value in `enabled` is true.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Napi {
     ptr: NonNull<ffi::napi_struct>,
@@ -94,7 +96,8 @@ unsafe impl Send for Napi {}
 unsafe impl Sync for Napi {}
 
 impl Napi {
-    /// A NAPI of the device for queue `index`, disabled, with memory for received frames. May sleep.
+    /// A NAPI of the device for queue `index`, disabled, with memory for received frames. May
+    /// sleep.
     pub(crate) fn new(netdev: &Arc<NetDevice>, index: u32, poller: Poller) -> Result<Arc<Self>> {
         let poller = KBox::new(OneAtATime::new(poller), GFP_KERNEL)?;
         let data: *mut c_void = core::ptr::from_ref(&*poller).cast_mut().cast();
@@ -200,7 +203,8 @@ impl PollContext<'_> {
     /// Memory for a frame of `len` bytes.
     #[inline]
     pub(crate) fn begin(&mut self, len: u32) -> Option<RxFrame<'_>> {
-        // SAFETY: By the type invariant the NAPI is being polled. Another frame would borrow `self`.
+        // SAFETY: By the type invariant the NAPI is being polled. Another frame would borrow
+        // `self`.
         unsafe { RxFrame::new(self.napi, len) }
     }
 
@@ -211,8 +215,8 @@ impl PollContext<'_> {
         unsafe { ffi::hv_netvsc_shim_consume(skb.into_raw(), self.budget as c_int) };
     }
 
-    /// So many frames and bytes that were sent on a queue are done: the queue of this poll. False, and nothing
-    /// happens, when fewer were sent.
+    /// So many frames and bytes that were sent on a queue are done: the queue of this poll. False,
+    /// and nothing happens, when fewer were sent.
     #[inline]
     pub(crate) fn completed(
         &self,
@@ -229,8 +233,8 @@ impl PollContext<'_> {
 ///
 /// # Safety
 ///
-/// The shim calls this with the data of a NAPI of ours that is being polled, and with its budget. Unless that
-/// is 0, it ends the poll afterwards.
+/// The shim calls this with the data of a NAPI of ours that is being polled, and with its budget.
+/// Unless that is 0, it ends the poll afterwards.
 #[no_mangle]
 unsafe extern "C" fn hv_netvsc_rust_poll(
     data: *mut c_void,

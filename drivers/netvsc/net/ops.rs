@@ -55,15 +55,15 @@ pub(crate) trait Operations: Send + Sync + Sized + 'static {
     /// A frame was dropped on its way to the driver. As [`Self::transmit`].
     fn dropped(&self, queue: u32, why: Dropped);
 
-    /// So many frames of XDP programs were transmitted on a queue with [`Self::transmit`], and the host has
-    /// to be told of them. As that.
+    /// So many frames of XDP programs were transmitted on a queue with [`Self::transmit`], and the
+    /// host has to be told of them. As that.
     fn xdp_sent(&self, queue: u32, count: u32);
 
     /// The queue for frames with this hash; any number. Softirq context.
     fn select(&self, hash: u32) -> u32;
 
-    /// A queue has been stopped for `HV_NETVSC_SHIM_TIMEOUT` seconds in which nothing was sent. Softirq
-    /// context.
+    /// A queue has been stopped for `HV_NETVSC_SHIM_TIMEOUT` seconds in which nothing was sent.
+    /// Softirq context.
     fn timed_out(this: ArcBorrow<'_, Self>, queue: u32);
 
     /// Does what helps after [`Self::timed_out`]. Process context.
@@ -78,7 +78,8 @@ pub(crate) trait Operations: Send + Sync + Sized + 'static {
     /// The device that it belongs to.
     fn parent(&self) -> &Parent;
 
-    /// Sets the longest frame without its header, in bytes; returns what the host takes of it. Process context.
+    /// Sets the longest frame without its header, in bytes; returns what the host takes of it.
+    /// Process context.
     fn change_mtu(this: ArcBorrow<'_, Self>, rtnl: &Rtnl<'_>, mtu: u32) -> Result<u32>;
 
     /// How many channels are used, and may be. Process context, under RTNL.

@@ -3,22 +3,25 @@
 //! Frames on their way to the stack, and the memory that they are in.
 //!
 //! Each queue has a pool of pages, which belongs to its NAPI. A frame that is longer than what the
-//! administrator says (`rx-copybreak`) is copied to pages of the pool, and the stack gives those back to the
-//! pool when it is done with them; a shorter one to an sk_buff that has room for it. [`RxFrame`] is
-//! either of them.
+//! administrator says (`rx-copybreak`) is copied to pages of the pool, and the stack gives those
+//! back to the pool when it is done with them; a shorter one to an sk_buff that has room for it.
+//! [`RxFrame`] is either of them.
 //!
 //! What it promises, and why it holds:
 //!
-//! - **A frame is filled in its poll, and nowhere else.** The pool is the poll's alone, without a lock.
-//!   [`RxFrame`] borrows the [`PollContext`], so it ends before the poll does. Pages that the stack has
-//!   outlive the pool: the kernel keeps what is left of the pool until the last of them is back.
-//! - **One frame at a time.** What a queue's frame is in is remembered in one place by the shim. The
-//!   borrow is a mutable one, so there is no second frame until the first is delivered or dropped.
-//! - **XDP.** A program sees frames that are in pages only, with room before and behind them; the shim keeps
-//!   to which it is for all of a poll, so the room was made for that one. What it does with a frame is
-//!   done within [`RxFrame::deliver`].
-//! - **The stack sees bytes that were written.** [`PollContext`]'s frames are delivered when as many bytes
-//!   were written as the frame has, all of them in the places that the pieces have; else they are freed.
+//! - **A frame is filled in its poll, and nowhere else.** The pool is the poll's alone, without a
+//!   lock. [`RxFrame`] borrows the [`PollContext`], so it ends before the poll does. Pages that the
+//!   stack has outlive the pool: the kernel keeps what is left of the pool until the last of them
+//!   is back.
+//! - **One frame at a time.** What a queue's frame is in is remembered in one place by the shim.
+//!   The borrow is a mutable one, so there is no second frame until the first is delivered or
+//!   dropped.
+//! - **XDP.** A program sees frames that are in pages only, with room before and behind them; the
+//!   shim keeps to which it is for all of a poll, so the room was made for that one. What it does
+//!   with a frame is done within [`RxFrame::deliver`].
+//! - **The stack sees bytes that were written.** [`PollContext`]'s frames are delivered when as
+//!   many bytes were written as the frame has, all of them in the places that the pieces have; else
+//!   they are freed.
 //!
 //! A frame cannot be kept beyond its poll:
 //!
@@ -102,9 +105,10 @@ fn to_raw(infos: &Incoming) -> Rx {
 ///
 /// # Invariants
 ///
-/// The NAPI is being polled by this thread during `'a`, and this is the one frame that the shim fills for
-/// it. `room` bytes at `to` are of the frame's memory, and nobody has a reference to them. All bytes of
-/// the frame were written but those, and `missing` more for which there is no memory yet.
+/// The NAPI is being polled by this thread during `'a`, and this is the one frame that the shim
+/// fills for it. `room` bytes at `to` are of the frame's memory, and nobody has a reference to
+/// them. All bytes of the frame were written but those, and `missing` more for which there is no
+/// memory yet.
 pub(crate) struct RxFrame<'a> {
     napi: NonNull<ffi::napi_struct>,
     to: NonNull<u8>,
@@ -119,7 +123,8 @@ impl<'a> RxFrame<'a> {
     ///
     /// # Safety
     ///
-    /// `napi` is being polled by this thread during `'a`, and no other frame is being filled for it.
+    /// `napi` is being polled by this thread during `'a`, and no other frame is being filled for
+    /// it.
     #[inline]
     pub(super) unsafe fn new(napi: NonNull<ffi::napi_struct>, len: u32) -> Option<Self> {
         let mut room = 0;
@@ -137,8 +142,8 @@ impl<'a> RxFrame<'a> {
         })
     }
 
-    /// Adds `len` bytes: `copy` writes some of them, starting at the one with that number, and then shows
-    /// them. False when there is no memory for them, or when it did not write them all.
+    /// Adds `len` bytes: `copy` writes some of them, starting at the one with that number, and then
+    /// shows them. False when there is no memory for them, or when it did not write them all.
     #[inline]
     #[must_use]
     pub(crate) fn append(
@@ -216,7 +221,8 @@ impl<'a> RxFrame<'a> {
 
 impl Drop for RxFrame<'_> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant the NAPI is being polled, and has a frame that is being filled.
+        // SAFETY: By the type invariant the NAPI is being polled, and has a frame that is being
+        // filled.
         unsafe { ffi::hv_netvsc_shim_rx_abort(self.napi.as_ptr()) };
     }
 }

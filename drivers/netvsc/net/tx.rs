@@ -115,8 +115,8 @@ impl<'a> TxFrame<'a> {
         }
     }
 
-    /// Writes the header in front of the frame, with a gap behind it, and returns how many bytes that
-    /// is in all. `None` for a frame that no message holds.
+    /// Writes the header in front of the frame, with a gap behind it, and returns how many bytes
+    /// that is in all. `None` for a frame that no message holds.
     #[inline]
     fn put_header(&mut self, infos: &Outgoing, gap: u32) -> Option<u32> {
         let tx = self.tx;
@@ -170,9 +170,9 @@ impl<'a> TxFrame<'a> {
         let len = before.checked_add(tx.len).ok_or(EINVAL)? as usize;
         let area = buffer.area(offset, len).ok_or(EINVAL)?;
 
-        // SAFETY: `area` is as many bytes of the buffer, to which nobody has a reference. By the type
-        // invariant the frame has a linear part of `linear` bytes with `before` bytes in front of it,
-        // and the shim copies all that there is.
+        // SAFETY: `area` is as many bytes of the buffer, to which nobody has a reference. By the
+        // type invariant the frame has a linear part of `linear` bytes with `before` bytes in front
+        // of it, and the shim copies all that there is.
         unsafe {
             let header = tx.data.sub(before as usize);
 

@@ -4,18 +4,20 @@
 //!
 //! What this promises, and why it holds:
 //!
-//! - **Events.** A [`Notifier`] exists while a device is registered, since it owns the [`Registration`], and drops
-//!   that when no event is being told any more. So an event finds the device's data, and its parent bound.
-//!   Events come under RTNL, which [`Rtnl`] shows.
+//! - **Events.** A [`Notifier`] exists while a device is registered, since it owns the
+//!   [`Registration`], and drops that when no event is being told any more. So an event finds the
+//!   device's data, and its parent bound. Events come under RTNL, which [`Rtnl`] shows.
 //! - **A card** is the stack's: [`Card`] is borrowed for one event, in which the stack keeps it.
-//! - **A card that is joined** has a reference of the stack, that of the [`UpperLink`], until that is given up. When it
-//!   goes there is an event, also when the notifier does; whoever gets it gives [`Joined`] up with [`Joined::leave`],
-//!   under RTNL, in that event. Not to do so leaks the card and the device: nothing is freed that somebody still
-//!   uses, since [`RxHandler`] and [`UpperLink`] own a reference of the device that they do not drop by themselves.
-//! - **Received frames** get the device as theirs while the [`RxHandler`] is there; the shim unregisters it, which
-//!   waits for who runs it, before the link goes and with it the reference of the device.
-//! - **Sent frames.** The shim has the card in pointers that it reads under RCU, sets them under RTNL for a card that is
-//!   joined, and clears and waits for readers before it leaves.
+//! - **A card that is joined** has a reference of the stack, that of the [`UpperLink`], until that
+//!   is given up. When it goes there is an event, also when the notifier does; whoever gets it
+//!   gives [`Joined`] up with [`Joined::leave`], under RTNL, in that event. Not to do so leaks the
+//!   card and the device: nothing is freed that somebody still uses, since [`RxHandler`] and
+//!   [`UpperLink`] own a reference of the device that they do not drop by themselves.
+//! - **Received frames** get the device as theirs while the [`RxHandler`] is there; the shim
+//!   unregisters it, which waits for who runs it, before the link goes and with it the reference of
+//!   the device.
+//! - **Sent frames.** The shim has the card in pointers that it reads under RCU, sets them under
+//!   RTNL for a card that is joined, and clears and waits for readers before it leaves.
 
 use super::{
     device::{NetDevice, Registration, Rtnl},
@@ -97,7 +99,8 @@ impl Card<'_> {
 ///
 /// # Invariants
 ///
-/// `card` has the shim's handler for `netdev`, and stays until that is taken away by [`Self::remove`].
+/// `card` has the shim's handler for `netdev`, and stays until that is taken away by
+/// [`Self::remove`].
 struct RxHandler {
     card: NonNull<ffi::net_device>,
     netdev: ManuallyDrop<Arc<NetDevice>>,
@@ -109,8 +112,8 @@ impl RxHandler {
         to_result(unsafe {
             ffi::hv_netvsc_shim_rx_handler_add(card.ptr.as_ptr(), netdev.as_ptr())
         })?;
-        // INVARIANT: It has the handler. It cannot go without an event, in which `remove` is called; if it is not,
-        // its reference of the upper link keeps it.
+        // INVARIANT: It has the handler. It cannot go without an event, in which `remove` is
+        // called; if it is not, its reference of the upper link keeps it.
         Ok(Self {
             card: card.ptr,
             netdev: ManuallyDrop::new(netdev.clone()),
@@ -190,7 +193,8 @@ impl Joined {
     pub(crate) fn leave(self, rtnl: &Rtnl<'_>) {
         let Self { handler, link } = self;
 
-        // SAFETY: By the type invariants both are valid, and the card is the device's; RTNL is held.
+        // SAFETY: By the type invariants both are valid, and the card is the device's; RTNL is
+        // held.
         unsafe { ffi::hv_netvsc_shim_vf_left(link.netdev.as_ptr(), link.card.as_ptr()) };
         handler.remove(rtnl);
         link.remove(rtnl);
@@ -225,8 +229,8 @@ impl NetDevice {
     }
 }
 
-/// A registered device that hears of cards. Dropping ends that, after the driver was told that all of them go, and
-/// then the registration. May sleep; not under RTNL.
+/// A registered device that hears of cards. Dropping ends that, after the driver was told that all
+/// of them go, and then the registration. May sleep; not under RTNL.
 ///
 /// # Invariants
 ///
@@ -241,7 +245,8 @@ pub(crate) struct Notifier<'bound> {
 unsafe impl Send for Notifier<'_> {}
 
 impl<'bound> Notifier<'bound> {
-    /// The driver is told of the cards that there are before this returns. May sleep; not under RTNL.
+    /// The driver is told of the cards that there are before this returns. May sleep; not under
+    /// RTNL.
     pub(crate) fn new(registration: Registration<'bound>) -> Result<Self> {
         // SAFETY: The device is valid and registered.
         let ptr = unsafe { ffi::hv_netvsc_shim_notifier_add(registration.netdev().as_ptr()) };
@@ -269,8 +274,8 @@ pub(crate) fn is_isolated() -> bool {
 
 /// # Safety
 ///
-/// The shim calls this with the data of a registered device that has a notifier, under RTNL, in an event of `card`, or
-/// while that is registered.
+/// The shim calls this with the data of a registered device that has a notifier, under RTNL, in an
+/// event of `card`, or while that is registered.
 #[no_mangle]
 unsafe extern "C" fn hv_netvsc_rust_vf_event(
     data: *mut c_void,
@@ -285,8 +290,8 @@ unsafe extern "C" fn hv_netvsc_rust_vf_event(
         card_event::GOES => CardEvent::Goes,
         _ => CardEvent::Changes,
     };
-    // SAFETY: By the requirements of this function. A notifier ends before the registration of its device, and so
-    // before its parent is unbound.
+    // SAFETY: By the requirements of this function. A notifier ends before the registration of its
+    // device, and so before its parent is unbound.
     let (driver, card) = unsafe {
         (
             driver(data),

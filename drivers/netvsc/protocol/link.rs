@@ -72,9 +72,10 @@ impl Event {
 
 /// What a host has said of the link since it was connected to.
 ///
-/// A link that was lost, or leads elsewhere, is shown as down for a while, whatever the host says meanwhile: user space
-/// is told of the state of an interface once a second at most (`net/core/link_watch.c`), and is to see that it has to
-/// ask for an address again (`drivers/net/hyperv/netvsc_drv.c:netvsc_link_change`). Times are in milliseconds of the
+/// A link that was lost, or leads elsewhere, is shown as down for a while, whatever the host says
+/// meanwhile: user space is told of the state of an interface once a second at most
+/// (`net/core/link_watch.c`), and is to see that it has to ask for an address again
+/// (`drivers/net/hyperv/netvsc_drv.c:netvsc_link_change`). Times are in milliseconds of the
 /// caller's clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Link {
@@ -98,7 +99,8 @@ impl Link {
         }
     }
 
-    /// Takes what it said when it was asked, at the beginning. What it has told by itself meanwhile is newer.
+    /// Takes what it said when it was asked, at the beginning. What it has told by itself meanwhile
+    /// is newer.
     pub fn on_answer(&mut self, up: bool, speed: Option<u32>) {
         self.up = self.up.or(Some(up));
         self.speed = self.speed.or(speed);
@@ -130,7 +132,8 @@ impl Link {
         self.up == Some(true) && now >= self.down_until
     }
 
-    /// In how many milliseconds from `now` a link that is up is shown so; none if it is, or is not up.
+    /// In how many milliseconds from `now` a link that is up is shown so; none if it is, or is not
+    /// up.
     #[must_use]
     pub fn up_in(&self, now: u64) -> Option<u32> {
         let left = self.down_until.saturating_sub(now);
@@ -149,8 +152,8 @@ impl Link {
 /// How long a link that was lost, or leads elsewhere, is shown as down at least.
 pub const DOWN_MS: u32 = 2_000;
 
-/// The neighbours are told of the link once in so many milliseconds at most, however often the host tells of it;
-/// each time everybody waits who changes something of a network.
+/// The neighbours are told of the link once in so many milliseconds at most, however often the host
+/// tells of it; each time everybody waits who changes something of a network.
 pub const TOLD_EVERY_MS: u32 = 2_000;
 
 /// How many milliseconds to wait before they are told, when they were told so many before, if ever.

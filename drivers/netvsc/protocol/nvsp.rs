@@ -54,8 +54,8 @@ impl Version {
         self >= Self::V5
     }
 
-    /// The guest says whether virtual functions are welcome. Earlier ones know the messages, but the C driver does
-    /// not ask for functions there.
+    /// The guest says whether virtual functions are welcome. Earlier ones know the messages, but
+    /// the C driver does not ask for functions there.
     #[must_use]
     pub fn has_functions(self) -> bool {
         self >= Self::V5
@@ -185,8 +185,8 @@ impl Message {
         Self::new(Kind::INIT, [version.0, version.0, 0, 0])
     }
 
-    /// Says how long frames are, `frame` bytes with their header, and what the
-    /// guest can do in `version`; virtual functions are welcome if `functions` and the version say so.
+    /// Says how long frames are, `frame` bytes with their header, and what the guest can do in
+    /// `version`; virtual functions are welcome if `functions` and the version say so.
     #[must_use]
     pub fn ndis_config(version: Version, frame: u32, functions: bool) -> Self {
         let mut capabilities = caps::VLAN;

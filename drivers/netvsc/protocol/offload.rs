@@ -61,8 +61,8 @@ pub struct Offloads {
     pub ipv4: Family,
     /// IPv6.
     pub ipv6: Family,
-    /// Longest packet before segmentation, in bytes. The stack wants to know also where there is no segmentation,
-    /// and takes 0 for far too much.
+    /// Longest packet before segmentation, in bytes. The stack wants to know also where there is no
+    /// segmentation, and takes 0 for far too much.
     pub max_segmented: u32,
     /// Coalesced packets from the host.
     pub coalesce: bool,

@@ -204,8 +204,8 @@ fn short(memory: &impl Memory, range: Range) -> Result<Received, RxError> {
     }
 }
 
-/// The records of a frame: all of them are looked at in one copy, the one of the message's beginning or
-/// another one.
+/// The records of a frame: all of them are looked at in one copy, the one of the message's
+/// beginning or another one.
 #[inline]
 fn infos(
     memory: &impl Memory,
@@ -299,8 +299,8 @@ impl<S: DerefMut<Target = [Range]>> Assembler<S> {
         dropped
     }
 
-    /// A message was not taken that may have been a part: without it there is no frame, and what follows of
-    /// it is refused.
+    /// A message was not taken that may have been a part: without it there is no frame, and what
+    /// follows of it is refused.
     #[inline]
     pub fn lost(&mut self) {
         self.used = 0;

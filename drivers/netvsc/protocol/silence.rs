@@ -2,8 +2,9 @@
 
 //! A host that does not answer: what it is to be asked again, and when.
 //!
-//! A real host may be held up for tens of seconds, and goes on as if nothing had been. So nothing that it
-//! was asked is given up: it is asked again, after pauses that grow, by somebody whom nobody waits for.
+//! A real host may be held up for tens of seconds, and goes on as if nothing had been. So nothing
+//! that it was asked is given up: it is asked again, after pauses that grow, by somebody whom
+//! nobody waits for.
 
 /// The first pause, in milliseconds; each is twice the one before.
 pub const FIRST_PAUSE_MS: u32 = 1_000;
@@ -89,8 +90,8 @@ impl Unanswered {
         }
     }
 
-    /// The host was asked and has not answered. Returns after how many milliseconds to ask it again, what
-    /// [`Self::take`] says then.
+    /// The host was asked and has not answered. Returns after how many milliseconds to ask it
+    /// again, what [`Self::take`] says then.
     pub fn add(&mut self, question: Question) -> u32 {
         *self.flag(question) = true;
         self.pauses.now(LONGEST_PAUSE_MS)
@@ -108,8 +109,8 @@ impl Unanswered {
         .find(|question| core::mem::take(self.flag(*question)))
     }
 
-    /// As [`Self::take`], without what the host is better left alone with when it has just come back to life: it may
-    /// be about to do what is missing.
+    /// As [`Self::take`], without what the host is better left alone with when it has just come
+    /// back to life: it may be about to do what is missing.
     pub fn take_harmless(&mut self) -> Option<Question> {
         [Question::Mode, Question::Spread, Question::Path]
             .into_iter()
@@ -132,15 +133,16 @@ impl Unanswered {
         self.silences.is_power_of_two()
     }
 
-    /// The host has fallen silent. Returns how often it has done so, if that is worth a line in the log: one
-    /// that does so again and again does not fill it.
+    /// The host has fallen silent. Returns how often it has done so, if that is worth a line in the
+    /// log: one that does so again and again does not fill it.
     pub fn silent(&mut self) -> Option<u32> {
         self.silences = self.silences.saturating_add(1);
         Some(self.silences).filter(|silences| silences.is_power_of_two())
     }
 }
 
-/// New connections of an adapter whose host does nothing with frames, and whether they were of any use.
+/// New connections of an adapter whose host does nothing with frames, and whether they were of any
+/// use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recoveries {
     /// Frames that the host had sent when the adapter was connected anew last.
@@ -161,9 +163,9 @@ impl Recoveries {
         }
     }
 
-    /// The host does nothing with frames, and has sent so many since the device was bound. Returns how many
-    /// milliseconds from `now`, by the caller's clock, to leave it alone before the adapter is connected anew;
-    /// none if that is due. Whoever asks in between hears what is left.
+    /// The host does nothing with frames, and has sent so many since the device was bound. Returns
+    /// how many milliseconds from `now`, by the caller's clock, to leave it alone before the
+    /// adapter is connected anew; none if that is due. Whoever asks in between hears what is left.
     pub fn rest(&mut self, sent: u64, now: u64) -> Option<u32> {
         if self.before != Some(sent) {
             self.rests.reset();

@@ -2,10 +2,11 @@
 
 //! Virtual functions: which card is one of an adapter, and by which path frames go.
 //!
-//! The host may pass a part of a real card to the guest, a virtual function, beside the adapter, with the same
-//! Ethernet address. It tells of it (`VF_ASSOCIATION`) and the card appears on a PCI bus, in either order. The
-//! guest joins the two, and asks the host to send by the card (`SWITCH_DATA_PATH`) when the card can be used, and by
-//! the adapter before it goes. Nothing is lost when it goes by surprise: frames go by the adapter at once.
+//! The host may pass a part of a real card to the guest, a virtual function, beside the adapter,
+//! with the same Ethernet address. It tells of it (`VF_ASSOCIATION`) and the card appears on a PCI
+//! bus, in either order. The guest joins the two, and asks the host to send by the card
+//! (`SWITCH_DATA_PATH`) when the card can be used, and by the adapter before it goes. Nothing is
+//! lost when it goes by surprise: frames go by the adapter at once.
 
 use core::fmt;
 
@@ -50,7 +51,8 @@ pub enum Claim {
     Address,
 }
 
-/// A decimal number, as the name of a slot: digits, with a sign in front and a line break behind at most.
+/// A decimal number, as the name of a slot: digits, with a sign in front and a line break behind at
+/// most.
 #[must_use]
 pub fn serial(name: &[u8]) -> Option<u32> {
     let name = name.strip_suffix(b"\n").unwrap_or(name);
@@ -64,8 +66,9 @@ pub fn serial(name: &[u8]) -> Option<u32> {
     })
 }
 
-/// Whether a card is the virtual function of an adapter with the address `ours`, as the C driver decides: it has
-/// that address, and is in a slot whose name is a number. `named` is the serial number that the host has said.
+/// Whether a card is the virtual function of an adapter with the address `ours`, as the C driver
+/// decides: it has that address, and is in a slot whose name is a number. `named` is the serial
+/// number that the host has said.
 #[must_use]
 pub fn claim(ours: [u8; ADDRESS_LEN], named: Option<u32>, card: &Card<'_>) -> Option<Claim> {
     let serial = card.slot.and_then(serial)?;
@@ -130,8 +133,8 @@ impl Failover {
         }
     }
 
-    /// The host says that there is a virtual function with this serial number, or none any more. Returns whether
-    /// that is something else than before.
+    /// The host says that there is a virtual function with this serial number, or none any more.
+    /// Returns whether that is something else than before.
     pub fn associate(&mut self, present: bool, serial: u32) -> bool {
         let named = present.then_some(serial);
         core::mem::replace(&mut self.named, named) != named
@@ -190,8 +193,8 @@ impl Failover {
         }
     }
 
-    /// Whether frames are sent by the card. Never while the host is being asked for something else, or before it has
-    /// said that it takes them.
+    /// Whether frames are sent by the card. Never while the host is being asked for something else,
+    /// or before it has said that it takes them.
     #[must_use]
     pub fn sends_by_card(&self) -> bool {
         self.asked.is_none()
@@ -208,7 +211,8 @@ impl Failover {
         }
     }
 
-    /// Whether the host was asked and did not answer: nobody waits for it who holds what others need.
+    /// Whether the host was asked and did not answer: nobody waits for it who holds what others
+    /// need.
     #[must_use]
     pub fn is_unanswered(&self) -> bool {
         self.host == Host::Unknown

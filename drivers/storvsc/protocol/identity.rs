@@ -431,8 +431,8 @@ impl Identity {
         named && self.model() == new.model()
     }
 
-    /// Takes what the same unit says later: its size, and a name that could not be read before, if another one says
-    /// that it is the same. A name that cannot be read now is kept.
+    /// Takes what the same unit says later: its size, and a name that could not be read before, if
+    /// another one says that it is the same. A name that cannot be read now is kept.
     pub fn adopt(&mut self, new: &Self) {
         if matches!(self.names(new), Names::Same | Names::SameInPart) {
             for (old, new) in [
@@ -447,8 +447,9 @@ impl Identity {
         self.capacity = new.capacity.or(self.capacity);
     }
 
-    /// Takes what a new unit, which nobody uses yet, says when it is asked once more, unless it has become another one:
-    /// returns false then. Names that were read are kept when they cannot be read now.
+    /// Takes what a new unit, which nobody uses yet, says when it is asked once more, unless it has
+    /// become another one: returns false then. Names that were read are kept when they cannot be
+    /// read now.
     pub fn learn(&mut self, new: &Self) -> bool {
         if self.model() != new.model() {
             return false;

@@ -401,8 +401,8 @@ impl Luns {
         self.silent = self.suspect;
     }
 
-    /// A suspect that has not said who it is since [`Self::wait_for_suspects`], one at a time. It is
-    /// gone.
+    /// A suspect that has not said who it is since [`Self::wait_for_suspects`], one at a time. It
+    /// is gone.
     pub fn take_silent(&mut self) -> Option<Address> {
         let unit = self.silent.first()?;
         self.settle(unit, Verdict::Gone);

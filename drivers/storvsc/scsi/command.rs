@@ -12,8 +12,8 @@ use super::{
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{dma::DataDirection, ffi::c_int};
 
-/// What `queuecommand` returns: proof that the command which it was called with, that with this lifetime,
-/// was dealt with.
+/// What `queuecommand` returns: proof that the command which it was called with, that with this
+/// lifetime, was dealt with.
 #[must_use]
 pub(crate) struct QueueStatus<'a>(c_int, PhantomData<fn(&'a ()) -> &'a ()>);
 
@@ -42,8 +42,8 @@ pub(crate) struct Activity {
 ///
 /// # Invariants
 ///
-/// `cmd` is a valid command that this object owns, in the state that `view` shows. `slots` are those of
-/// its host.
+/// `cmd` is a valid command that this object owns, in the state that `view` shows. `slots` are
+/// those of its host.
 #[must_use = "the midlayer waits for the command"]
 pub(crate) struct Command<'a, D> {
     cmd: NonNull<ffi::scsi_cmnd>,
@@ -53,8 +53,8 @@ pub(crate) struct Command<'a, D> {
     _queued: PhantomData<fn(&'a ()) -> &'a ()>,
 }
 
-/// Ends a command that was not sent, with a result as the midlayer wants it. Returns what `queuecommand`
-/// does then.
+/// Ends a command that was not sent, with a result as the midlayer wants it. Returns what
+/// `queuecommand` does then.
 ///
 /// # Safety
 ///
@@ -70,14 +70,16 @@ impl<'a, D: Copy> Command<'a, D> {
     ///
     /// # Safety
     ///
-    /// `cmd` is a command that is being queued, `view` was made of it, and `slots` are those of its host.
+    /// `cmd` is a command that is being queued, `view` was made of it, and `slots` are those of its
+    /// host.
     #[inline]
     pub(super) unsafe fn new(
         cmd: NonNull<ffi::scsi_cmnd>,
         view: &'a View,
         slots: &'a Slots<D>,
     ) -> Self {
-        // INVARIANT: By the requirements of this function; `queuecommand` makes the driver the owner.
+        // INVARIANT: By the requirements of this function; `queuecommand` makes the driver the
+        // owner.
         Self {
             cmd,
             view,
@@ -181,8 +183,8 @@ impl<'a, D: Copy> Command<'a, D> {
         let Some(word) = slot.word().as_free() else {
             return Err((self, MapError::Busy));
         };
-        // SAFETY: The device is valid. By the type invariant the command is ours, and it is not ended
-        // while it is mapped.
+        // SAFETY: The device is valid. By the type invariant the command is ours, and it is not
+        // ended while it is mapped.
         let mapping = match unsafe { Mapping::new(self.slots.raw_device(), view) } {
             Ok(mapping) => mapping,
             Err(why) => return Err((self, why)),
@@ -246,8 +248,8 @@ impl<'a, D: Copy> Mapped<'a, D> {
             of_driver,
         };
 
-        // SAFETY: By the type invariants the command is ours, has this tag, and is what `data` says;
-        // `self` is consumed.
+        // SAFETY: By the type invariants the command is ours, has this tag, and is what `data`
+        // says; `self` is consumed.
         unsafe { self.slot.publish(word, data) };
         QueueStatus::new(0)
     }

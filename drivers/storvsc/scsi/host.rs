@@ -21,9 +21,9 @@ use vmbus::abstractions::RcuArc;
 
 /// What is in the driver's part of a `struct Scsi_Host`.
 ///
-/// The structure outlives the driver's binding: somebody may hold a reference. So what the callbacks
-/// work with is published here while they may, and taken back before the driver is unbound. Nothing
-/// has to be dropped when the structure is freed.
+/// The structure outlives the driver's binding: somebody may hold a reference. So what the
+/// callbacks work with is published here while they may, and taken back before the driver is
+/// unbound. Nothing has to be dropped when the structure is freed.
 pub(super) struct Private<T: Operations> {
     pub(super) published: RcuArc<Published<T>>,
     /// The host's, as long as there is a [`Host`]: nothing is in flight any more afterwards.
@@ -80,8 +80,8 @@ const REMOVED: u32 = 3;
 ///
 /// - `ptr` is a host of ours, to which this object holds a reference; its private part is an
 ///   initialised [`Private`].
-/// - `stage` only grows; who makes it [`ADDING`] adds the host, who makes [`ADDED`] into [`REMOVED`]
-///   removes it.
+/// - `stage` only grows; who makes it [`ADDING`] adds the host, who makes [`ADDED`] into
+///   [`REMOVED`] removes it.
 pub(crate) struct Host<T: Operations> {
     ptr: NonNull<ffi::Scsi_Host>,
     stage: Atomic<u32>,
@@ -95,8 +95,8 @@ unsafe impl<T: Operations> Send for Host<T> {}
 unsafe impl<T: Operations> Sync for Host<T> {}
 
 impl<T: Operations> Host<T> {
-    /// Makes a host that nobody knows yet, with `queues` hardware queues of `depth` commands, whose data is
-    /// mapped for `dev`. May sleep.
+    /// Makes a host that nobody knows yet, with `queues` hardware queues of `depth` commands, whose
+    /// data is mapped for `dev`. May sleep.
     pub(crate) fn new(
         dev: &device::Device<device::Bound>,
         queues: u32,
@@ -148,7 +148,8 @@ impl<T: Operations> Host<T> {
         unsafe { ffi::hv_scsi_shim_host_number(self.ptr.as_ptr()) }
     }
 
-    /// Sets what the callbacks work with, and returns the former one once none works with it. May sleep.
+    /// Sets what the callbacks work with, and returns the former one once none works with it. May
+    /// sleep.
     pub(crate) fn publish(&self, data: Arc<T::Data>) -> Result<Option<Arc<T::Data>>> {
         // INVARIANT: These are the slots of this host.
         let published = Published {
@@ -190,8 +191,8 @@ impl<T: Operations> Host<T> {
         let parent = core::ptr::from_ref(dev).cast_mut().cast();
 
         self.stage.cmpxchg(NEW, ADDING, Full).map_err(|_| EBUSY)?;
-        // SAFETY: The host is valid and was not added; `parent` is a device that is bound, and the host
-        // has a reference to it.
+        // SAFETY: The host is valid and was not added; `parent` is a device that is bound, and the
+        // host has a reference to it.
         to_result(unsafe { ffi::hv_scsi_shim_host_add(self.ptr.as_ptr(), parent, &raw) })?;
         self.stage.store(ADDED, Release);
         Ok(())
@@ -202,8 +203,8 @@ impl<T: Operations> Host<T> {
         self.stage.load(Acquire) == ADDED
     }
 
-    /// Takes it away from the midlayer: its devices are shut down, and no command comes any more. Does
-    /// nothing when the midlayer does not know it. Waits for commands.
+    /// Takes it away from the midlayer: its devices are shut down, and no command comes any more.
+    /// Does nothing when the midlayer does not know it. Waits for commands.
     pub(crate) fn remove(&self) {
         if self.stage.cmpxchg(ADDED, REMOVED, Full).is_ok() {
             // SAFETY: The host is valid and was added, and this is done once.
@@ -229,14 +230,15 @@ impl<T: Operations> Host<T> {
         }
     }
 
-    /// Adds logical unit 0 of a target. May sleep. `ENODEV` when the midlayer does not know the host.
+    /// Adds logical unit 0 of a target. May sleep. `ENODEV` when the midlayer does not know the
+    /// host.
     pub(crate) fn add_target(&self, target: u32) -> Result {
         // SAFETY: The host is valid and was added.
         to_result(unsafe { ffi::scsi_add_device(self.added()?, 0, target, ffi::LUN_0) })
     }
 
-    /// Adds a logical unit, if it is there and not known yet. May sleep. `ENODEV` when the midlayer does
-    /// not know the host.
+    /// Adds a logical unit, if it is there and not known yet. May sleep. `ENODEV` when the midlayer
+    /// does not know the host.
     pub(crate) fn add_unit(&self, address: Address) -> Result {
         // SAFETY: The host is valid and was added.
         to_result(unsafe {
@@ -265,7 +267,8 @@ impl<T: Operations> Host<T> {
         }
     }
 
-    /// Whether commands of a logical unit have not come back to the midlayer: its removal waits for them.
+    /// Whether commands of a logical unit have not come back to the midlayer: its removal waits for
+    /// them.
     pub(crate) fn is_unit_busy(&self, address: Address) -> bool {
         let mut is_busy = false;
 

@@ -27,8 +27,8 @@ pub(crate) enum MapError {
 ///
 /// # Invariants
 ///
-/// What it names is mapped for the device that [`Self::new`] was called with. A list is valid and has
-/// at least `mapped` mapped pieces.
+/// What it names is mapped for the device that [`Self::new`] was called with. A list is valid and
+/// has at least `mapped` mapped pieces.
 #[derive(Clone, Copy)]
 pub(super) struct Mapping {
     memory: Memory,

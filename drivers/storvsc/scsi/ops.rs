@@ -42,8 +42,8 @@ pub(crate) trait Operations: Sized + 'static {
 
     /// Resets the host. Returns whether it worked. May sleep.
     ///
-    /// The midlayer uses the commands again afterwards, whatever is returned. So it hears of it only when
-    /// none is in flight any more: the driver sees to it that this comes about.
+    /// The midlayer uses the commands again afterwards, whatever is returned. So it hears of it
+    /// only when none is in flight any more: the driver sees to it that this comes about.
     fn reset(data: Arc<Self::Data>) -> bool;
 
     /// A command takes long; the midlayer had it `age_secs` seconds ago. Atomic context. Without
@@ -69,8 +69,8 @@ pub(crate) enum TimeoutAction {
     Reset,
 }
 
-/// The callbacks of driver `T`, as the shim calls them: with the private part of a host that was made
-/// for it.
+/// The callbacks of driver `T`, as the shim calls them: with the private part of a host that was
+/// made for it.
 pub(super) struct Callbacks<T>(PhantomData<T>);
 
 impl<T: Operations> Callbacks<T> {
@@ -97,7 +97,8 @@ impl<T: Operations> Callbacks<T> {
 
     /// # Safety
     ///
-    /// The shim calls this with a command of the host which is being queued, and a view of the command.
+    /// The shim calls this with a command of the host which is being queued, and a view of the
+    /// command.
     unsafe extern "C" fn queue(
         private: *mut c_void,
         cmd: NonNull<ffi::scsi_cmnd>,
@@ -106,7 +107,8 @@ impl<T: Operations> Callbacks<T> {
         // SAFETY: The host is one of `T`, and lives as long as it has commands.
         let private = unsafe { Self::private(private) };
         let status = private.published.with(|published| {
-            // SAFETY: By the requirements of this function; what is published in a host has its slots.
+            // SAFETY: By the requirements of this function; what is published in a host has its
+            // slots.
             let command = unsafe { Command::new(cmd, view, &published.slots) };
 
             T::queue(published.data.as_arc_borrow(), command).into_raw()

@@ -52,8 +52,8 @@ pub(crate) struct End<'a> {
 ///
 /// # Invariants
 ///
-/// - `word` is a [`Word`]. While it is free, `data` belongs to who holds the tag of this slot, that is
-///   the owner of the command; while it is in flight, it belongs to nobody, is initialised, and
+/// - `word` is a [`Word`]. While it is free, `data` belongs to who holds the tag of this slot, that
+///   is the owner of the command; while it is in flight, it belongs to nobody, is initialised, and
 ///   describes a command that the midlayer waits for.
 /// - Whoever turns the word from in flight to free becomes the owner of that command.
 pub(super) struct CommandSlot<D> {
@@ -85,8 +85,8 @@ impl<D: Copy> CommandSlot<D> {
     }
 }
 
-/// The commands of a host that are in flight. With each goes what the driver has to know of it when it
-/// comes back.
+/// The commands of a host that are in flight. With each goes what the driver has to know of it when
+/// it comes back.
 pub(crate) struct Slots<D> {
     slots: KVVec<CommandSlot<D>>,
     /// Hardware queues.
@@ -98,8 +98,8 @@ pub(crate) struct Slots<D> {
 
 // SAFETY: The pointers are to objects that are not bound to a thread.
 unsafe impl<D: Send> Send for Slots<D> {}
-// SAFETY: By the invariants of `CommandSlot` only one thread at a time accesses what is in the cells: the
-// one that holds the tag, or the one whose exchange succeeded.
+// SAFETY: By the invariants of `CommandSlot` only one thread at a time accesses what is in the
+// cells: the one that holds the tag, or the one whose exchange succeeded.
 unsafe impl<D: Send> Sync for Slots<D> {}
 
 impl<D: Copy> Slots<D> {
@@ -160,8 +160,8 @@ impl<D: Copy> Slots<D> {
         Some((self.slots.get(number as usize)?, number))
     }
 
-    /// Takes the command that the device's answer `id` on `channel` is for. Any context but NMI; who
-    /// has the result may not sleep.
+    /// Takes the command that the device's answer `id` on `channel` is for. Any context but NMI;
+    /// who has the result may not sleep.
     #[inline]
     pub(crate) fn take(&self, id: u64, channel: u16) -> Result<Completed<'_, D>, BadId> {
         let answer = Answer::parse(id, channel)?;
@@ -187,8 +187,8 @@ impl<D: Copy> Slots<D> {
         slot.word
             .cmpxchg(expected.0, expected.free().0, Acquire)
             .map_err(Word)?;
-        // INVARIANT: By the invariants of `CommandSlot` the data is ours until the command has ended, and
-        // describes it.
+        // INVARIANT: By the invariants of `CommandSlot` the data is ours until the command has
+        // ended, and describes it.
         Ok(Completed {
             slot,
             slots: self,
@@ -222,14 +222,14 @@ impl<D: Copy> Slots<D> {
             .count()
     }
 
-    /// Waits until no command is in flight, nor on its way back to the midlayer. May sleep, for as long as
-    /// the device does not answer.
+    /// Waits until no command is in flight, nor on its way back to the midlayer. May sleep, for as
+    /// long as the device does not answer.
     pub(super) fn wait_for_all(&self) {
         while self.in_flight() != 0 {
             fsleep(Delta::from_millis(LOOK_EVERY_MS));
         }
-        // A command is not in flight any more a little before its data is unmapped and the midlayer has it
-        // back. Who has it meanwhile, a `Completed`, is in a read-side section.
+        // A command is not in flight any more a little before its data is unmapped and the midlayer
+        // has it back. Who has it meanwhile, a `Completed`, is in a read-side section.
         rcu::synchronize_rcu();
     }
 }
@@ -238,8 +238,8 @@ impl<D: Copy> Slots<D> {
 ///
 /// # Invariants
 ///
-/// The data in `slot` describes a command that the midlayer waits for and that this object owns, and
-/// a mapping that still exists. Nobody else accesses it before the command has ended.
+/// The data in `slot` describes a command that the midlayer waits for and that this object owns,
+/// and a mapping that still exists. Nobody else accesses it before the command has ended.
 #[must_use = "the midlayer waits for the command"]
 pub(crate) struct Completed<'a, D> {
     slot: &'a CommandSlot<D>,
@@ -291,8 +291,8 @@ impl<D: Copy> Completed<'_, D> {
         if !end.sense.is_empty() {
             let len = u32::try_from(end.sense.len()).unwrap_or(0);
 
-            // SAFETY: The command is valid and ours, so is its sense buffer; the function limits the
-            // length to that of the buffer.
+            // SAFETY: The command is valid and ours, so is its sense buffer; the function limits
+            // the length to that of the buffer.
             unsafe { ffi::hv_scsi_shim_sense(cmd, end.sense.as_ptr(), len) };
         }
         // SAFETY: By the type invariant the midlayer waits for the command, and it is ended once,

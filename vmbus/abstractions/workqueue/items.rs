@@ -84,8 +84,8 @@ where
     pending
 }
 
-/// Undoes one [`disable_sync`] or [`disable_delayed_sync`]. Returns whether the item can be enqueued
-/// now.
+/// Undoes one [`disable_sync`] or [`disable_delayed_sync`]. Returns whether the item can be
+/// enqueued now.
 ///
 /// A call without a matching one of those is a bug which the kernel reports.
 pub fn enable<T, const ID: u64>(this: &Arc<T>) -> bool
@@ -113,8 +113,8 @@ pub fn cancel_delayed_sync<T, const ID: u64>(this: &Arc<T>) -> bool
 where
     T: WorkItem<ID, Pointer = Arc<T>> + HasDelayedWork<T, ID>,
 {
-    // SAFETY: `raw_delayed_work` gives the initialised `delayed_work` of an object that `this` keeps
-    // alive.
+    // SAFETY: `raw_delayed_work` gives the initialised `delayed_work` of an object that `this`
+    // keeps alive.
     let pending = unsafe { bindings::cancel_delayed_work_sync(raw_delayed_work::<T, ID>(this)) };
     if pending {
         // SAFETY: The item was pending, and was taken from its queue or its timer.

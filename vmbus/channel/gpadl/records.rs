@@ -110,8 +110,8 @@ impl Gpadls {
         Ok(record)
     }
 
-    /// Allocates without the lock: whoever reads the host's messages, or writes to a disk to make memory free,
-    /// takes it.
+    /// Allocates without the lock: whoever reads the host's messages, or writes to a disk to make
+    /// memory free, takes it.
     fn push(&self, record: Arc<Record>) -> Result {
         let mut room = KVec::new();
 
@@ -159,7 +159,8 @@ impl Gpadls {
         true
     }
 
-    /// The host is to be asked for the memory of a GPADL again: what kept it from letting go is over.
+    /// The host is to be asked for the memory of a GPADL again: what kept it from letting go is
+    /// over.
     pub(crate) fn ask_again(&self, handle: GpadlHandle) {
         if let Some(record) = self.find(handle) {
             record.life.lock().ask_again();

@@ -98,8 +98,8 @@ pub(super) fn end(
     None
 }
 
-/// Whether a rescind or an UNLOAD that came meanwhile has taken all memory from the host. May sleep:
-/// waits for the end of an UNLOAD.
+/// Whether a rescind or an UNLOAD that came meanwhile has taken all memory from the host. May
+/// sleep: waits for the end of an UNLOAD.
 pub(super) fn has_let_go(connection: &Connection, channel: &Channel) -> bool {
     memory_of(connection, channel) == HostMemory::LetGo
 }

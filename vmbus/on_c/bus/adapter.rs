@@ -34,8 +34,8 @@ impl Default for RawDriver {
 ///
 /// # Safety
 ///
-/// The driver is not registered, and stays where it is until it is unregistered. `ids` ends with an entry
-/// of zeroes, and the callbacks accept any device of the bus that is being bound or unbound.
+/// The driver is not registered, and stays where it is until it is unregistered. `ids` ends with an
+/// entry of zeroes, and the callbacks accept any device of the bus that is being bound or unbound.
 unsafe fn register(
     driver: &Opaque<RawDriver>,
     name: &'static CStr,
@@ -83,8 +83,8 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
         name: &'static CStr,
         module: &'static ThisModule,
     ) -> Result {
-        // SAFETY: The driver is not registered yet, so nobody else looks at it; `reg` stays where it is
-        // until `unregister`. The callbacks accept what the C core passes.
+        // SAFETY: The driver is not registered yet, so nobody else looks at it; `reg` stays where
+        // it is until `unregister`. The callbacks accept what the C core passes.
         unsafe {
             register(
                 reg,
@@ -110,8 +110,8 @@ impl<T: Driver> Adapter<T> {
         //
         // INVARIANT: `dev` is valid for the duration of the callback.
         let dev = unsafe { &*dev.cast::<Device<device::CoreInternal<'_>>>() };
-        // SAFETY: `id` is an entry of `T::ID_TABLE`, or one without data of the C core's: for an id that was
-        // added at run time, and for `driver_override`. `DeviceId` wraps it transparently.
+        // SAFETY: `id` is an entry of `T::ID_TABLE`, or one without data of the C core's: for an id
+        // that was added at run time, and for `driver_override`. `DeviceId` wraps it transparently.
         let info = unsafe { (*id.cast::<DeviceId>()).info_unchecked_opt::<T::IdInfo>() };
 
         from_result(|| {
@@ -144,7 +144,8 @@ impl<T: Driver> Adapter<T> {
 
     /// Takes the private data of a device.
     ///
-    /// The kernel's own `post_unbind_callback` would do it later, when what was left open is closed.
+    /// The kernel's own `post_unbind_callback` would do it later, when what was left open is
+    /// closed.
     ///
     /// # Safety
     ///
@@ -160,7 +161,8 @@ impl<T: Driver> Adapter<T> {
 
         // SAFETY: As above.
         unsafe { bindings::dev_set_drvdata(dev, ptr::null_mut()) };
-        // SAFETY: What `set_drvdata` stored is such a box, made foreign; nobody takes it a second time.
+        // SAFETY: What `set_drvdata` stored is such a box, made foreign; nobody takes it a second
+        // time.
         (!data.is_null()).then(|| unsafe { ForeignOwnable::from_foreign(data.cast()) })
     }
 }

@@ -17,8 +17,8 @@ use kernel::{
 };
 
 global_lock! {
-    // SAFETY: Initialized by `init` before any driver can be registered. Nothing of the C core is called
-    // with it held.
+    // SAFETY: Initialized by `init` before any driver can be registered. Nothing of the C core is
+    // called with it held.
     unsafe(uninit) static BOUND: Mutex<KVec<Arc<Channel>>> = KVec::new();
 }
 
@@ -87,7 +87,8 @@ impl Binding {
         Self(find(channel))
     }
 
-    /// Tells the driver that the host has taken the device back, if it has. The watch would do so later.
+    /// Tells the driver that the host has taken the device back, if it has. The watch would do so
+    /// later.
     pub(crate) fn tell_rescind(&self) {
         if let Some(channel) = &self.0 {
             channel.look();
@@ -96,8 +97,8 @@ impl Binding {
 }
 
 impl Drop for Binding {
-    /// The driver does not have the device any more: nothing is opened, and what it left open is closed.
-    /// May sleep.
+    /// The driver does not have the device any more: nothing is opened, and what it left open is
+    /// closed. May sleep.
     fn drop(&mut self) {
         let Some(channel) = self.0.take() else {
             return;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is done with a channel of the C core by who has it to himself: opening and closing, and memory
-//! that the host is told about. This file is one of the rooms where `unsafe` lives.
+//! What is done with a channel of the C core by who has it to himself: opening and closing, and
+//! memory that the host is told about. This file is one of the rooms where `unsafe` lives.
 
 use super::{
     bound, drain,
@@ -106,10 +106,10 @@ impl Claim {
         let (count, send) = (rings.pages().count(), rings.recv_offset());
         let small = |pages: usize| u32::try_from(pages).map_err(|_| NotTaken::before(EOVERFLOW));
         let (count, send) = (small(count)?, small(send)?);
-        // SAFETY: The channel exists, and by the type invariant nobody else opens it; its driver is ours,
-        // since a session is enlisted that a driver's going waits for. The pages are one block of so many
-        // that `alloc_rings` made, the first `send` of them the outgoing ring, and stay as long as the host
-        // may have them. The context exists until `events` is dropped.
+        // SAFETY: The channel exists, and by the type invariant nobody else opens it; its driver is
+        // ours, since a session is enlisted that a driver's going waits for. The pages are one
+        // block of so many that `alloc_rings` made, the first `send` of them the outgoing ring, and
+        // stay as long as the host may have them. The context exists until `events` is dropped.
         let opened = to_result(unsafe {
             ffi::vmbus_on_c_connect(
                 self.held.ptr(),
@@ -138,8 +138,8 @@ impl Claim {
         unsafe { ffi::vmbus_on_c_close(self.held.ptr()) };
     }
 
-    /// After the close of the channel or of its primary one, when it was open: takes back what is ours in
-    /// it, and returns whether the host may still have its rings.
+    /// After the close of the channel or of its primary one, when it was open: takes back what is
+    /// ours in it, and returns whether the host may still have its rings.
     pub(super) fn is_with_host(&self) -> bool {
         // SAFETY: As for `close`.
         unsafe { ffi::vmbus_on_c_closed(self.held.ptr()) }
@@ -170,15 +170,15 @@ impl Drop for Events {
 
 /// The host has signalled. In the interrupt, with a lock of the channel held.
 extern "C" fn on_event(context: *mut c_void) {
-    // SAFETY: The context is a `Channel`, to which whoever opened it has a reference until no event is told
-    // of any more: `vmbus_on_c_connect` sets it before there is a callback.
+    // SAFETY: The context is a `Channel`, to which whoever opened it has a reference until no event
+    // is told of any more: `vmbus_on_c_connect` sets it before there is a callback.
     let channel = unsafe { &*context.cast::<Channel>() };
 
     drain::on_event(channel, &channel.queue);
 }
 
-/// The host interrupts another CPU. Process context, with the C core's mutex held; but it was let go of
-/// while the host was asked, and the channel may have been closed meanwhile.
+/// The host interrupts another CPU. Process context, with the C core's mutex held; but it was let
+/// go of while the host was asked, and the channel may have been closed meanwhile.
 extern "C" fn on_moved(channel: *mut ffi::VmbusChannel, _old: u32, _new: u32) {
     let _call = Call::begin();
 
@@ -202,8 +202,8 @@ impl RawGpadl {
         let size = u32::try_from(buffer.len()).map_err(|_| before(EOVERFLOW))?;
         let (mut handle, mut with_host) = (0, false);
 
-        // SAFETY: The channel exists, and `area` are whole mapped pages, which stay as long as the host may
-        // have them.
+        // SAFETY: The channel exists, and `area` are whole mapped pages, which stay as long as the
+        // host may have them.
         to_result(unsafe {
             ffi::vmbus_on_c_establish(
                 held.ptr(),
@@ -217,7 +217,8 @@ impl RawGpadl {
         Ok(Self { held, handle })
     }
 
-    /// Asks for it back, and returns whether the host may still have it. May sleep, without a bound.
+    /// Asks for it back, and returns whether the host may still have it. May sleep, without a
+    /// bound.
     pub(super) fn tear_down(self) -> bool {
         let _noio = NoIo::new();
 

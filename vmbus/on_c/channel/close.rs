@@ -18,9 +18,9 @@ use vmbus_protocol::session::SessionEvent;
 const LOOK_EVERY_MS: u32 = 1_000;
 
 impl Session {
-    /// Begins the end of the session: afterwards nothing of the driver is called any more, and nothing is
-    /// sent. A primary channel is closed here, and its sub-channels with it: may sleep, as long as the
-    /// C core waits for the host. Does no harm when it was begun before.
+    /// Begins the end of the session: afterwards nothing of the driver is called any more, and
+    /// nothing is sent. A primary channel is closed here, and its sub-channels with it: may sleep,
+    /// as long as the C core waits for the host. Does no harm when it was begun before.
     pub(super) fn begin_close(self: &Arc<Self>) {
         if self.life.happen(SessionEvent::BeginClose).is_none() {
             return;
@@ -45,8 +45,8 @@ impl Session {
         self.silent.complete_all();
     }
 
-    /// Waits for who began the end of a sub-channel's session. May sleep, as long as the driver is in one of
-    /// its functions that the channel calls.
+    /// Waits for who began the end of a sub-channel's session. May sleep, as long as the driver is
+    /// in one of its functions that the channel calls.
     pub(super) fn wait_until_silent(&self) {
         while !self.silent.wait_timeout(LOOK_EVERY_MS) {}
     }
@@ -98,7 +98,8 @@ impl Session {
         }
         while let Some(sub) = sub::take_last(&self.channel) {
             sub.end();
-            // What is left to the host ends with a rescind of this very channel, which `Lingering` looks at.
+            // What is left to the host ends with a rescind of this very channel, which `Lingering`
+            // looks at.
             if sub.lingering.lock().is_none() {
                 sub.channel.raw.let_go();
             }
@@ -106,7 +107,8 @@ impl Session {
         self.end();
     }
 
-    /// The channel is closed; afterwards it can be opened again, unless the host may have its memory.
+    /// The channel is closed; afterwards it can be opened again, unless the host may have its
+    /// memory.
     fn end(&self) {
         let opened = self.opened.lock().take();
         let session = self.channel.session.lock().take();

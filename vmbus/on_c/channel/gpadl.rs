@@ -2,8 +2,8 @@
 
 //! Guest memory that the host was told about, and its end.
 //!
-//! The C core waits for the host's answers, without a bound. What it could not even ask the host for
-//! stays where it is, counted as leaked.
+//! The C core waits for the host's answers, without a bound. What it could not even ask the host
+//! for stays where it is, counted as leaked.
 
 use super::{
     claim::{NotTaken, RawGpadl},
@@ -45,8 +45,8 @@ impl Fate {
 
 /// Memory that the host did not say it is done with when it was closed.
 ///
-/// That is the memory of the channel, and all that the packets on it named: the host may still write
-/// there.
+/// That is the memory of the channel, and all that the packets on it named: the host may still
+/// write there.
 #[derive(Clone)]
 pub struct Lingering(pub(super) Arc<Fate>);
 
@@ -93,8 +93,8 @@ impl Gpadl {
         GpadlHandle(self.raw.handle)
     }
 
-    /// Takes the memory back and waits until the host has let go of it. May sleep. Returns what is left to
-    /// the host if it could not be asked.
+    /// Takes the memory back and waits until the host has let go of it. May sleep. Returns what is
+    /// left to the host if it could not be asked.
     pub(super) fn release(self) -> Option<Lingering> {
         let Self { raw, pages, fate } = self;
 

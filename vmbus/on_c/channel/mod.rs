@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Channels: what this core keeps of one of the C core's while a driver has it, and how packets move.
+//! Channels: what this core keeps of one of the C core's while a driver has it, and how packets
+//! move.
 
 pub(crate) mod bound;
 #[path = "../../channel/buffer.rs"]
@@ -59,8 +60,8 @@ pub(crate) struct Offer {
     pub(crate) primary: bool,
 }
 
-/// One channel: a primary one from before its driver is bound until after that, a sub-channel from its
-/// announcement on.
+/// One channel: a primary one from before its driver is bound until after that, a sub-channel from
+/// its announcement on.
 #[pin_data]
 pub(crate) struct Channel {
     raw: RawChannel,
@@ -68,8 +69,8 @@ pub(crate) struct Channel {
     queue: Arc<Workqueue>,
     /// See [`claim::Claim`].
     claimed: Atomic<bool>,
-    /// Of a primary channel: a driver is bound to the device, or about to be. Written under the lock of
-    /// `session`.
+    /// Of a primary channel: a driver is bound to the device, or about to be. Written under the
+    /// lock of `session`.
     bound: Atomic<bool>,
     /// Where the outgoing ring was when it was full last.
     full_at: Atomic<u32>,
@@ -86,10 +87,12 @@ pub(crate) struct Channel {
     /// Of a primary channel: who takes its sub-channels.
     #[pin]
     acceptor: Mutex<Option<Arc<dyn SubChannels>>>,
-    /// Of a primary channel: held while its driver is told of a sub-channel, which it may open then.
+    /// Of a primary channel: held while its driver is told of a sub-channel, which it may open
+    /// then.
     #[pin]
     telling: Mutex<()>,
-    /// Of a primary channel: the sessions of its sub-channels that the C core has not closed. Innermost.
+    /// Of a primary channel: the sessions of its sub-channels that the C core has not closed.
+    /// Innermost.
     #[pin]
     subs: Mutex<KVec<Arc<Session>>>,
 }

@@ -14,7 +14,8 @@ use vmbus_protocol::{Guid, Relid};
 
 /// A reference to a `struct vmbus_channel`: to its device, if it is a primary one.
 ///
-/// Given up in process context: the last one may be what the C core waits for to hand the relid back.
+/// Given up in process context: the last one may be what the C core waits for to hand the relid
+/// back.
 ///
 /// # Invariants
 ///
@@ -50,8 +51,8 @@ impl Identity {
     }
 }
 
-/// A channel of the C core, until it is let go of: whatever handles its driver keeps after that, the
-/// C core does not wait for them.
+/// A channel of the C core, until it is let go of: whatever handles its driver keeps after that,
+/// the C core does not wait for them.
 pub(crate) struct RawChannel {
     pub(super) held: RcuArc<Held>,
     identity: Identity,
@@ -98,8 +99,8 @@ impl RawChannel {
 
         // Its close did that, but a driver may have asked for them later.
         if let Some(held) = held.filter(|_| self.primary) {
-            // SAFETY: By the invariant of `Held`; the function accepts any channel. The driver that was bound
-            // to the device is ours, and no other is yet.
+            // SAFETY: By the invariant of `Held`; the function accepts any channel. The driver that
+            // was bound to the device is ours, and no other is yet.
             unsafe { ffi::vmbus_set_sc_create_callback(held.ptr(), None) };
         }
     }
@@ -183,7 +184,8 @@ impl RawChannel {
         });
     }
 
-    /// Has [`sub::offered`] called for each sub-channel that is offered, until the channel is closed.
+    /// Has [`sub::offered`] called for each sub-channel that is offered, until the channel is
+    /// closed.
     pub(super) fn take_sub_channels(&self) {
         self.held.with(|held| {
             // SAFETY: By the invariant of `Held`; the function accepts any channel.

@@ -2,8 +2,8 @@
 
 //! A session: one open of a channel, until its end.
 //!
-//! The C core opens the channel, with pages that are the session's, and maps them for its statistics.
-//! Packets move through mappings of our own, under our own ring crate.
+//! The C core opens the channel, with pages that are the session's, and maps them for its
+//! statistics. Packets move through mappings of our own, under our own ring crate.
 
 use super::{
     claim::{Claim, Events, NotTaken},
@@ -115,15 +115,15 @@ impl Drop for Opening<'_> {
     }
 }
 
-/// The limit for lines about a channel that does not open: a host can offer sub-channels without end, and
-/// refuse each of them once.
+/// The limit for lines about a channel that does not open: a host can offer sub-channels without
+/// end, and refuse each of them once.
 fn lines<'a>(channel: &'a Channel, primary: Option<&'a Arc<Session>>) -> &'a Lines {
     primary.map_or(&channel.lines, |primary| &primary.channel.lines)
 }
 
 impl Session {
-    /// Opens `channel`, for a sub-channel while `primary` is the session of its primary one. `receive`
-    /// makes what takes its packets, and something for the caller.
+    /// Opens `channel`, for a sub-channel while `primary` is the session of its primary one.
+    /// `receive` makes what takes its packets, and something for the caller.
     ///
     /// The C core sends zeroes to the host's end of the channel: `EOPNOTSUPP` for other user data.
     pub(super) fn open<R>(
@@ -151,8 +151,8 @@ impl Session {
                 return Err(error);
             }
         };
-        // From here on dropping it undoes whatever was done; after `opening` is dropped, for which a
-        // close waits.
+        // From here on dropping it undoes whatever was done; after `opening` is dropped, for which
+        // a close waits.
         let open = OpenChannel::of(session);
         let opening = Opening(open.session());
         let connected = opening
@@ -210,8 +210,8 @@ impl Session {
         Ok((session, rings, reader))
     }
 
-    /// Makes it the session of its channel. `ENODEV` when nobody would close it: for a primary channel
-    /// without a driver, and for a sub-channel whose primary one is closed.
+    /// Makes it the session of its channel. `ENODEV` when nobody would close it: for a primary
+    /// channel without a driver, and for a sub-channel whose primary one is closed.
     fn enlist(self: &Arc<Self>, primary: Option<&Arc<Session>>) -> Result {
         let channel = &self.channel;
         let of_primary = primary.map(|primary| primary.channel.session.lock());
@@ -297,13 +297,14 @@ impl Session {
         self.life.peek().is_closing()
     }
 
-    /// A ring is broken: nothing is sent any more, and the receiving side stops by itself. Any context.
+    /// A ring is broken: nothing is sent any more, and the receiving side stops by itself. Any
+    /// context.
     pub(super) fn on_broken(&self) {
         let _ = self.life.happen(SessionEvent::Broken);
     }
 
-    /// Queues the work that drains the incoming ring: on `queue`, where it may sleep. Any context but
-    /// NMI; without effect once the session is closed.
+    /// Queues the work that drains the incoming ring: on `queue`, where it may sleep. Any context
+    /// but NMI; without effect once the session is closed.
     pub(super) fn schedule(self: &Arc<Self>, queue: &Workqueue) {
         let cpu = CpuId::current();
 
@@ -321,7 +322,8 @@ impl Session {
         self.schedule(&self.channel.queue);
     }
 
-    /// Looks whether the channel is rescinded: returns true once, and the driver is told. Does not wait.
+    /// Looks whether the channel is rescinded: returns true once, and the driver is told. Does not
+    /// wait.
     pub(super) fn look(self: &Arc<Self>) -> bool {
         let new = self.channel.raw.is_rescinded()
             && !self.told.load(Relaxed)
@@ -338,8 +340,8 @@ impl Session {
         self.notify(SessionEvent::Moved);
     }
 
-    /// Has the driver told, by a work item: the C core does not wait for a driver, and a close can wait
-    /// for the driver to be done.
+    /// Has the driver told, by a work item: the C core does not wait for a driver, and a close can
+    /// wait for the driver to be done.
     fn notify(self: &Arc<Self>, event: SessionEvent) {
         if self.life.happen(event).is_some() {
             let _ = self.channel.queue.enqueue::<_, NOTICE>(self.clone());

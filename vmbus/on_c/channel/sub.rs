@@ -13,8 +13,8 @@ use kernel::{prelude::*, sync::Arc};
 impl OpenChannel {
     /// Takes the sub-channels of the device from now on.
     ///
-    /// To be called once, on the primary channel, before the host is asked for them: the C core does not
-    /// tell of those that were offered before. `ENODEV` when the channel is closed.
+    /// To be called once, on the primary channel, before the host is asked for them: the C core
+    /// does not tell of those that were offered before. `ENODEV` when the channel is closed.
     pub fn accept_sub_channels(&self, acceptor: Arc<dyn SubChannels>) -> Result {
         let primary = self.channel();
         let mut current = primary.acceptor.lock();
@@ -45,8 +45,8 @@ pub(super) fn offered(primary: &Arc<Channel>, raw: RawChannel) -> Result {
             primary: session,
         });
     }
-    // A rescind waits for this call, and for nobody who opens the channel later. Then the relid and the name in
-    // sysfs are to be free: the host may use the relid again at once.
+    // A rescind waits for this call, and for nobody who opens the channel later. Then the relid and
+    // the name in sysfs are to be free: the host may use the relid again at once.
     if channel.claim() {
         channel.raw.let_go();
     }
@@ -86,8 +86,8 @@ pub(super) fn stop(primary: &Channel) {
     // Whoever calls it has not seen that it is gone.
     drop(primary.telling.lock());
     drop(acceptor);
-    // None is added any more. Of one that somebody else is closing, the driver may be in the middle of a packet
-    // still: the C core must not close it before that is over, nor the driver go.
+    // None is added any more. Of one that somebody else is closing, the driver may be in the middle
+    // of a packet still: the C core must not close it before that is over, nor the driver go.
     while let Some(session) = next_with_driver(primary) {
         session.begin_close();
         session.wait_until_silent();
@@ -103,8 +103,8 @@ fn next_with_driver(primary: &Channel) -> Option<Arc<Session>> {
         .cloned()
 }
 
-/// Ends the session of a sub-channel that did not open, and forgets the channel, which cannot be opened
-/// after that: the C core has nothing to close, and the host may offer others without end.
+/// Ends the session of a sub-channel that did not open, and forgets the channel, which cannot be
+/// opened after that: the C core has nothing to close, and the host may offer others without end.
 pub(super) fn did_not_open(primary: &Channel, open: OpenChannel) {
     let session = open.session().clone();
 

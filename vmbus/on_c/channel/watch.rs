@@ -2,9 +2,9 @@
 
 //! Looks whether channels are rescinded.
 //!
-//! The C core wakes those who wait in it, and then takes the device from its driver, which may have to
-//! wait for a `probe` or for a request of the driver. It tells nobody before, and of a sub-channel not
-//! at all: its own callback is for sockets, and takes the device's removal over.
+//! The C core wakes those who wait in it, and then takes the device from its driver, which may have
+//! to wait for a `probe` or for a request of the driver. It tells nobody before, and of a
+//! sub-channel not at all: its own callback is for sockets, and takes the device's removal over.
 
 use super::{bound, sub, Channel};
 use crate::abstractions::{workqueue, RcuArc};

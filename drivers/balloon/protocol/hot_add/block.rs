@@ -19,16 +19,16 @@ pub enum BlockState {
     Online,
 }
 
-/// A block of memory, the unit in which the kernel adds memory and brings it online. The host may back
-/// a part of it only; the rest has page descriptors, but nobody may touch it.
+/// A block of memory, the unit in which the kernel adds memory and brings it online. The host may
+/// back a part of it only; the rest has page descriptors, but nobody may touch it.
 #[derive(Clone, Copy, Debug)]
 pub struct Block {
     start: u64,
     state: BlockState,
     /// What the host backs.
     backed: Pieces<BLOCK_PIECES>,
-    /// What the allocator has, or gets while the block goes online. A part of `backed`, and one that
-    /// `backed` was before, so it has no more pieces than that can have.
+    /// What the allocator has, or gets while the block goes online. A part of `backed`, and one
+    /// that `backed` was before, so it has no more pieces than that can have.
     given: Pieces<BLOCK_PIECES>,
 }
 

@@ -54,9 +54,9 @@ pub struct Ledger<T> {
 }
 
 impl<T: Table> Ledger<T> {
-    /// A ledger without blocks; the table is empty. `None` if the kernel's figures make no sense: blocks
-    /// of `block_pages` frames, brought online in parts of up to `1 << max_order` frames, can be added
-    /// below `end_frame`.
+    /// A ledger without blocks; the table is empty. `None` if the kernel's figures make no sense:
+    /// blocks of `block_pages` frames, brought online in parts of up to `1 << max_order` frames,
+    /// can be added below `end_frame`.
     #[must_use]
     pub fn new(block_pages: u64, max_order: u32, end_frame: u64, table: T) -> Option<Self> {
         let part = 1u64.checked_shl(max_order)?;
@@ -130,15 +130,15 @@ impl<T: Table> Ledger<T> {
         self.table.blocks_mut().get_mut(place)
     }
 
-    /// Another connection to a host begins: it has not named any region yet, and it may have memory that can
-    /// be added where the one before had not. The blocks are still there.
+    /// Another connection to a host begins: it has not named any region yet, and it may have memory
+    /// that can be added where the one before had not. The blocks are still there.
     pub fn connect(&mut self) {
         self.regions = Pieces::EMPTY;
         self.possible = true;
     }
 
-    /// Begins with a request. A region that the host names is known from now on; where it names none,
-    /// and is not one that does, the blocks around the range may be added for this request.
+    /// Begins with a request. A region that the host names is known from now on; where it names
+    /// none, and is not one that does, the blocks around the range may be added for this request.
     ///
     /// # Errors
     ///
@@ -216,8 +216,8 @@ impl<T: Table> Ledger<T> {
         }
     }
 
-    /// The host backs more of a block that was added. What the allocator gets now goes to `give`, as
-    /// first frames and orders. Returns how many frames are new.
+    /// The host backs more of a block that was added. What the allocator gets now goes to `give`,
+    /// as first frames and orders. Returns how many frames are new.
     ///
     /// # Errors
     ///
@@ -244,9 +244,9 @@ impl<T: Table> Ledger<T> {
         Ok(new)
     }
 
-    /// The kernel brings these frames online, a part of a block. What of them the allocator may have
-    /// goes to `give`, as first frames and orders. Returns whether the block is one of ours; if it is
-    /// not, this has nothing to say of it.
+    /// The kernel brings these frames online, a part of a block. What of them the allocator may
+    /// have goes to `give`, as first frames and orders. Returns whether the block is one of ours;
+    /// if it is not, this has nothing to say of it.
     pub fn come_online(&self, frames: Range<u64>, mut give: impl FnMut(u64, u32)) -> bool {
         let Some(block) = self.block(frames.start) else {
             return false;
@@ -290,9 +290,9 @@ impl<T: Table> Ledger<T> {
         }
     }
 
-    /// Whether there is a block that may come online, and of which the host backs a part only: the kernel would
-    /// use all of it without this ledger. One that is online cannot go offline, since what nobody backs cannot
-    /// be moved.
+    /// Whether there is a block that may come online, and of which the host backs a part only: the
+    /// kernel would use all of it without this ledger. One that is online cannot go offline, since
+    /// what nobody backs cannot be moved.
     #[must_use]
     pub fn is_needed(&self) -> bool {
         self.table.blocks().iter().any(|block| {

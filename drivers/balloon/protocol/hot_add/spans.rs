@@ -15,8 +15,8 @@ pub struct Span {
 }
 
 impl<T: Table> Ledger<T> {
-    /// Lists the added memory in `spans`, as far as there is room. Returns how many spans there are in it, and
-    /// whether there are more.
+    /// Lists the added memory in `spans`, as far as there is room. Returns how many spans there are
+    /// in it, and whether there are more.
     pub fn spans(&self, spans: &mut [Span]) -> (usize, bool) {
         let mut used = 0usize;
 
