@@ -10,7 +10,7 @@ HARNESS := $(SETUP)/harness
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .SILENT:
-.PHONY: help run shell ssh test modules deb check bench budget intree intree-clean clean distclean
+.PHONY: help run shell ssh test modules deb check bench budget intree intree-clean series clean distclean
 
 help:
 	printf '%s\n' \
@@ -46,6 +46,8 @@ help:
 	'                       WRITE=1           make that the budget' \
 	'make intree KSRC=folder        put the drivers into a kernel source tree' \
 	'make intree-clean KSRC=folder  take them out again' \
+	'make series KSRC=folder        make patches for its mailing lists, in build/series' \
+	'                       OUT=folder        there instead' \
 	'make clean           remove what this checkout built' \
 	'make distclean       remove the cache too (Debian root, kernel)' \
 	'' \
@@ -89,6 +91,10 @@ budget:
 intree intree-clean:
 	$(if $(KSRC),,$(error KSRC=<kernel source folder> is missing))
 	$(SETUP)/intree $(if $(filter intree,$@),add,remove) $(KSRC)
+
+series:
+	$(if $(KSRC),,$(error KSRC=<kernel source folder> is missing))
+	$(SETUP)/series $(KSRC) $(OUT)
 
 clean:
 	$(SETUP)/clean

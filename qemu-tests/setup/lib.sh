@@ -172,8 +172,38 @@ kernel_sources_to() { # folder: a copy of them, and the external crates
 	done
 	for crate in bitflags static_assertions; do
 		mkdir -p "$1/crates/$crate"
-		cp -rp "$CRATES/$crate/." "$1/crates/$crate/"
+		cp -rp "$CRATES/$crate"/{src,Cargo.toml,LICENSE-*} "$1/crates/$crate/"
 	done
+}
+
+is_kernel_tree() { # folder: or an error
+	[ -f "$1/drivers/hv/Kconfig" ] && [ -f "$1/drivers/hv/Makefile" ] || die "$1 is not a kernel source tree (no drivers/hv)"
+	[ -f "$1/rust/kernel/lib.rs" ] || die "$1 is a kernel without Rust support; 7.3 or newer is needed"
+}
+
+# The two lines that make the build of a kernel tree see the drivers in drivers/hv/rust.
+HOOK_KCONFIG='source "drivers/hv/rust/vmbus/Kconfig"'
+HOOK_MAKEFILE='obj-$(CONFIG_HYPERV_VMBUS_RUST) += rust/'
+
+edit_file() { # file, awk program: changed in place, and only if it changes
+	local new
+	new=$(mktemp)
+	awk -v kconfig="$HOOK_KCONFIG" -v makefile="$HOOK_MAKEFILE" "$2" "$1" >"$new"
+	cmp -s "$new" "$1" || cat "$new" >"$1"
+	rm -f "$new"
+}
+
+unhook() { # the tree's drivers/hv
+	edit_file "$1/Makefile" '$0 != makefile'
+	edit_file "$1/Kconfig" '$0 != kconfig'
+}
+
+hook() { # the tree's drivers/hv
+	unhook "$1"
+	# before the end of the Hyper-V menu
+	edit_file "$1/Kconfig" '{ text[NR] = $0; if ($0 == "endmenu") last = NR }
+		END { for (i = 1; i <= NR; i++) { if (i == last) print kconfig; print text[i] } if (!last) print kconfig }'
+	edit_file "$1/Makefile" '{ print } END { print makefile }'
 }
 
 kbuild_modules() { # from Kbuild, the one list of modules: "OPTION module crate-root pure-crate..." a line each
