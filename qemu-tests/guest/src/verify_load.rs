@@ -31,7 +31,7 @@ enum End {
 }
 
 /// `DISK THREADS STOP-FILE`: until there is that file, or an error. The status is 0, 2 for an error of the
-/// disk, and 3 for wrong data.
+/// disk, which may be gone before it is opened, and 3 for wrong data.
 pub fn main(arguments: &[String]) -> Result<ExitCode> {
     let [disk, threads, stop] = arguments else {
         anyhow::bail!("usage: verify-load DISK THREADS STOP-FILE");
@@ -40,9 +40,14 @@ pub fn main(arguments: &[String]) -> Result<ExitCode> {
         .read(true)
         .write(true)
         .custom_flags(libc::O_DIRECT)
-        .open(disk)
-        .with_context(|| disk.clone())?;
-    let file = Arc::new(file);
+        .open(disk);
+    let file = match file {
+        Err(e) if is_gone(&e) => {
+            println!("verify-load: {disk}: {e}");
+            return Ok(ExitCode::from(2));
+        }
+        file => Arc::new(file.with_context(|| disk.clone())?),
+    };
     let running: Vec<_> = (0..threads.parse()?)
         .map(|number| {
             let (file, stop) = (Arc::clone(&file), PathBuf::from(stop));
@@ -58,6 +63,14 @@ pub fn main(arguments: &[String]) -> Result<ExitCode> {
         End::Error => 2,
         End::Mismatch => 3,
     }))
+}
+
+/// There was such a disk.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENXIO | libc::ENODEV | libc::ENOENT)
+    )
 }
 
 #[repr(C, align(4096))]
