@@ -21,6 +21,8 @@ use crate::{firmware, installed};
 const BOOT_TIMEOUT: Duration = Duration::from_secs(150);
 const CRASH_TIMEOUT: Duration = Duration::from_secs(150);
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(120);
+/// A card that is to go is looked after 5 s later; and then there is what the guest does.
+const GONE: Duration = Duration::from_secs(60);
 
 impl Vm {
     pub(super) fn begin(&self, start: &Start, files: Vec<NewFile>, streams: Streams) -> Result<()> {
@@ -83,6 +85,20 @@ impl Vm {
         let device =
             prepared::device(&self.argv, id).with_context(|| format!("no device '{id}'"))?;
         self.try_plug(device)
+    }
+
+    /// Plug in a device whose former one may not be gone on the host's side yet: the guest has to let go of it.
+    pub(crate) fn plug_when_gone(&self, device: &Value) -> Result<()> {
+        let what = format!(
+            "the host's side of '{}' gone",
+            device["id"].as_str().unwrap_or_default()
+        );
+        self.wait_until(GONE, &what, || {
+            Ok(self
+                .try_qmp("device_add", device)?
+                .map(drop)
+                .map_err(|refusal| refusal.desc))
+        })
     }
 
     fn wait_for_user_space(&self) -> Result<()> {

@@ -46,8 +46,6 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
 
 /// The first try and the pause after it, in a slow guest.
 const AGAIN: Duration = Duration::from_secs(60);
-/// Until the host has forgotten an adapter.
-const GONE: Duration = Duration::from_secs(20);
 
 pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
@@ -85,12 +83,7 @@ fn others_go_on(vm: &Vm) -> Result<()> {
     let mut slow = adapter("slow", SLOW);
     slow["fault-script"] = script;
     for adapter in [adapter("quick", QUICK), slow] {
-        vm.wait_until(GONE, "the host's side gone", || {
-            Ok(vm
-                .try_qmp("device_add", &adapter)?
-                .map(drop)
-                .map_err(|e| e.desc))
-        })?;
+        vm.plug_when_gone(&adapter)?;
     }
     vm.wait_until(AGAIN, "the quick adapter", || {
         Ok(net::find(vm, QUICK)?.ok_or_else(|| "no interface".into()))

@@ -2,8 +2,6 @@
 
 //! The host takes the adapter away, under load where the driver survives that, and offers it again.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use serde_json::json;
 
@@ -34,12 +32,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
             "driver": "hv-net", "id": "wire", "netdev": "wire", "mac": WIRE_MAC,
             "num-queues": WIRE_QUEUES, "instanceid": WIRE,
         });
-        vm.wait_until(Duration::from_secs(20), "the host's side gone", || {
-            Ok(vm
-                .try_qmp("device_add", &adapter)?
-                .map(drop)
-                .map_err(|e| e.desc))
-        })?;
+        vm.plug_when_gone(&adapter)?;
         wire = Wire::connect(vm)?;
         wire.ping("")?;
     }

@@ -230,12 +230,7 @@ fn under_load(vm: &Vm, wire: &Wire<'_>) -> Result<()> {
             "driver": "e1000e", "id": "vf", "bus": "slot7", "netdev": "vfnet", "romfile": "",
             "mac": WIRE_MAC,
         });
-        vm.wait_until(CHANGES, "the former card gone", || {
-            Ok(vm
-                .try_qmp("device_add", &card)?
-                .map(drop)
-                .map_err(|e| e.desc))
-        })?;
+        vm.plug_when_gone(&card)?;
         wait_joined(vm, &wire.name)?;
         load.expect_flow()?;
     }

@@ -76,12 +76,7 @@ fn again(vm: &Vm) -> Result<()> {
     let controller = json!({
         "driver": "hv-scsi", "id": "spare", "num-queues": 2, "instanceid": SPARE,
     });
-    vm.wait_until(Duration::from_secs(20), "the host's side gone", || {
-        Ok(vm
-            .try_qmp("device_add", &controller)?
-            .map(drop)
-            .map_err(|e| e.desc))
-    })?;
+    vm.plug_when_gone(&controller)?;
     let disk =
         json!({ "driver": "scsi-hd", "bus": "spare.0", "drive": "spare", "write-cache": "off" });
     add_disk(vm, &disk)
