@@ -77,14 +77,14 @@ pub(super) fn in_order<R>(f: impl FnOnce() -> R) -> R {
             connection.queues.probes.flush();
         };
 
-        // Whoever has asked for turns meanwhile was given none.
-        give_turn();
         let waiting = connection
             .channels
             .look(|list| list.iter().filter(|channel| is_awaited(channel)).count());
 
         // One for each: those of devices that come again, since the host was late, are after these.
-        for _ in 0..waiting {
+        // And one more: for what has been queued meanwhile, whoever asked was given none; and a
+        // turn that has begun when they are counted is waited for, too.
+        for _ in 0..=waiting {
             give_turn();
         }
     }

@@ -267,17 +267,21 @@ impl Kernel {
 
     /// The item that gives turns runs.
     fn turn(&mut self) {
-        if !std::mem::take(&mut self.kicked) || self.registering {
-            return;
-        }
-        let next = self.find(AttachLife::is_awaited);
-        let Some(next) = next.or_else(|| self.find(AttachLife::is_queued)) else {
-            return;
-        };
-        if self.devices[next].happen(Event::Turn).is_some() {
+        if let Some(next) = self.begin_turn() {
             self.probe(next);
         }
+    }
+
+    /// It begins to, and goes on with this device.
+    fn begin_turn(&mut self) -> Option<usize> {
+        if !std::mem::take(&mut self.kicked) || self.registering {
+            return None;
+        }
+        let next = self.find(AttachLife::is_awaited);
+        let next = next.or_else(|| self.find(AttachLife::is_queued))?;
         self.kicked = true;
+        let its_turn = self.devices[next].happen(Event::Turn);
+        its_turn.map(|_| next)
     }
 
     /// The time for another probe comes for all for which the host was late.
@@ -297,16 +301,22 @@ impl Kernel {
         self.turn();
     }
 
-    /// The registration is over when it has waited for these.
-    fn registered(&mut self) {
+    /// The registration is over when it has waited for these. Turns go on by themselves meanwhile, and one may have
+    /// begun when they are counted.
+    fn registered(&mut self, begun: bool) {
         self.registering = false;
-        self.give_turn();
+        let begun = begun.then(|| self.begin_turn()).flatten();
         let waiting = self
             .devices
             .iter()
             .filter(|device| device.life().is_awaited())
             .count();
-        for _ in 0..waiting {
+        // to flush the queue is to wait for what has begun, first of all
+        let mut begun = begun;
+        for _ in 0..=waiting {
+            if let Some(at) = begun.take() {
+                self.probe(at);
+            }
             self.again();
             self.give_turn();
         }
@@ -322,6 +332,7 @@ proptest! {
         late in prop::collection::vec(0..3u32, 1..6),
         before in 0..4usize,
         steps in prop::collection::vec(0..4u8, 0..60),
+        begun in any::<bool>(),
     ) {
         let count = late.len();
         let mut kernel = Kernel {
@@ -361,7 +372,7 @@ proptest! {
             kernel.probe(visited);
             visited += 1;
         }
-        kernel.registered();
+        kernel.registered(begun);
         let mut first: Vec<usize> = Vec::new();
         for at in &kernel.probed {
             if !first.contains(at) {
