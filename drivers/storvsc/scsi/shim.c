@@ -298,6 +298,11 @@ void hv_scsi_shim_configure(struct scsi_device *sdev, bool spc3, bool no_write_s
 			       u32 timeout_secs)
 {
 	blk_queue_rq_timeout(sdev->request_queue, timeout_secs * HZ);
+	/*
+	 * To a unit that was busy once the midlayer would send no command until all that it has
+	 * are done, and one may be withheld. The block layer tries again soon, and when one is.
+	 */
+	sdev->max_device_blocked = 0;
 	sdev->no_report_opcodes = 1;
 	sdev->no_write_same = no_write_same;
 	if (spc3)

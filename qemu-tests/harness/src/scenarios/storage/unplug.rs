@@ -47,6 +47,11 @@ fn under_load(vm: &Vm, disk: &str, round: u32) -> Result<()> {
          --ioengine=libaio --direct=1 --time_based --runtime=30 --group_reporting --minimal"
     );
     let load = Job::start(vm, "load", &load)?;
+    let reader = format!(
+        "fio --name=reader --filename=/dev/{disk} --rw=randread --bs=4k --ioengine=psync --direct=1 --time_based \
+         --runtime=30 --minimal"
+    );
+    let reader = Job::start(vm, "reader", &reader)?;
     let writer = Job::start(
         vm,
         "writer",
@@ -63,11 +68,13 @@ fn under_load(vm: &Vm, disk: &str, round: u32) -> Result<()> {
     std::thread::sleep(Duration::from_millis(500 + u64::from(round) * 700));
     load.expect_running()?;
     storage::unplug(vm, "spare")?;
-    // Should it have had no read with the host at the time, then it reads nothing from now on, which is no error, and
-    // ends in its own time.
+    // Should that one have had no read with the host at the time, then it reads nothing from now on, which is no error to
+    // it, and ends in its own time. To the other one it is.
     load.wait(Duration::from_secs(40))?;
-    let (status, said) = writer.wait(Duration::from_secs(40))?;
-    expect(status != "0", "an error for who writes to the disk", said)?;
+    for job in [reader, writer] {
+        let (status, said) = job.wait(Duration::from_secs(40))?;
+        expect(status != "0", "an error for those who used the disk", said)?;
+    }
     script(vm, "umount /mnt || umount -l /mnt").map(drop)
 }
 

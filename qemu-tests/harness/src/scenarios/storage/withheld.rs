@@ -19,6 +19,11 @@ const INSTANCE: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0501";
 /// Of a controller whose ring the host breaks when it has lost a command.
 const BROKEN: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0502";
 const DISK: storage::Address = (0, 0, 0);
+const BESIDE: storage::Address = (0, 0, 1);
+
+/// It loses a command, and breaks the ring instead of answering the next one or the one after.
+const BROKEN_SCRIPT: &str = "on send reqop=3 req.u8@28=0x28 nth=60 do drop\n\
+                             on send reqop=3 req.u8@28=0x28 nth=61 do drop ; index 0xfffffff0\n";
 
 /// Controllers with one channel. The first two GPADL_TORNDOWN (12) are late, a READ of each is never answered.
 pub(in crate::scenarios) const MACHINE: Machine = Machine {
@@ -33,7 +38,8 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
         disk("other", 16),
         text("bus", "on message op=12 from=1 times=2 do delay 20000\n"),
         text("lost", "on send reqop=3 req.u8@28=0x28 nth=60 do drop\n"),
-        text("broken", "on send reqop=3 req.u8@28=0x28 nth=60 do drop ; index 0xfffffff0\n"),
+        disk("beside", 16),
+        text("broken", BROKEN_SCRIPT),
     ],
     devices: &[
         "-device vmbus-bridge,fault-script=@/bus",
@@ -43,6 +49,8 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
         "-blockdev raw,node-name=other,file.driver=file,file.filename=@/other",
         "-device hv-scsi,id=other,num-queues=1,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0502,fault-script=@/broken",
         "-device scsi-hd,bus=other.0,drive=other,scsi-id=0,lun=0",
+        "-blockdev raw,node-name=beside,file.driver=file,file.filename=@/beside",
+        "-device scsi-hd,bus=other.0,drive=beside,scsi-id=0,lun=1",
     ],
 };
 
@@ -99,12 +107,35 @@ fn nobody_else_waits(vm: &Vm) -> Result<()> {
     let disk = storage::wait_for(vm, BROKEN, DISK)?;
     let read = format!("dd if=/dev/{disk} of=/dev/null bs=4k count=100 iflag=direct");
     let reader = Job::start(vm, "reader", &read)?;
-    wait_for_pages_left(vm)?;
+    vm.wait_until(Duration::from_secs(20), "a command that is lost", || {
+        let before = storage::status(vm, BROKEN, "commands_in_flight")?;
+        std::thread::sleep(Duration::from_secs(1));
+        let after = storage::status(vm, BROKEN, "commands_in_flight")?;
+        Ok(if (before, after) == (1, 1) && reader.status()?.is_none() {
+            Ok(())
+        } else {
+            Err(format!("{before}, {after} in flight"))
+        })
+    })?;
+    // this one waits for it
     let write = format!("dd if=/dev/zero of=/dev/{disk} bs=4k count=1 oflag=direct");
-    let (status, said) = Job::start(vm, "writer", &write)?.wait(Duration::from_secs(4))?;
-    expect(status != "0", "an error for the writer", said)?;
+    let early = Job::start(vm, "early-writer", &write)?;
+    std::thread::sleep(Duration::from_secs(1));
+    early.expect_running()?;
+
+    let beside = storage::wait_for(vm, BROKEN, BESIDE)?;
+    let read = format!("dd if=/dev/{beside} of=/dev/null bs=4k count=100 iflag=direct");
+    let breaker = Job::start(vm, "breaker", &read)?;
+    wait_for_pages_left(vm)?;
+    let late = Job::start(vm, "late-writer", &write)?;
+    for writer in [early, late] {
+        let (status, said) = writer.wait(Duration::from_secs(4))?;
+        expect(status != "0", "an error for the writer", said)?;
+    }
     reader.expect_running()?;
-    let (status, said) = reader.wait(Duration::from_secs(40))?;
-    expect(status != "0", "an error for the reader", said)?;
+    for reader in [reader, breaker] {
+        let (status, said) = reader.wait(Duration::from_secs(40))?;
+        expect(status != "0", "an error for the reader", said)?;
+    }
     storage::wait_for_revival(vm, BROKEN)
 }
