@@ -178,7 +178,11 @@ kernel_sources_to() { # folder: a copy of them, and the external crates
 
 is_kernel_tree() { # folder: or an error
 	[ -f "$1/drivers/hv/Kconfig" ] && [ -f "$1/drivers/hv/Makefile" ] || die "$1 is not a kernel source tree (no drivers/hv)"
-	[ -f "$1/rust/kernel/lib.rs" ] || die "$1 is a kernel without Rust support; 7.3 or newer is needed"
+	local version
+	version=$(awk -F '[ \t]*=[ \t]*' '$1 == "VERSION" { v = $2 } $1 == "PATCHLEVEL" { p = $2 } END { print v "." p }' "$1/Makefile")
+	[ "$(printf '%s\n' "$KERNEL_SERIES" "$version" | sort -V | head -n 1)" = "$KERNEL_SERIES" ] ||
+		die "$1 is Linux $version; $KERNEL_SERIES or newer is needed"
+	[ "$version" = "$KERNEL_SERIES" ] || say "$1 is Linux $version; what is here was built and tried with $KERNEL_SERIES"
 }
 
 # The two lines that make the build of a kernel tree see the drivers in drivers/hv/rust.
