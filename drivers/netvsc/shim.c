@@ -317,7 +317,7 @@ void hv_netvsc_shim_tx_end(struct net_device *dev, u32 queue)
 
 void hv_netvsc_shim_barrier(void)
 {
-	/* What pairs with it is named where it is called. */
+	/* For who wakes a queue; pairs with the one in hv_netvsc_shim_tx_stop(). */
 	smp_mb();
 }
 

@@ -275,9 +275,8 @@ impl Stream<'_> {
     /// End it, after a last look that it is under way.
     pub(crate) fn stop(self) -> Result<()> {
         self.expect_flow()?;
-        // The server at the other end stays, and so does the shell that waits for the client. What is told to end
-        // (SIGINT) reports what it did before it does, to the other end, too, and may be waiting meanwhile for one
-        // of its own threads: it has been seen that it did not end.
+        // The server at the other end stays, and so does the shell that waits for the client. One that was told
+        // to end (SIGINT), which has it report to the other end first, did not within 120 s, once.
         script(self.vm, END_CLIENTS)?;
         self.job.wait(TRANSFER).map(drop)
     }
