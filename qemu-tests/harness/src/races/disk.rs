@@ -47,7 +47,7 @@ pub(super) const MACHINE: Machine = Machine {
 };
 
 /// The device that a host's script is about.
-pub(super) const VICTIM: &str = "spare";
+const VICTIM: &str = "spare";
 
 const FUNCTIONS: &str = r#"
 # disk INSTANCE FILE: its name goes there; a size comes before the disk can be opened
@@ -108,7 +108,11 @@ impl Event {
              rmmod {modules} || fail 'modules stay'",
             modules = core.storage_drivers_last_first().join(" "),
         );
-        Script { guest, faults }
+        Script {
+            guest,
+            faults,
+            host: vec![format!("-set device.{VICTIM}.fault-script=@/faults")],
+        }
     }
 }
 

@@ -17,11 +17,11 @@ use crate::console::Console;
 use crate::failure::{bed, unmet};
 use crate::qmp;
 
-/// For an answer of the monitor, and for a state to be saved or loaded.
+/// For an answer of the monitor, and for a state to be saved.
 const ANSWER: Duration = Duration::from_secs(60);
-const BOOT: Duration = Duration::from_secs(150);
-/// On this machine's clock; in the guest, nothing waits longer than the script allows.
-const RUN: Duration = Duration::from_secs(240);
+/// Until a guest stops itself that boots, or whose state is loaded.
+pub(super) const BOOT: Duration = Duration::from_secs(150);
+pub(super) const RESUME: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(20);
 
 /// The QEMU.
@@ -83,14 +83,14 @@ impl<'a> Host<'a> {
         })
     }
 
-    /// Let a guest go on that was saved.
-    pub(super) fn go_on(&self) -> Result<()> {
-        self.wait_for_status("guest-panicked", ANSWER)?;
+    /// Let a guest go on that has stopped itself, or will within this time.
+    pub(super) fn go_on(&self, stops: Duration) -> Result<()> {
+        self.wait_for_status("guest-panicked", stops)?;
         self.qmp("cont", &Value::Null).map(drop)
     }
 
     /// Wait until it has ended by itself.
-    pub(super) fn wait_for_end(&self) -> Result<()> {
+    pub(super) fn wait_for_end(&self, timeout: Duration) -> Result<()> {
         let start = Instant::now();
         loop {
             if let Some(ended) = self.bed.ended() {
@@ -99,10 +99,10 @@ impl<'a> Host<'a> {
                     _ => Err(self.death()),
                 };
             }
-            if start.elapsed() > RUN {
+            if start.elapsed() > timeout {
                 return Err(unmet(
                     "the end of the run",
-                    format!("it still runs after {} s", RUN.as_secs()),
+                    format!("it still runs after {} s", timeout.as_secs()),
                 ));
             }
             std::thread::sleep(TICK);

@@ -9,6 +9,7 @@
 
 mod disk;
 mod guest;
+mod memory;
 mod net;
 mod script;
 mod snapshot;
@@ -16,7 +17,7 @@ mod snapshot;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::PoisonError;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -25,11 +26,11 @@ use crate::drivers::Core;
 use crate::failure::{expect, unmet};
 use crate::lane::Common;
 use crate::level::Level;
-use crate::machine::Machine;
+use crate::machine::{Machine, FOLDER};
 use crate::qemu;
 
 pub(crate) use disk::Event as DiskEvent;
-use guest::Host;
+use guest::{Host, BOOT, RESUME};
 pub(crate) use net::Event as NetEvent;
 use script::{Random, Script};
 pub(crate) use snapshot::Snapshots;
@@ -62,6 +63,13 @@ impl Seeds {
 /// The lines of the console that a failure shows.
 const TAIL: usize = 25;
 
+/// How long a run takes that is about hours, if nobody says so with ROUNDS.
+const USUAL_HOURS: u32 = 1;
+
+/// What a run may take by this machine's clock, and what an hour of the guest's time adds.
+const RUN: Duration = Duration::from_secs(240);
+const HOUR: Duration = Duration::from_secs(180);
+
 /// What all machines have: a kernel that ends where a CPU spins for 4 s of the guest's time, not when this machine's clock
 /// says so, and whose first process is told what to do by files of the firmware.
 const KERNEL_ARGUMENTS: &str = "quiet scripted=1 watchdog_thresh=2 softlockup_panic=1";
@@ -76,6 +84,8 @@ pub(crate) enum Kind {
     Disk(DiskEvent),
     /// Under the traffic of network adapters.
     Net(NetEvent),
+    /// A host that changes its mind about memory for hours.
+    Memory,
 }
 
 impl Kind {
@@ -84,14 +94,7 @@ impl Kind {
         match self {
             Self::Disk(_) => &disk::MACHINE,
             Self::Net(_) => &net::MACHINE,
-        }
-    }
-
-    /// The device that a host's script is about.
-    const fn victim(self) -> &'static str {
-        match self {
-            Self::Disk(_) => disk::VICTIM,
-            Self::Net(_) => net::VICTIM,
+            Self::Memory => &memory::MACHINE,
         }
     }
 
@@ -100,15 +103,38 @@ impl Kind {
         match self {
             Self::Disk(_) => disk::prepare(core),
             Self::Net(_) => net::prepare(core),
+            Self::Memory => memory::prepare(core),
         }
     }
 
-    /// What happens under a seed.
-    fn script(self, core: Core, seed: u64) -> Script {
+    /// Which seeds; one of hours is run once, if it is not said otherwise.
+    fn seeds(self, asked: Seeds, core: Core) -> Vec<u64> {
+        match (self, asked) {
+            (Self::Memory, Seeds::Few | Seeds::All) => vec![1],
+            _ => asked.numbers(core),
+        }
+    }
+
+    /// How long a run may take by this machine's clock; in the guest, nothing waits longer than the script allows.
+    fn longest(self, hours: u32) -> Duration {
+        match self {
+            Self::Memory => RUN + HOUR * hours,
+            _ => RUN,
+        }
+    }
+
+    /// Whether the guest's state is saved and gone on from: not with a device that QEMU cannot save.
+    fn is_saved(self) -> bool {
+        self != Self::Memory
+    }
+
+    /// What happens under a seed, for so many hours where it is about hours.
+    fn script(self, core: Core, seed: u64, hours: u32) -> Script {
         let mut random = Random(seed);
         match self {
             Self::Disk(event) => event.script(core, &mut random),
             Self::Net(event) => event.script(core, &mut random),
+            Self::Memory => memory::script(core, &mut random, hours.into()),
         }
     }
 }
@@ -146,19 +172,23 @@ pub(crate) fn run(
             files: machine.new_files(&images),
             argv,
             bed,
+            hours: common.rounds.unwrap_or(USUAL_HOURS),
             logs: &common.paths.logs,
         }
     };
-    let snapshot = common.snapshots.get(&common.paths, &race)?;
+    let snapshot = match kind.is_saved() {
+        true => Some(common.snapshots.get(&common.paths, &race)?),
+        false => None,
+    };
     let start = Instant::now();
-    let seeds = common.seeds.numbers(core);
-    let twice = common.seeds != Seeds::Few;
+    let seeds = kind.seeds(common.seeds, core);
+    let twice = common.seeds != Seeds::Few && kind.is_saved();
     let mut all = Fingerprint::default();
     for (at, seed) in seeds.iter().enumerate() {
-        let console = race.run(&snapshot, *seed, "")?;
+        let console = race.run(snapshot.as_deref(), *seed, "")?;
         let print = Fingerprint::of(&console);
         if at == 0 && twice {
-            let again = Fingerprint::of(&race.run(&snapshot, *seed, "-again")?);
+            let again = Fingerprint::of(&race.run(snapshot.as_deref(), *seed, "-again")?);
             expect(
                 print == again,
                 format!("seed {seed} to repeat: {print}"),
@@ -185,26 +215,28 @@ struct Race<'a> {
     argv: Vec<String>,
     files: Vec<vmbus_guest::protocol::NewFile>,
     bed: Bed,
+    hours: u32,
     logs: &'a Path,
 }
 
 impl Race<'_> {
-    /// Go on from the saved state, under a seed; gives what the guest printed. The suffix is for its logs.
-    fn run(&self, state: &Path, seed: u64, suffix: &str) -> Result<Vec<String>> {
-        let script = self.kind.script(self.core, seed);
-        let more = [
-            format!("-incoming file:{}", state.display()),
+    /// Go on from the saved state, or from the boot, under a seed; gives what the guest printed. The suffix is for its
+    /// logs.
+    fn run(&self, state: Option<&Path>, seed: u64, suffix: &str) -> Result<Vec<String>> {
+        let script = self.kind.script(self.core, seed, self.hours);
+        let mut more = Vec::new();
+        if let Some(state) = state {
+            more.push(format!("-icount perturb={seed}"));
+            more.push(format!("-incoming file:{}", state.display()));
             // of its network adapters, which QEMU makes by this machine's clock
-            "-global migration.announce-rounds=0".to_owned(),
-            format!("-icount perturb={seed}"),
-            format!(
-                "-set device.{}.fault-script={}/faults",
-                self.kind.victim(),
-                self.bed.folder
-            ),
-        ];
+            more.push("-global migration.announce-rounds=0".to_owned());
+        }
+        more.extend(script.host.iter().cloned());
         let argv = self.argv.iter().cloned();
-        let more = more.iter().flat_map(|m| m.split(' ')).map(str::to_owned);
+        let more = more
+            .iter()
+            .flat_map(|m| m.split(' '))
+            .map(|word| word.replace(FOLDER, &self.bed.folder));
         let files = self.files.iter().cloned();
         let prepare = self.kind.prepare(self.core);
         let files = files
@@ -218,7 +250,9 @@ impl Race<'_> {
             self.logs,
             &log,
         )?;
-        let ended = host.go_on().and_then(|()| host.wait_for_end());
+        let ended = host
+            .go_on(if state.is_some() { RESUME } else { BOOT })
+            .and_then(|()| host.wait_for_end(self.kind.longest(self.hours)));
         let console = host.console();
         ended
             .and_then(|()| judge(&console))
@@ -293,7 +327,7 @@ mod tests {
     use super::{judge, DiskEvent, Fingerprint, Kind, NetEvent};
     use crate::drivers::Core;
 
-    const KINDS: [Kind; 8] = [
+    const KINDS: [Kind; 9] = [
         Kind::Disk(DiskEvent::Rescind),
         Kind::Disk(DiskEvent::Offline),
         Kind::Disk(DiskEvent::Unbind),
@@ -302,12 +336,13 @@ mod tests {
         Kind::Net(NetEvent::Offline),
         Kind::Net(NetEvent::Unbind),
         Kind::Net(NetEvent::Change),
+        Kind::Memory,
     ];
 
     #[test]
     fn a_seed_means_one_script() {
         for kind in KINDS {
-            let script = |seed| kind.script(Core::Rust, seed);
+            let script = |seed| kind.script(Core::Rust, seed, 2);
             assert_eq!(script(7), script(7));
             assert_ne!(script(7), script(8), "{kind:?}");
         }
@@ -317,7 +352,7 @@ mod tests {
     fn texts_fit_their_files() {
         for kind in KINDS {
             for core in Core::ALL {
-                for file in files(core, &kind.prepare(core), &kind.script(core, 1)) {
+                for file in files(core, &kind.prepare(core), &kind.script(core, 1, 24)) {
                     let size = SIZES.iter().find(|(name, _)| *name == file.name);
                     assert!(size.is_none_or(|(_, size)| file.text.len() as u64 <= *size));
                 }

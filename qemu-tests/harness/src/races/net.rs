@@ -46,7 +46,7 @@ pub(super) const MACHINE: Machine = Machine {
 };
 
 /// The device that a host's script is about.
-pub(super) const VICTIM: &str = "main";
+const VICTIM: &str = "main";
 
 const FUNCTIONS: &str = r#"
 ip=/usr/sbin/ip
@@ -137,7 +137,11 @@ impl Event {
             functions(),
             modules = core.net_drivers_last_first().join(" "),
         );
-        Script { guest, faults }
+        Script {
+            guest,
+            faults,
+            host: vec![format!("-set device.{VICTIM}.fault-script=@/faults")],
+        }
     }
 }
 

@@ -5,6 +5,8 @@
 use vmbus_guest::protocol::NewFile;
 
 use crate::drivers::Core;
+#[cfg(doc)]
+use crate::machine::FOLDER;
 
 /// How process 1 reports the script's end.
 pub(super) const VERDICT: &str = "script ended with status ";
@@ -22,6 +24,8 @@ pub(super) struct Script {
     pub(super) guest: String,
     /// Rules of the device that the race is about.
     pub(super) faults: String,
+    /// More arguments of its QEMU, each a word or two; [`FOLDER`] is the folder of the files.
+    pub(super) host: Vec<String>,
 }
 
 /// The files that a machine starts with, or goes on with.

@@ -365,6 +365,11 @@ const OWN: &[Scenario] = &[
             memory_limits::run,
         )
     },
+    race(
+        "memory-day",
+        "a host that changes its mind about memory every minute, for hours",
+        races::Kind::Memory,
+    ),
     Scenario {
         machine: &Machine::BALLOON_TWICE,
         guest: Guest::Ends,
