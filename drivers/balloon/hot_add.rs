@@ -77,7 +77,7 @@ impl WorkItem<HOT_ADD> for Shared {
         let request = this.hot_add_request.lock().take();
 
         if let (Some(request), Some(sender)) = (request, this.sender()) {
-            let reply = serve(&this, &request);
+            let reply = serve(&this, &sender, &request);
 
             // Before the answer: the next request may be here before `send` returns.
             let next = this.session.lock().hot_add_done();
@@ -90,8 +90,10 @@ impl WorkItem<HOT_ADD> for Shared {
     }
 }
 
-/// Adds what a request asks for, as far as it goes.
-fn serve(shared: &Shared, request: &HotAdd) -> Answer {
+/// Adds what a request asks for, as far as it goes. Also when the driver is being unbound: where a
+/// guest adds less than it was asked to, hosts do not ask it again
+/// (`drivers/hv/hv_balloon.c:dm_hot_add_response`).
+fn serve(shared: &Shared, sender: &Sender, request: &HotAdd) -> Answer {
     let never = Answer {
         pages: 0,
         result: hot_add_result(0, false),
@@ -117,11 +119,11 @@ fn serve(shared: &Shared, request: &HotAdd) -> Answer {
         }
     };
     let stop: Stop = loop {
-        if shared.is_closing() {
+        if !sender.is_alive() {
             break End::Closing.into();
         }
         match memory.step(&mut plan) {
-            Ok(Step::Add { block, .. }) if !comes_online(shared, block.start) => {
+            Ok(Step::Add { block, .. }) if !comes_online(shared, sender, block.start) => {
                 break End::NotInUse.into();
             }
             Ok(_) => (),
@@ -155,14 +157,14 @@ fn may_add(shared: &Shared, request: &HotAdd, memory: &Memory) -> bool {
 }
 
 /// Waits until a block that was just added is online. Returns whether it is.
-fn comes_online(shared: &Shared, frame: u64) -> bool {
+fn comes_online(shared: &Shared, sender: &Sender, frame: u64) -> bool {
     let Some(memory) = &shared.added else {
         return false;
     };
     let start = Instant::<Monotonic>::now();
 
     while !memory.is_online(frame) {
-        if shared.is_closing() {
+        if !sender.is_alive() {
             return false;
         }
         if start.elapsed().as_millis() >= ONLINE_MS {

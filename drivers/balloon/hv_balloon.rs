@@ -21,7 +21,9 @@
 //!
 //! The host forgets what is in the balloon when the channel is closed. So after it is closed, when
 //! neither side can act on a message any more, all frames return to the guest: unbinding the
-//! driver, unloading the module and the loss of the device all end with an empty balloon.
+//! driver, unloading the module and the loss of the device all end with an empty balloon. Where the
+//! host does not confirm that the channel is closed, it may not have forgotten: the frames stay
+//! away until it does, and are looked after as long as the module is there.
 //!
 //! # Hibernation
 //!
@@ -53,7 +55,7 @@ use kernel::{
 };
 use vmbus::{
     abstractions::workqueue::{Delayed, DisableOnDrop, Plain},
-    Adapter, ChannelConfig, Device, DeviceId, Driver, IdTable, OpenChannel,
+    Adapter, ChannelConfig, Device, DeviceId, Driver, IdTable,
 };
 
 mod hot_add;
@@ -65,10 +67,10 @@ mod requests;
 mod session;
 mod status;
 
-use memory::{Claim, Link, WatchUntilDrop};
+use memory::{Claim, Link, WatchUntilDrop, WithheldUntilDrop};
 use reporting::StopReporting;
 use requests::Requests;
-use session::{Reclaim, Shared, Stop, HOT_ADD, INFLATE, PRESSURE, REPORTING};
+use session::{Channel, Reclaim, Shared, Stop, HOT_ADD, INFLATE, PRESSURE, REPORTING};
 
 /// Bytes of data in each ring: room for four of the largest messages.
 const RING_BYTES: usize = 16 * 1024;
@@ -100,11 +102,13 @@ struct BalloonModule {
     #[pin]
     _driver: Registration<Adapter<Balloon>>,
     _watch: WatchUntilDrop,
+    _withheld: WithheldUntilDrop,
 }
 
 impl InPlaceModule for BalloonModule {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
+            _withheld: WithheldUntilDrop::new()?,
             _watch: WatchUntilDrop::new()?,
             _driver <- Registration::new(<Self as ModuleMetadata>::NAME, module),
         })
@@ -117,8 +121,9 @@ struct Balloon;
 /// What belongs to a bound device.
 ///
 /// The order of the fields is the order in which things end: first the guest stops what it does by
-/// itself, then the channel is closed, then the frames come back, and last added memory goes that
-/// is of no use. They are set up the other way round.
+/// itself, then what the host has asked for ends early and is answered, since the host would count
+/// on other memory than the guest has; then the channel is closed, then the frames come back, and
+/// last added memory goes that is of no use. They are set up the other way round.
 #[pin_data]
 struct Data<'bound> {
     _link: Option<Link>,
@@ -131,9 +136,9 @@ struct Data<'bound> {
     _listening: StopReporting,
     _reporting: DisableOnDrop<Shared, Plain, REPORTING>,
     _pressure: DisableOnDrop<Shared, Delayed, PRESSURE>,
-    _channel: OpenChannel,
     _inflate: DisableOnDrop<Shared, Plain, INFLATE>,
     _hot_add: DisableOnDrop<Shared, Plain, HOT_ADD>,
+    _channel: Channel,
     _reclaim: Reclaim,
     _added: Option<Claim>,
     _device: PhantomData<&'bound ()>,
@@ -154,8 +159,6 @@ impl Driver for Balloon {
             let memory = added.as_ref().map(|added| added.memory().clone());
             let shared = Shared::new(dev.as_ref(), memory)?;
             let reclaim = Reclaim(shared.clone());
-            let hot_add = DisableOnDrop::new(shared.clone());
-            let inflate = DisableOnDrop::new(shared.clone());
             let channel = dev.open(
                 Arc::new(Requests(shared.clone()), GFP_KERNEL)?,
                 &ChannelConfig {
@@ -165,6 +168,9 @@ impl Driver for Balloon {
                     user_data: &[],
                 },
             )?;
+            let channel = Channel::new(channel, shared.clone());
+            let hot_add = DisableOnDrop::new(shared.clone());
+            let inflate = DisableOnDrop::new(shared.clone());
             let pressure = DisableOnDrop::new(shared.clone());
             let reporting = DisableOnDrop::new(shared.clone());
             let listening = StopReporting(shared.clone());
@@ -178,9 +184,9 @@ impl Driver for Balloon {
             Ok(try_pin_init!(Data {
                 _added: added,
                 _reclaim: reclaim,
+                _channel: channel,
                 _hot_add: hot_add,
                 _inflate: inflate,
-                _channel: channel,
                 _pressure: pressure,
                 _reporting: reporting,
                 _listening: listening,

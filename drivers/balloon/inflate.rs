@@ -211,20 +211,15 @@ impl<'a> Inflation<'a> {
         }
     }
 
-    /// Deals with a message that did not get out.
-    ///
-    /// If the ring was full then the host does not know of the pages, and they go back at once.
-    /// After any other error the channel is lost; it is not worth knowing whether the host has seen
-    /// the message: the pages stay in the balloon until the channel is closed.
+    /// Deals with a message that did not get out: the host does not know of the pages, and they go
+    /// back at once.
     fn give_up(&self, response: &ResponseBuilder<'_>, error: Error) {
         let shared = self.shared;
 
-        if error == EAGAIN {
-            self.put_back(response.ranges().iter().map(|range| {
-                let start = range.start();
-                start..start.saturating_add(range.count().into())
-            }));
-        }
+        self.put_back(response.ranges().iter().map(|range| {
+            let start = range.start();
+            start..start.saturating_add(range.count().into())
+        }));
         if !shared.is_closing() {
             dev_err!(
                 shared.dev,

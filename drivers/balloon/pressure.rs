@@ -3,7 +3,7 @@
 //! Reporting to the host how much memory the guest needs.
 
 use crate::{
-    memory::{self, MemInfo, ReportedStatus},
+    memory::{self, withheld, MemInfo, ReportedStatus},
     session::{Shared, PRESSURE},
 };
 use balloon_protocol::{
@@ -116,6 +116,7 @@ impl WorkItem<PRESSURE> for Shared {
         if this.is_closing() {
             return;
         }
+        withheld::take_back();
         let (due, next) = this.schedule.lock().poll();
 
         if due {

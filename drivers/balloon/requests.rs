@@ -7,8 +7,8 @@ use balloon_protocol::{
     hot_add::Answer,
     message::{Unballoon, UnballoonResponse},
     policy::{hot_add_result, Patience},
-    range::{check_set, RangeLimits, SetError, WireRange},
-    session::Action,
+    range::{check_set, with_pages, RangeLimits, SetError, WireRange},
+    session::{Action, Owed},
     Inbound, MessageError,
 };
 use core::ops::Range;
@@ -27,7 +27,7 @@ impl Handler for Requests {
         let shared = &*self.0;
 
         if packet.packet_type() != PacketType::DATA_INBAND {
-            shared.session.lock().on_bad_message();
+            shared.session.lock().on_bad_packet();
             return;
         }
         match Inbound::parse(packet.payload()) {
@@ -36,13 +36,25 @@ impl Handler for Requests {
                 self.act(sender, action);
             }
             Err(error) => {
-                shared.session.lock().on_bad_message();
+                let owed = shared.session.lock().on_bad_message(&error);
+
                 self.refuse(Refused::Message(error));
+                match owed {
+                    Some(Owed::Unballoon) => self.answer_unballoon(sender),
+                    Some(Owed::HotAdd { later }) => self.answer_no_pages(sender, later),
+                    None => {}
+                }
             }
         }
     }
 
     fn on_broken(&self) {
+        self.0.channel_lost();
+    }
+
+    fn on_rescind(&self) {
+        // Whoever waits for an answer waits in vain, and long work is of no use any more.
+        self.0.close();
         self.0.channel_lost();
     }
 }
@@ -118,7 +130,8 @@ impl Requests {
             .map_err(Refused::Set)
             .and_then(|_| {
                 let mut balloon = shared.balloon.lock();
-                let result = balloon.give_back(request.ranges.iter().map(frames));
+                let ranges = with_pages(request.ranges).map(|(_, range)| frames(range));
+                let result = balloon.give_back(ranges);
 
                 shared.counters.ballooned.store(balloon.frames(), Relaxed);
                 result.map_err(Refused::Frames)
@@ -159,12 +172,17 @@ impl Requests {
         if log {
             dev_info!(shared.dev, "the host cannot add memory: it was told so\n");
         }
+        self.answer_no_pages(sender, false);
+    }
+
+    /// Says that no page was added, and whether some may be later.
+    fn answer_no_pages(&self, sender: &Sender, later: bool) {
         let answer = Answer {
             pages: 0,
-            result: hot_add_result(0, false),
+            result: hot_add_result(0, later),
         };
         // An error means that nobody waits for it.
-        let _ = hot_add::answer(shared, sender, answer);
+        let _ = hot_add::answer(&self.0, sender, answer);
     }
 }
 

@@ -3,7 +3,7 @@
 //! What all parts of the driver share, sending, and the negotiation.
 
 use crate::{
-    memory::{self, Balloon, Listening, Memory},
+    memory::{self, withheld, Balloon, Listening, Memory},
     pressure::Schedule,
     requests::Refused,
     status::Counters, //
@@ -34,7 +34,7 @@ use kernel::{
 };
 use vmbus::{
     abstractions::{Completion, Shown},
-    Sender,
+    Lingering, OpenChannel, Sender,
 };
 
 /// Identifies the work item that serves a balloon request.
@@ -48,6 +48,9 @@ pub(crate) const HOT_ADD: u64 = 2;
 
 /// Identifies the work item that ends free page reporting.
 pub(crate) const REPORTING: u64 = 3;
+
+/// How long a message may wait for room in the ring while the device is going away.
+const LAST_MS: u64 = 1000;
 
 /// What the parts of the driver share.
 #[pin_data]
@@ -83,6 +86,9 @@ pub(crate) struct Shared {
     /// Hearing of free memory, while that is so.
     #[pin]
     pub(crate) listening: Mutex<Option<Listening<Shared>>>,
+    /// What the host was left with when the channel was closed.
+    #[pin]
+    lingering: Mutex<Option<Lingering>>,
     /// The way to the host, while the work items may use it.
     #[pin]
     sender: Mutex<Option<Sender>>,
@@ -147,6 +153,7 @@ impl Shared {
                 last_refused <- new_mutex!(None),
                 health <- new_mutex!(Health::new()),
                 listening <- new_mutex!(None),
+                lingering <- new_mutex!(None),
                 sender <- new_mutex!(None),
                 step <- Completion::new(),
                 inflate <- new_work!("hv_balloon::inflate"),
@@ -156,6 +163,11 @@ impl Shared {
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// The device is going away: long work ends early. Any context.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Release);
     }
 
     /// Returns whether the device is going away.
@@ -175,8 +187,8 @@ impl Shared {
 
     /// Sends a message. If the ring is full, waits for room: see [`Patience`].
     ///
-    /// `EAGAIN` says that the message is not sent and the ring still full, or the device going
-    /// away. Any other error says that the channel is out of use. May sleep.
+    /// `EAGAIN` says that the message is not sent and the ring still full; where the device is going
+    /// away, after [`LAST_MS`]. Any other error says that the channel is out of use. May sleep.
     pub(crate) fn send(&self, sender: &Sender, message: &[u8], patience: Patience) -> Result {
         let start = Instant::<Monotonic>::now();
         let mut tries = 0u32;
@@ -188,9 +200,10 @@ impl Shared {
             };
             let elapsed = u64::try_from(start.elapsed().as_millis()).unwrap_or(0);
             let pause = pause_ms(patience, tries, elapsed);
+            let in_time = !self.is_closing() || elapsed < LAST_MS;
 
             match pause.and_then(|pause| i64::try_from(pause).ok()) {
-                Some(pause) if error == EAGAIN && !self.is_closing() => {
+                Some(pause) if error == EAGAIN && in_time => {
                     fsleep(Delta::from_millis(pause));
                 }
                 _ => {
@@ -216,11 +229,11 @@ impl Shared {
             let state = self.session.lock().state();
             match state {
                 State::Ready => return Ok(()),
+                _ if !sender.is_alive() => return Err(ENODEV),
                 State::Failed(error) => {
                     dev_err!(self.dev, "negotiation failed: {}\n", Shown(&error));
                     return Err(errno(error));
                 }
-                _ if !sender.is_alive() => return Err(ENODEV),
                 _ => (),
             }
             if !self.step.wait_timeout(STEP_TIMEOUT_MS) {
@@ -284,11 +297,37 @@ pub(crate) struct Stop(pub(crate) Arc<Shared>);
 
 impl Drop for Stop {
     fn drop(&mut self) {
-        self.0.closing.store(true, Release);
+        self.0.close();
     }
 }
 
-/// Takes all frames back, when dropped. The channel must be closed before, and the work over.
+/// The channel, which is closed when this is dropped.
+pub(crate) struct Channel {
+    channel: OpenChannel,
+    shared: Arc<Shared>,
+}
+
+impl Channel {
+    /// Of a channel that has just been opened.
+    pub(crate) fn new(channel: OpenChannel, shared: Arc<Shared>) -> Self {
+        Self { channel, shared }
+    }
+
+    /// Returns the way to the host.
+    pub(crate) fn sender(&self) -> Sender {
+        self.channel.sender()
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        // Of the frames in the balloon, too: the host may act on a message that names them.
+        *self.shared.lingering.lock() = self.channel.close();
+    }
+}
+
+/// Takes all frames back, when dropped, unless the host may still act on messages that name them.
+/// The channel must be closed before, and the work over.
 pub(crate) struct Reclaim(pub(crate) Arc<Shared>);
 
 impl Drop for Reclaim {
@@ -299,14 +338,27 @@ impl Drop for Reclaim {
         let sender = shared.sender.lock().take();
         drop(sender);
 
-        let mut balloon = shared.balloon.lock();
+        let balloon = core::mem::replace(&mut *shared.balloon.lock(), Balloon::new());
+        let lingering = shared.lingering.lock().take();
         let frames = balloon.frames();
-        balloon.clear();
-        shared.counters.ballooned.store(0, Relaxed);
-        drop(balloon);
 
-        if frames != 0 {
-            dev_info!(shared.dev, "{} pages returned to the guest\n", frames);
+        shared.counters.ballooned.store(0, Relaxed);
+        if frames == 0 {
+            return;
+        }
+        match lingering {
+            Some(lingering) if !lingering.is_over() => {
+                dev_warn!(
+                    shared.dev,
+                    "the host has not let go of the channel: {} pages stay with it until it does\n",
+                    frames
+                );
+                withheld::keep(lingering, balloon);
+            }
+            _ => {
+                drop(balloon);
+                dev_info!(shared.dev, "{} pages returned to the guest\n", frames);
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{balloon as wire, memory::SharedRing, netvsc::Shared, slot::FakeSlot}
 use balloon_protocol::{
     hot_add::Ledger,
     message::MAX_RANGES,
-    range::{check_set, RangeLimits},
+    range::{check_set, with_pages, RangeLimits},
     response::ResponseBuilder,
     session::{Action, Features, Session},
     Inbound as BalloonInbound, PageRange,
@@ -146,7 +146,7 @@ fn balloon_message(session: &mut Session<'_>, ledger: &mut Ledger<Blocks>, messa
         Ok(inbound) => inbound,
         Err(error) => {
             let _ = error.to_string();
-            session.on_bad_message();
+            let _ = session.on_bad_message(&error);
             return;
         }
     };
@@ -170,7 +170,7 @@ fn balloon_message(session: &mut Session<'_>, ledger: &mut Ledger<Blocks>, messa
 fn echo(ranges: &[balloon_protocol::range::WireRange], total: u64) {
     let mut buffer = [0; balloon_protocol::MAX_MESSAGE];
     let mut builder = ResponseBuilder::new(&mut buffer);
-    for wire in ranges {
+    for (_, wire) in with_pages(ranges) {
         let range = PageRange::try_from(*wire).unwrap();
         builder.push(range).unwrap();
     }

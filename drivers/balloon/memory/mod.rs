@@ -10,6 +10,7 @@
 //!
 //!  * [`balloon`]: which frames are given away, and the way in and out;
 //!  * [`pages`]: allocating, hiding from the kernel, accounting and freeing them;
+//!  * [`withheld`]: balloons whose host has not let go of their channel;
 //!  * [`frames`]: the set of frames in one block;
 //!  * [`hot_add`]: blocks of memory that the host adds, and which pages of them come into use;
 //!  * [`reporting`]: memory that is free, and the host's hearing of it;
@@ -24,6 +25,7 @@ mod info;
 mod pages;
 mod reporting;
 mod tools;
+pub(crate) mod withheld;
 
 pub(crate) use self::{
     balloon::{BadRange, Balloon},
@@ -35,4 +37,5 @@ pub(crate) use self::{
     pages::Order,
     reporting::{hint, report_large_only, FreeMemory, Listener, Listening},
     tools::{trace_status, Link, ReportedStatus},
+    withheld::WithheldUntilDrop,
 };

@@ -237,7 +237,8 @@ impl Default for RangeLimits {
 
 /// Checks every range of a message, each by itself and all against each other,
 /// and returns the total number of pages. Either all are good or the message
-/// has to be refused as a whole. At most 510 ranges fit into a message, so
+/// has to be refused as a whole. A range without pages names none, and is good,
+/// wherever it is. At most 510 ranges fit into a message, so
 /// comparing all pairs is bounded.
 ///
 /// # Errors
@@ -245,7 +246,7 @@ impl Default for RangeLimits {
 /// See [`SetError`].
 pub fn check_set(ranges: &[WireRange], limits: &RangeLimits) -> Result<u64, SetError> {
     let mut total = 0u64;
-    for (index, wire) in ranges.iter().enumerate() {
+    for (index, wire) in with_pages(ranges) {
         let range = PageRange::try_from(*wire).map_err(|error| SetError::Range { index, error })?;
         if range.end() > limits.end_frame {
             return Err(SetError::BeyondEnd {
@@ -270,6 +271,14 @@ pub fn check_set(ranges: &[WireRange], limits: &RangeLimits) -> Result<u64, SetE
     Ok(total)
 }
 
+/// The ranges of a message that name pages, and their places in it, from 0.
+pub fn with_pages(ranges: &[WireRange]) -> impl Iterator<Item = (usize, &WireRange)> + Clone {
+    ranges
+        .iter()
+        .enumerate()
+        .filter(|(_, wire)| wire.count() != 0)
+}
+
 /// Like [`check_set`], and every range must consist of frames that the guest
 /// gave to the host and has not got back, as `is_given` tells.
 ///
@@ -282,7 +291,7 @@ pub fn check_returned(
     mut is_given: impl FnMut(PageRange) -> bool,
 ) -> Result<u64, SetError> {
     let total = check_set(ranges, limits)?;
-    for (index, wire) in ranges.iter().enumerate() {
+    for (index, wire) in with_pages(ranges) {
         let range = PageRange::try_from(*wire).map_err(|error| SetError::Range { index, error })?;
         if !is_given(range) {
             return Err(SetError::NotGiven {

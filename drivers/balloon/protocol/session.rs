@@ -7,7 +7,7 @@
 //! [`STEP_TIMEOUT_MS`], after which the caller reports
 //! [`Session::on_timeout`].
 
-use crate::message::{HotAdd, Inbound, Info, Unballoon, VERSION_2_0};
+use crate::message::{HotAdd, Inbound, Info, MessageError, Unballoon, VERSION_2_0};
 use core::fmt;
 
 /// Milliseconds the host has for each step of the negotiation.
@@ -125,6 +125,18 @@ pub enum Action<'a> {
     Wait,
     /// Nothing; it was counted.
     Ignore(IgnoreReason),
+}
+
+/// What the host waits for after a request that made no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owed {
+    /// The answer to the return of pages, of which none was taken back.
+    Unballoon,
+    /// The answer to a hot-add request: no page was added.
+    HotAdd {
+        /// Memory may be added by a request that makes sense.
+        later: bool,
+    },
 }
 
 /// What this guest serves.
@@ -278,9 +290,26 @@ impl<'v> Session<'v> {
         self.fail(SessionError::SendFailed)
     }
 
-    /// A message that [`Inbound::parse`] refused: counted.
-    pub fn on_bad_message(&mut self) {
+    /// A packet that is no message: counted.
+    pub fn on_bad_packet(&mut self) {
         self.ignored = self.ignored.saturating_add(1);
+    }
+
+    /// A message that [`Inbound::parse`] refused: counted. Returns what the host waits for all the
+    /// same: of a request it sends no other one until there is an answer.
+    pub fn on_bad_message(&mut self, error: &MessageError) -> Option<Owed> {
+        self.ignored = self.ignored.saturating_add(1);
+        if self.state != State::Ready {
+            return None;
+        }
+        match *error {
+            MessageError::RangeCount { more_pages, .. } if !more_pages => Some(Owed::Unballoon),
+            // The answer to the one that is being served is the answer to this one, too.
+            MessageError::Range(_) if !self.hot_adding => Some(Owed::HotAdd {
+                later: self.features.adds(),
+            }),
+            _ => None,
+        }
     }
 
     /// Takes a message from the host.
@@ -288,15 +317,16 @@ impl<'v> Session<'v> {
         match *message {
             Inbound::VersionResponse { accepted } => self.on_version(accepted),
             Inbound::CapabilitiesResponse { accepted } => self.on_capabilities(accepted),
-            _ if self.state != State::Ready => self.ignore(IgnoreReason::NotReady),
-            Inbound::BalloonRequest { page_count } => self.on_balloon(page_count),
-            Inbound::UnballoonRequest(request) => self.on_unballoon(request),
-            Inbound::HotAddRequest(request) => self.on_hot_add(request),
+            // A figure is worth knowing at any time.
             Inbound::Info(Info::MaxPageCount(pages)) => {
                 let log = self.max_pages.replace(pages) != Some(pages);
                 Action::MaxPageCount { pages, log }
             }
             Inbound::Info(Info::Unknown { .. }) => self.ignore(IgnoreReason::UnknownInfo),
+            _ if self.state != State::Ready => self.ignore(IgnoreReason::NotReady),
+            Inbound::BalloonRequest { page_count } => self.on_balloon(page_count),
+            Inbound::UnballoonRequest(request) => self.on_unballoon(request),
+            Inbound::HotAddRequest(request) => self.on_hot_add(request),
         }
     }
 

@@ -3,10 +3,10 @@
 //! One test for each known bug of the balloon, with its right outcome.
 
 use balloon_protocol::{
-    message::{MessageError, Status, VERSION_0_3, VERSION_1_0, VERSION_2_0},
+    message::{Info, MessageError, Status, VERSION_0_3, VERSION_1_0, VERSION_2_0},
     policy::{capabilities, floor_pages, pressure, units_per_page, MemoryCounts},
     range::{check_returned, check_set, RangeLimits, SetError},
-    session::{Action, Features, IgnoreReason, Session, SessionError, State},
+    session::{Action, Features, IgnoreReason, Owed, Session, SessionError, State},
     Inbound, PageRange,
 };
 use fake_host::balloon as wire;
@@ -55,9 +55,14 @@ fn range_count_beyond_the_message() {
                         assert_eq!(request.ranges.len() as u32, count);
                         assert_eq!(request.more_pages, more);
                     }
-                    Err(MessageError::RangeCount { count: c, limit }) => {
+                    Err(MessageError::RangeCount {
+                        count: c,
+                        limit,
+                        more_pages,
+                    }) => {
                         assert!(!fits, "{count} of {k}");
                         assert_eq!((c, limit), (count, k as u32));
+                        assert_eq!(more_pages, more);
                     }
                     other => panic!("{other:?}"),
                 }
@@ -81,7 +86,8 @@ fn more_ranges_than_any_message_holds() {
         count(511),
         Err(MessageError::RangeCount {
             count: 511,
-            limit: 510
+            limit: 510,
+            more_pages: false
         })
     );
 }
@@ -150,10 +156,11 @@ fn frames_never_given_are_refused_as_a_whole() {
             second: 1
         })
     );
-    assert!(matches!(
-        check(&[wire::range(100, 0)]),
-        Err(SetError::Range { index: 0, .. })
-    ));
+    // A range without pages names none, wherever it is.
+    for at in [0, 100, 120, 500] {
+        assert_eq!(check(&[wire::range(100, 50), wire::range(at, 0)]), Ok(50));
+        assert_eq!(check(&[wire::range(at, 0)]), Ok(0));
+    }
 }
 
 #[test]
@@ -196,7 +203,10 @@ fn guest_messages_echoed_back() {
             Inbound::parse(&bytes),
             Err(MessageError::Unexpected { kind })
         );
-        session.on_bad_message();
+        assert_eq!(
+            session.on_bad_message(&MessageError::Unexpected { kind }),
+            None
+        );
     }
     assert_eq!(session.ignored(), 9);
     assert_eq!(session.state(), State::Ready);
@@ -466,13 +476,77 @@ fn hot_add_regions() {
     assert_eq!(region.region.unwrap().count(), 0x8000);
     let none = parse(&wire::hot_add_region(wire::range(0x100000, 0x100), 0)).unwrap();
     assert!(none.host_regions && none.region.is_none());
-    assert_eq!(
-        parse(&wire::hot_add_region(
-            wire::range(0x100000, 0x8001),
-            wire::range(0x100000, 0x8000),
-        )),
-        Err(MessageError::OutsideRegion)
-    );
+    // Without pages, wherever it begins, as C takes it.
+    let none = parse(&wire::hot_add_region(
+        wire::range(0x100000, 0x100),
+        wire::range(0x100000, 0),
+    ))
+    .unwrap();
+    assert!(none.host_regions && none.region.is_none());
     assert!(parse(&wire::hot_add(wire::range(0x100000, 0))).is_err());
     assert!(parse(&wire::hot_add(u64::MAX)).is_err());
+}
+
+#[test]
+fn a_request_that_makes_no_sense_is_answered() {
+    let refused = |bytes: &[u8]| match Inbound::parse(bytes) {
+        Err(error) => error,
+        other => panic!("{other:?}"),
+    };
+    let mut session = ready(FEATURES);
+    let hot_adds = [
+        wire::hot_add(wire::range(0x100000, 0)),
+        wire::hot_add(u64::MAX),
+        wire::hot_add_region(wire::range(0x100000, 8), u64::MAX),
+    ];
+    for bytes in &hot_adds {
+        let owed = session.on_bad_message(&refused(bytes));
+        assert_eq!(owed, Some(Owed::HotAdd { later: true }));
+    }
+    // Of several messages the last one is answered.
+    let unballoon = |more| {
+        refused(&wire::honest(
+            8,
+            &wire::unballoon_body(more, 2, &[wire::range(1, 1)]),
+        ))
+    };
+    assert_eq!(session.on_bad_message(&unballoon(true)), None);
+    assert_eq!(
+        session.on_bad_message(&unballoon(false)),
+        Some(Owed::Unballoon)
+    );
+    assert_eq!(session.ignored(), 5);
+
+    // While one is served, its answer is the answer to both.
+    let good = wire::hot_add(wire::range(0x100000, 8));
+    let action = session.on_message(&Inbound::parse(&good).unwrap());
+    assert!(matches!(action, Action::HotAdd(_)));
+    assert_eq!(session.on_bad_message(&refused(&hot_adds[0])), None);
+    session.hot_add_done();
+
+    // Where no memory is added it never will be; before the two have agreed nothing is waited for.
+    let mut never = ready(Features {
+        hot_add: false,
+        ..FEATURES
+    });
+    assert_eq!(
+        never.on_bad_message(&refused(&hot_adds[0])),
+        Some(Owed::HotAdd { later: false })
+    );
+    let mut early = Session::new(FEATURES);
+    assert_eq!(early.on_bad_message(&refused(&hot_adds[0])), None);
+}
+
+#[test]
+fn a_figure_is_taken_before_the_two_have_agreed() {
+    let mut session = Session::new(FEATURES);
+    let _ = session.start();
+    let _ = session.on_message(&Inbound::VersionResponse { accepted: true });
+    assert_eq!(
+        session.on_message(&Inbound::Info(Info::MaxPageCount(7))),
+        Action::MaxPageCount {
+            pages: 7,
+            log: true
+        }
+    );
 }

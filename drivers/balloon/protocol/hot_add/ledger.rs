@@ -164,7 +164,8 @@ impl<T: Table> Ledger<T> {
         Ok(Plan::new(request, around))
     }
 
-    /// What is to be done next.
+    /// What is to be done next. A block may reach beyond its region, the host need not back that
+    /// part, but not begin before it.
     ///
     /// # Errors
     ///
@@ -178,7 +179,7 @@ impl<T: Table> Ledger<T> {
         let backed = plan.at..end.min(block.end);
         if self.place(block.start).is_ok() {
             Ok(Step::Back { backed })
-        } else if !plan.allows(&block) && !self.regions.contains(&block) {
+        } else if !plan.allows(&block) && !self.regions.contains(&(block.start..backed.end)) {
             Err(End::NoRegion)
         } else if block.end > self.end_frame {
             Err(End::TooHigh)

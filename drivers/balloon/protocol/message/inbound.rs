@@ -103,11 +103,11 @@ pub enum MessageError {
         count: u32,
         /// The largest possible one.
         limit: u32,
+        /// More messages of this request follow.
+        more_pages: bool,
     },
-    /// A range is nonsense.
+    /// The range to hot-add, or its region, is nonsense.
     Range(RangeError),
-    /// The range to hot-add does not lie in its region.
-    OutsideRegion,
 }
 
 impl From<RangeError> for MessageError {
@@ -130,11 +130,10 @@ impl fmt::Display for MessageError {
                 f,
                 "message of type {kind} too short: {got} bytes, size {size}, want {want}"
             ),
-            MessageError::RangeCount { count, limit } => {
+            MessageError::RangeCount { count, limit, .. } => {
                 write!(f, "{count} ranges claimed, at most {limit} are there")
             }
             MessageError::Range(error) => fmt::Display::fmt(error, f),
-            MessageError::OutsideRegion => f.write_str("hot-add range lies outside its region"),
         }
     }
 }
@@ -154,7 +153,8 @@ pub struct Unballoon<'a> {
 pub struct HotAdd {
     /// Memory to bring in.
     pub range: PageRange,
-    /// The region it belongs to, if the host names one; it holds the range.
+    /// The region it belongs to, if the host names one. What of the range it does not hold is not
+    /// added.
     pub region: Option<PageRange>,
     /// The host used the form with a region, even if it named none: the guest
     /// must not make a region up.
@@ -276,9 +276,11 @@ fn parse_unballoon<'a>(framed: &Framed<'a>) -> Result<Unballoon<'a>, MessageErro
     let room = rest.len() / size_of::<WireRange>();
     let limit = room.min(MAX_RANGES);
     let count = message.range_count.get();
+    let more_pages = message.more.get() & 1 != 0;
     let error = MessageError::RangeCount {
         count,
         limit: u32::try_from(limit).unwrap_or(u32::MAX),
+        more_pages,
     };
     let elements = usize::try_from(count)
         .ok()
@@ -286,10 +288,7 @@ fn parse_unballoon<'a>(framed: &Framed<'a>) -> Result<Unballoon<'a>, MessageErro
         .ok_or(error)?;
     let (ranges, _) =
         <[WireRange]>::ref_from_prefix_with_elems(rest, elements).map_err(|_| error)?;
-    Ok(Unballoon {
-        more_pages: message.more.get() & 1 != 0,
-        ranges,
-    })
+    Ok(Unballoon { more_pages, ranges })
 }
 
 /// The size in the head tells the two forms apart, as in
@@ -307,13 +306,10 @@ fn parse_hot_add(framed: &Framed<'_>) -> Result<HotAdd, MessageError> {
     let range = PageRange::try_from(message.range)?;
     let region = match PageRange::try_from(message.region) {
         Ok(region) => Some(region),
-        // An all-zero region is how a host says that there is none.
-        Err(RangeError::Empty { start: 0 }) => None,
+        // A region without pages is how a host says that there is none.
+        Err(RangeError::Empty { .. }) => None,
         Err(error) => return Err(error.into()),
     };
-    if region.is_some_and(|region| !region.contains(range)) {
-        return Err(MessageError::OutsideRegion);
-    }
     Ok(HotAdd {
         range,
         region,

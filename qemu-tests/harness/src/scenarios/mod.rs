@@ -31,8 +31,10 @@ mod hypercall_fuzz;
 mod kunit;
 mod levels_agree;
 mod may_hibernate;
+mod memory_late;
 mod memory_limits;
 mod memory_rebind;
+mod memory_unbind;
 mod net;
 mod package;
 mod page_reporting;
@@ -370,6 +372,28 @@ const OWN: &[Scenario] = &[
         "a host that changes its mind about memory every minute, for hours",
         races::Kind::Memory,
     ),
+    Scenario {
+        machine: &Machine::HOT_ADD,
+        guest: Guest::Ends,
+        only: Some(&[Core::Rust, Core::RustOnC]),
+        ..shared(
+            "memory-unbind",
+            "the driver goes while it adds memory",
+            120,
+            memory_unbind::run,
+        )
+    },
+    Scenario {
+        machine: &memory_late::MACHINE,
+        guest: Guest::Ends,
+        only: Some(&[Core::Rust]),
+        ..shared(
+            "memory-late",
+            "a host that confirms the end of a balloon late, or takes it while it starts",
+            180,
+            memory_late::run,
+        )
+    },
     Scenario {
         machine: &Machine::BALLOON_TWICE,
         guest: Guest::Ends,
