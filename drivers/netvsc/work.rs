@@ -40,6 +40,10 @@ pub(crate) const SHOW: u64 = 9;
 /// How long until it is looked again whether RTNL is free, in milliseconds.
 const LOOK_MS: u32 = 100;
 
+/// How long until it is looked whether a host that is left alone does something with frames by
+/// itself, in milliseconds: less than it has to have done nothing to be left alone.
+const LOOK_AT_REST_MS: u32 = 2_000;
+
 impl Adapter {
     /// The link leads elsewhere, or is there again. Any context but NMI.
     pub(crate) fn tell_neighbours(self: &Arc<Self>) {
@@ -155,12 +159,20 @@ impl Adapter {
 
         if let Some(ms) = rest {
             connection.set_useless();
-            // Not the timer for questions, which are asked again much sooner. An error means that
-            // its end is waited for, or that the device is unbound.
-            let _ =
-                workqueue::enqueue_delayed::<_, REST>(workqueue::system_long(), self.clone(), ms);
+            self.rest_for(ms);
         }
         rest.is_none()
+    }
+
+    /// Leaves the host alone for so many milliseconds, or until it does something with frames.
+    fn rest_for(self: &Arc<Self>, ms: u32) {
+        // Not the timer for questions, which are asked again much sooner. An error means that its
+        // end is waited for, or that the device is unbound.
+        let _ = workqueue::enqueue_delayed::<_, REST>(
+            workqueue::system_long(),
+            self.clone(),
+            ms.min(LOOK_AT_REST_MS),
+        );
     }
 
     /// The adapter is connected anew since the host does nothing with frames.
@@ -240,8 +252,18 @@ impl WorkItem<AGAIN> for Adapter {
 impl WorkItem<REST> for Adapter {
     type Pointer = Arc<Adapter>;
 
+    /// Looks whether the host is to be left alone any longer. Without a link nothing else would
+    /// notice that it goes on.
     fn run(this: Arc<Adapter>) {
-        this.recover_soon();
+        let rest = this.recoveries.lock().rest(this.frames_sent(), this.now());
+        let is_stuck = this
+            .connection()
+            .is_ok_and(|connection| connection.is_stuck());
+
+        match rest {
+            Some(ms) if is_stuck => this.rest_for(ms),
+            _ => this.recover_soon(),
+        }
     }
 }
 

@@ -110,7 +110,7 @@ impl Kind {
     /// Which seeds; one of hours is run once, if it is not said otherwise.
     fn seeds(self, asked: Seeds, core: Core) -> Vec<u64> {
         match (self, asked) {
-            (Self::Memory, Seeds::Few | Seeds::All) => vec![1],
+            (Self::Memory | Self::Net(NetEvent::Late), Seeds::Few | Seeds::All) => vec![1],
             _ => asked.numbers(core),
         }
     }
@@ -327,7 +327,7 @@ mod tests {
     use super::{judge, DiskEvent, Fingerprint, Kind, NetEvent};
     use crate::drivers::Core;
 
-    const KINDS: [Kind; 9] = [
+    const KINDS: [Kind; 10] = [
         Kind::Disk(DiskEvent::Rescind),
         Kind::Disk(DiskEvent::Offline),
         Kind::Disk(DiskEvent::Unbind),
@@ -336,6 +336,7 @@ mod tests {
         Kind::Net(NetEvent::Offline),
         Kind::Net(NetEvent::Unbind),
         Kind::Net(NetEvent::Change),
+        Kind::Net(NetEvent::Late),
         Kind::Memory,
     ];
 

@@ -20,6 +20,8 @@ pub(crate) enum Event {
     Unbind,
     /// The administrator changes what makes the driver close and open its channels.
     Change,
+    /// The host says that it is done with frames after more than a minute; no race, but it takes long.
+    Late,
 }
 
 /// Instance of the adapter that it happens to.
@@ -119,19 +121,20 @@ impl Event {
         let body = match self {
             Self::Rescind => {
                 faults = taken_at(random);
-                rescind()
+                under_traffic(&rescind())
             }
-            Self::Offline => offline(random),
-            Self::Unbind => unbind(core, random),
-            Self::Change => change(random),
+            Self::Offline => under_traffic(&offline(random)),
+            Self::Unbind => under_traffic(&unbind(core, random)),
+            Self::Change => under_traffic(&change(random)),
+            Self::Late => {
+                faults = late(random);
+                LATE.to_owned()
+            }
         };
         let guest = format!(
             "{}
              main=$(cat /run/main-nic) peer=$(cat /run/peer-nic)
-             traffic
              {body}
-             touch /run/main.stop
-             ended main 0
              wait 30 'end of all waiting' nobody_waits
              rmmod {modules} || fail 'modules stay'",
             functions(),
@@ -154,6 +157,48 @@ fn taken_at(random: &mut Random) -> String {
     };
     format!("on {event} nth={} do unplug\n", random.log_uniform(5, 9))
 }
+
+/// Under traffic.
+fn under_traffic(what: &str) -> String {
+    format!(
+        "traffic
+         {what}
+         touch /run/main.stop
+         ended main 0"
+    )
+}
+
+/// 90 to 110 s. 108 completes a frame or an RNDIS message, which 0 at 4 of the packet tells apart.
+fn late(random: &mut Random) -> String {
+    let ms = 90_000 + random.below(20_000);
+    format!("on send type=11 op=108 req.u32@4=0 do delay {ms}\n")
+}
+
+/// Each connection is of no use to the driver, which leaves the host alone for 1, 2, 4, ... seconds; once that is longer
+/// than the host takes, its frames are done meanwhile, and the link is there again.
+const LATE: &str = r#"
+for limit in /sys/class/net/$main/queues/tx-*/byte_queue_limits/limit_max; do
+    echo 20000 > $limit
+done
+# it gives up when a queue is full
+while [ ! -e /run/main.stop ]; do
+    ping -q -i 0.05 -c 100 -W 1 -s 1400 192.168.7.2 > /dev/null 2>&1
+    sleep 0.2
+done &
+off=0 longest=0 second=0
+while [ $second -lt 800 ]; do
+    if carrier $main; then off=0; else off=$((off + 1)); fi
+    [ $off -le $longest ] || longest=$off
+    second=$((second + 1))
+    sleep 1
+done
+touch /run/main.stop
+quiet() { ! pidof ping > /dev/null; }
+wait 30 'end of the load' quiet
+echo "without a link for $longest s"
+[ $longest -ge 60 ] || fail "no pause that is longer than the host takes"
+[ $longest -lt 115 ] || fail "no link for longer than the host takes"
+"#;
 
 fn rescind() -> String {
     format!("wait 60 'rescind' gone $bus/{MAIN}")

@@ -495,6 +495,15 @@ const OWN: &[Scenario] = &[
         races::Kind::Disk(races::DiskEvent::Reset),
     ),
     Scenario {
+        // C does not notice such a host
+        only: Some(&[Core::Rust, Core::RustOnC]),
+        ..race(
+            "net-rest",
+            "a host that was left alone since it did nothing with frames goes on",
+            races::Kind::Net(races::NetEvent::Late),
+        )
+    },
+    Scenario {
         only: Some(&[Core::Rust]),
         ..race(
             "races-net-rescind",
