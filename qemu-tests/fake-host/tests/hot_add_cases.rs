@@ -124,8 +124,8 @@ fn outside_its_region() {
         assert_eq!(guest.take(&bytes), LATER);
         assert!(guest.kernel.present.is_empty());
     }
-    // None was named, and there is none.
-    let bytes = wire::hot_add_region(wire::range(4 * BLOCK, BLOCK), 0);
+    // None was named, and none was before that holds it.
+    let bytes = wire::hot_add_region(wire::range(7 * BLOCK, BLOCK), 0);
     assert_eq!(guest.take(&bytes), LATER);
     assert!(guest.kernel.present.is_empty());
     // What of a range lies in the region is added.
