@@ -92,7 +92,10 @@ pub(crate) fn take_back() {
         !is_over
     });
     if frames != 0 {
-        pr_info!("{} pages returned to the guest, which the host had kept\n", frames);
+        pr_info!(
+            "{} pages returned to the guest, which the host had kept\n",
+            frames
+        );
     }
 }
 

@@ -273,9 +273,9 @@ pub fn check_set(ranges: &[WireRange], limits: &RangeLimits) -> Result<u64, SetE
 
 /// The ranges of a message that name pages, and their places in it, from 0.
 pub fn with_pages(ranges: &[WireRange]) -> impl Iterator<Item = (usize, &WireRange)> + Clone {
-    ranges
-        .iter()
-        .enumerate()
+    // Not `enumerate`, whose count could overflow as far as the compiler can see.
+    (0..ranges.len())
+        .zip(ranges)
         .filter(|(_, wire)| wire.count() != 0)
 }
 
