@@ -23,7 +23,8 @@
 //! neither side can act on a message any more, all frames return to the guest: unbinding the
 //! driver, unloading the module and the loss of the device all end with an empty balloon. Where the
 //! host does not confirm that the channel is closed, it may not have forgotten: the frames stay
-//! away until it does, and are looked after as long as the module is there.
+//! away. Whether it has confirmed since is looked at while a device is bound, and when the module
+//! goes; what it has not let go of by then is left to it.
 //!
 //! # Hibernation
 //!

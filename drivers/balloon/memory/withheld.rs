@@ -76,7 +76,7 @@ pub(crate) fn keep(lingering: Lingering, balloon: Balloon) {
     }
 }
 
-/// Takes back what hosts have let go of meanwhile. May sleep.
+/// Takes back what hosts have let go of meanwhile: nobody is told when they do. May sleep.
 pub(crate) fn take_back() {
     if PHASE.load(Acquire) != READY {
         return;

@@ -71,11 +71,11 @@ pub(super) fn prepare(core: Core) -> String {
         Core::RustOnC => "modprobe hv_balloon_rust_on_c",
     };
     format!(
-        "echo online > /sys/devices/system/memory/auto_online_blocks
-         meminfo() {{ busybox awk -v name=\"$1:\" '$1 == name {{ print $2 }}' /proc/meminfo; }}
+        "{FUNCTIONS}
+         echo online > /sys/devices/system/memory/auto_online_blocks
          meminfo MemTotal > /run/start
          {load}
-         wait 20 driver [ -e /sys/kernel/debug/hv-balloon ]
+         wait 20 driver [ -e $status ]
          mkdir -p /keep
          busybox mount -t tmpfs -o size=64m keep /keep && dd if=/dev/urandom of=/keep/data bs=1M count=32 2> /dev/null
          md5sum < /keep/data > /run/sum"

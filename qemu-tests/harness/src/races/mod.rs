@@ -176,13 +176,12 @@ pub(crate) fn run(
             logs: &common.paths.logs,
         }
     };
-    let snapshot = match kind.is_saved() {
-        true => Some(common.snapshots.get(&common.paths, &race)?),
-        false => None,
-    };
+    let saved = kind.is_saved();
+    let snapshot = saved.then(|| common.snapshots.get(&common.paths, &race));
+    let snapshot = snapshot.transpose()?;
     let start = Instant::now();
     let seeds = kind.seeds(common.seeds, core);
-    let twice = common.seeds != Seeds::Few && kind.is_saved();
+    let twice = common.seeds != Seeds::Few && saved;
     let mut all = Fingerprint::default();
     for (at, seed) in seeds.iter().enumerate() {
         let console = race.run(snapshot.as_deref(), *seed, "")?;
