@@ -219,10 +219,11 @@ impl Connection {
         self.adapter.show_link();
     }
 
-    /// The host does something with frames, or is to have another chance.
+    /// The host does something with frames, or is to have another chance. Whether it answers is
+    /// another matter.
     pub(crate) fn set_useful(&self) {
         self.useless.store(false, Relaxed);
-        self.mute.store(false, Relaxed);
+        self.adapter.recoveries.lock().useful();
         self.adapter.show_link();
     }
 

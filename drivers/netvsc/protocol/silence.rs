@@ -12,6 +12,9 @@ pub const FIRST_PAUSE_MS: u32 = 1_000;
 pub const LONGEST_PAUSE_MS: u32 = 32_000;
 /// The longest one before an adapter is connected anew that was so before to no avail.
 pub const LONGEST_REST_MS: u32 = 512_000;
+/// How long a host that was left alone, and goes on with some frames, has for those of the other
+/// queues, in milliseconds: twice as long as it may do nothing with a queue.
+pub const GOING_ON_MS: u32 = 10_000;
 
 /// What a host is asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +153,8 @@ pub struct Recoveries {
     rests: Pauses,
     /// Until when the host is left alone, in milliseconds of the caller's clock.
     until: Option<u64>,
+    /// Until when it has time after it went on.
+    goes_on_until: Option<u64>,
 }
 
 impl Recoveries {
@@ -160,24 +165,41 @@ impl Recoveries {
             before: None,
             rests: Pauses::new(),
             until: None,
+            goes_on_until: None,
         }
     }
 
-    /// The host does nothing with frames, and has sent so many since the device was bound. Returns
-    /// how many milliseconds from `now`, by the caller's clock, to leave it alone before the
-    /// adapter is connected anew; none if that is due. Whoever asks in between hears what is left.
+    /// The host does nothing with frames of some queue, and has sent so many since the device was
+    /// bound. Returns how many milliseconds from `now`, by the caller's clock, to leave it alone
+    /// before the adapter is connected anew; none if that is due. Whoever asks in between hears
+    /// what is left.
+    ///
+    /// A host that was left alone and has sent something meanwhile goes on: it has
+    /// [`GOING_ON_MS`] from then on.
     pub fn rest(&mut self, sent: u64, now: u64) -> Option<u32> {
-        if self.before != Some(sent) {
+        let until = if self.before == Some(sent) {
+            let rest = u64::from(self.rests.now(LONGEST_REST_MS));
+
+            *self.until.get_or_insert(now.saturating_add(rest))
+        } else {
             self.rests.reset();
-            self.until = None;
-            return None;
-        }
-        let rest = u64::from(self.rests.now(LONGEST_REST_MS));
-        let until = *self.until.get_or_insert(now.saturating_add(rest));
+            if self.until.is_none() {
+                return None;
+            }
+            let end = now.saturating_add(u64::from(GOING_ON_MS));
+
+            *self.goes_on_until.get_or_insert(end)
+        };
 
         u32::try_from(until.saturating_sub(now))
             .ok()
             .filter(|left| *left != 0)
+    }
+
+    /// The host does something with the frames of each queue.
+    pub fn useful(&mut self) {
+        self.until = None;
+        self.goes_on_until = None;
     }
 
     /// The adapter is connected anew now.
@@ -187,5 +209,6 @@ impl Recoveries {
         }
         self.before = Some(sent);
         self.until = None;
+        self.goes_on_until = None;
     }
 }

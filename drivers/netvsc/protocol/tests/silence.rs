@@ -6,7 +6,7 @@ use netvsc_protocol::{
     exchange::{Exchange, Outcome},
     rndis::Kind,
     silence::{
-        Question, Recoveries, Unanswered, FIRST_PAUSE_MS, LONGEST_PAUSE_MS, LONGEST_REST_MS,
+        Question, Recoveries, Unanswered, FIRST_PAUSE_MS, GOING_ON_MS, LONGEST_PAUSE_MS, LONGEST_REST_MS,
     },
 };
 
@@ -133,4 +133,33 @@ fn new_connections_that_are_of_no_use_become_rare() {
     assert_eq!(recoveries.rest(8, now), None);
     recoveries.begin(8);
     assert_eq!(recoveries.rest(8, now), Some(FIRST_PAUSE_MS));
+}
+
+#[test]
+fn a_host_that_goes_on_has_time_for_all_queues() {
+    let mut recoveries = Recoveries::new();
+
+    assert_eq!(recoveries.rest(7, 0), None);
+    recoveries.begin(7);
+    assert_eq!(recoveries.rest(7, 0), Some(FIRST_PAUSE_MS));
+    // It goes on with the frames of one queue, then with more of them.
+    assert_eq!(recoveries.rest(8, 500), Some(GOING_ON_MS));
+    assert_eq!(recoveries.rest(9, 1_500), Some(GOING_ON_MS - 1_000));
+    // Another one stays as it is: a new connection is due.
+    let late = 500 + u64::from(GOING_ON_MS);
+    assert_eq!(recoveries.rest(9, late), None);
+    assert_eq!(recoveries.rest(10, late + 1), None);
+    recoveries.begin(10);
+    assert_eq!(recoveries.rest(10, late + 1), Some(FIRST_PAUSE_MS));
+}
+
+#[test]
+fn a_host_that_went_on_and_stops_again_has_no_time_left_over() {
+    let mut recoveries = Recoveries::new();
+
+    assert_eq!(recoveries.rest(7, 0), None);
+    recoveries.begin(7);
+    assert_eq!(recoveries.rest(7, 0), Some(FIRST_PAUSE_MS));
+    recoveries.useful();
+    assert_eq!(recoveries.rest(9, 1_000_000), None);
 }

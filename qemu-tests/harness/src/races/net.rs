@@ -175,7 +175,8 @@ fn late(random: &mut Random) -> String {
 }
 
 /// Each connection is of no use to the driver, which leaves the host alone for 1, 2, 4, ... seconds; once that is longer
-/// than the host takes, its frames are done meanwhile, and the link is there again.
+/// than the host takes, its frames are done meanwhile, and the link is there again. The other queue has its frames some
+/// seconds after the first one, so that the host is done with them later: it is not disturbed in between, and is.
 const LATE: &str = r#"
 for limit in /sys/class/net/$main/queues/tx-*/byte_queue_limits/limit_max; do
     echo 20000 > $limit
@@ -185,6 +186,24 @@ while [ ! -e /run/main.stop ]; do
     ping -q -i 0.05 -c 100 -W 1 -s 1400 192.168.7.2 > /dev/null 2>&1
     sleep 0.2
 done &
+# other addresses, for the other queue; nobody is asked where they are
+for n in 2 3 4 5 6 7 8; do
+    [ $n = 2 ] || $ip -n peer addr add 192.168.7.$n/24 dev $peer || fail 'no address'
+    $ip neigh replace 192.168.7.$n lladdr 52:54:00:00:10:02 dev $main nud permanent || fail 'no neighbour'
+done
+$ip -n peer neigh replace 192.168.7.1 lladdr 52:54:00:00:10:01 dev $peer nud permanent || fail 'no neighbour'
+while [ ! -e /run/main.stop ]; do
+    until carrier $main || [ -e /run/main.stop ]; do sleep 0.2; done
+    sleep 3
+    while carrier $main && [ ! -e /run/main.stop ]; do
+        for n in 3 4 5 6 7 8; do
+            ping -q -i 0.01 -c 20 -W 1 -s 1400 192.168.7.$n > /dev/null 2>&1
+        done
+    done
+done &
+# sent QUEUE: frames that the host is done with
+sent() { ethtool -S $main | sed -n "s/^ *tx_queue_$1_packets: //p"; }
+was_0=$(sent 0) was_1=$(sent 1)
 off=0 longest=0 second=0
 while [ $second -lt 800 ]; do
     if carrier $main; then off=0; else off=$((off + 1)); fi
@@ -193,6 +212,8 @@ while [ $second -lt 800 ]; do
     sleep 1
 done
 touch /run/main.stop
+is_0=$(sent 0) is_1=$(sent 1)
+[ $is_0 -gt $was_0 ] && [ $is_1 -gt $was_1 ] || fail "frames by queue: $was_0 and $was_1, now $is_0 and $is_1"
 quiet() { ! pidof ping > /dev/null; }
 wait 30 'end of the load' quiet
 echo "without a link for $longest s"
