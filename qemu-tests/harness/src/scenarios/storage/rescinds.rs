@@ -133,7 +133,7 @@ fn closer(vm: &Vm) -> Result<Job<'_>> {
     let text = format!(
         "until [ -e /tmp/enough ]; do
              [ ! -e {driver}/{instance} ] || echo {instance} > {driver}/unbind || true
-             sleep 0.05
+             sleep 0.3
          done",
         instance = CLOSE.instance,
     );
