@@ -3,7 +3,7 @@
 //! Taking memory that the host adds.
 
 use crate::{
-    memory::{self, Claim, MemInfo, Memory, Stop, WhyNot},
+    memory::{self, withheld, Claim, MemInfo, Memory, Stop, WhyNot},
     session::{Shared, HOT_ADD},
 };
 use balloon_protocol::{
@@ -141,6 +141,7 @@ fn may_add(shared: &Shared, request: &HotAdd, memory: &Memory) -> bool {
     let total = MemInfo::now()
         .total
         .saturating_add(shared.counters.ballooned.load(Relaxed))
+        .saturating_add(withheld::frames())
         .saturating_add(added.saturating_sub(onlined));
     let pages = request.range.count().into();
     let may = memory::limits().may_add(pages, total);

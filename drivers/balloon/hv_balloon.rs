@@ -23,8 +23,8 @@
 //! neither side can act on a message any more, all frames return to the guest: unbinding the
 //! driver, unloading the module and the loss of the device all end with an empty balloon. Where the
 //! host does not confirm that the channel is closed, it may not have forgotten: the frames stay
-//! away. Whether it has confirmed since is looked at while a device is bound, and when the module
-//! goes; what it has not let go of by then is left to it.
+//! away until it has, see [`memory::withheld`]; what it has not let go of when the module goes is left
+//! to it.
 //!
 //! # Hibernation
 //!
@@ -121,9 +121,9 @@ struct Balloon;
 
 /// What belongs to a bound device.
 ///
-/// The order of the fields is the order in which things end: first the guest stops what it does by
-/// itself, then what the host has asked for ends early and is answered, since the host would count
-/// on other memory than the guest has; then the channel is closed, then the frames come back, and
+/// The order of the fields is the order in which things end: first what the host has asked for ends
+/// early and is answered, since the host would count on other memory than the guest has, and goes on
+/// hearing of its pressure meanwhile; then the channel is closed, then the frames come back, and
 /// last added memory goes that is of no use. They are set up the other way round.
 #[pin_data]
 struct Data<'bound> {
@@ -136,9 +136,9 @@ struct Data<'bound> {
     _stop: Stop,
     _listening: StopReporting,
     _reporting: DisableOnDrop<Shared, Plain, REPORTING>,
-    _pressure: DisableOnDrop<Shared, Delayed, PRESSURE>,
     _inflate: DisableOnDrop<Shared, Plain, INFLATE>,
     _hot_add: DisableOnDrop<Shared, Plain, HOT_ADD>,
+    _pressure: DisableOnDrop<Shared, Delayed, PRESSURE>,
     _channel: Channel,
     _reclaim: Reclaim,
     _added: Option<Claim>,
@@ -170,9 +170,9 @@ impl Driver for Balloon {
                 },
             )?;
             let channel = Channel::new(channel, shared.clone());
+            let pressure = DisableOnDrop::new(shared.clone());
             let hot_add = DisableOnDrop::new(shared.clone());
             let inflate = DisableOnDrop::new(shared.clone());
-            let pressure = DisableOnDrop::new(shared.clone());
             let reporting = DisableOnDrop::new(shared.clone());
             let listening = StopReporting(shared.clone());
             let stop = Stop(shared.clone());
@@ -186,9 +186,9 @@ impl Driver for Balloon {
                 _added: added,
                 _reclaim: reclaim,
                 _channel: channel,
+                _pressure: pressure,
                 _hot_add: hot_add,
                 _inflate: inflate,
-                _pressure: pressure,
                 _reporting: reporting,
                 _listening: listening,
                 _stop: stop,

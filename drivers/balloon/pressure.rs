@@ -87,6 +87,7 @@ fn counts(shared: &Shared) -> MemoryCounts {
         available: memory.available,
         committed: memory.committed,
         ballooned: shared.counters.ballooned.load(Relaxed),
+        withheld: withheld::frames(),
         added,
         onlined,
         floor: floor_pages(memory.total, PAGE_SIZE as u32),
@@ -113,10 +114,6 @@ impl WorkItem<PRESSURE> for Shared {
     type Pointer = Arc<Shared>;
 
     fn run(this: Arc<Shared>) {
-        if this.is_closing() {
-            return;
-        }
-        withheld::take_back();
         let (due, next) = this.schedule.lock().poll();
 
         if due {

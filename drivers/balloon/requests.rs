@@ -40,6 +40,7 @@ impl Handler for Requests {
 
                 self.refuse(Refused::Message(error));
                 match owed {
+                    Some(Owed::Balloon) => inflate::request(&self.0, 0),
                     Some(Owed::Unballoon) => self.answer_unballoon(sender),
                     Some(Owed::HotAdd { later }) => self.answer_no_pages(sender, later),
                     None => {}

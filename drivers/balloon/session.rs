@@ -60,6 +60,9 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// The device is going away: long work ends early.
     closing: Atomic<bool>,
+    /// When it was about to be closed, in milliseconds since `since`.
+    closing_ms: Atomic<u64>,
+    since: Instant<Monotonic>,
     #[pin]
     pub(crate) session: Mutex<Session<'static>>,
     #[pin]
@@ -143,6 +146,8 @@ impl Shared {
                 features,
                 counters: Counters::new(),
                 closing: Atomic::new(false),
+                closing_ms: Atomic::new(0),
+                since: Instant::now(),
                 session <- new_mutex!(Session::new(*features)),
                 balloon <- new_mutex!(Balloon::new()),
                 request <- new_mutex!(None),
@@ -167,7 +172,24 @@ impl Shared {
 
     /// The device is going away: long work ends early. Any context.
     pub(crate) fn close(&self) {
+        if !self.is_closing() {
+            self.closing_ms.store(self.age_ms(), Relaxed);
+        }
+        // Release: who sees this knows since when.
         self.closing.store(true, Release);
+    }
+
+    /// Milliseconds since this was made.
+    fn age_ms(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(0)
+    }
+
+    /// Whether there is time for a message: always, until the device goes away, and then for
+    /// [`LAST_MS`], however long it has waited before.
+    fn has_time(&self) -> bool {
+        let time = || self.age_ms().saturating_sub(self.closing_ms.load(Relaxed));
+
+        !self.is_closing() || time() < LAST_MS
     }
 
     /// Returns whether the device is going away.
@@ -188,7 +210,7 @@ impl Shared {
     /// Sends a message. If the ring is full, waits for room: see [`Patience`].
     ///
     /// `EAGAIN` says that the message is not sent and the ring still full; where the device is going
-    /// away, after [`LAST_MS`]. Any other error says that the channel is out of use. May sleep.
+    /// away, for [`LAST_MS`] already. Any other error says that the channel is out of use. May sleep.
     pub(crate) fn send(&self, sender: &Sender, message: &[u8], patience: Patience) -> Result {
         let start = Instant::<Monotonic>::now();
         let mut tries = 0u32;
@@ -200,10 +222,9 @@ impl Shared {
             };
             let elapsed = u64::try_from(start.elapsed().as_millis()).unwrap_or(0);
             let pause = pause_ms(patience, tries, elapsed);
-            let in_time = !self.is_closing() || elapsed < LAST_MS;
 
             match pause.and_then(|pause| i64::try_from(pause).ok()) {
-                Some(pause) if error == EAGAIN && in_time => {
+                Some(pause) if error == EAGAIN && self.has_time() => {
                     fsleep(Delta::from_millis(pause));
                 }
                 _ => {

@@ -6,7 +6,7 @@
 //! The lines of the former are `name: value`. Those that the C driver has in its file have the same
 //! names here.
 
-use crate::{pressure, reporting, session::Shared};
+use crate::{memory::withheld, pressure, reporting, session::Shared};
 use balloon_protocol::{hot_add::Span, session::State, HV_PAGE_SIZE};
 use kernel::{
     debugfs, fmt,
@@ -179,6 +179,7 @@ fn show(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     line(f, "max_dynamic_page_count", &counters.max_page_count)?;
     line(f, "pages_given", &counters.pages_given)?;
     line(f, "pages_returned", &counters.pages_returned)?;
+    writeln!(f, "pages_withheld: {}", withheld::frames())?;
     line(f, "balloon_requests", &counters.balloon_requests)?;
     line(f, "unballoon_requests", &counters.unballoon_requests)?;
     line(f, "hot_add_requests", &counters.hot_add_requests)?;

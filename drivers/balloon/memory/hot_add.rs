@@ -13,7 +13,10 @@
 //! The ledger's lock is taken within the lock of memory hotplug, by the callback. So it is not held
 //! while a block is added or removed, and no memory is allocated under it.
 
-use super::ffi::{self, event};
+use super::{
+    ffi::{self, event},
+    phase::Phase,
+};
 use balloon_protocol::{
     hot_add::{Block, BlockState, End, Ledger, MemoryEvent, Plan, Span, Step, Table},
     message::HotAdd,
@@ -24,7 +27,7 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
-        atomic::{Acquire, Atomic, Full, Relaxed, Release},
+        atomic::{Atomic, Full, Relaxed, Release},
         global_lock,
         Arc,
         Mutex, //
@@ -333,11 +336,8 @@ global_lock! {
     unsafe(uninit) static WATCH: Mutex<Option<Watch>> = None;
 }
 
-/// How far `WATCH` is: 0, being initialised, or [`READY`].
-static PHASE: Atomic<u32> = Atomic::new(0);
-
-/// It may be used.
-const READY: u32 = 2;
+/// How far `WATCH` is.
+static PHASE: Phase = Phase::new();
 
 /// What there is to watch at all is watched from the first device that can have memory added until
 /// this is dropped. The module has it, and drops it behind its driver.
@@ -346,11 +346,8 @@ pub(crate) struct WatchUntilDrop(());
 impl WatchUntilDrop {
     /// Prepares to watch. `EBUSY` the second time.
     pub(crate) fn new() -> Result<Self> {
-        PHASE.cmpxchg(0, 1, Relaxed).map_err(|_| EBUSY)?;
-        // SAFETY: Nobody gets here twice.
-        unsafe { WATCH.init() };
-        // Release: who sees this may use it.
-        PHASE.store(READY, Release);
+        // SAFETY: `begin` does this once.
+        PHASE.begin(|| unsafe { WATCH.init() })?;
         Ok(Self(()))
     }
 }
@@ -395,7 +392,7 @@ pub(crate) fn watch() -> Result<Claim, WhyNot> {
     if !unsafe { (&raw const ffi::hv_balloon_shim_hot_add).read_volatile() } {
         return Err(WhyNot::SwitchedOff);
     }
-    if PHASE.load(Acquire) != READY {
+    if !PHASE.is_ready() {
         return Err(WhyNot::NoMemory);
     }
     let mut watch = WATCH.lock();

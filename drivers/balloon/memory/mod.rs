@@ -11,6 +11,7 @@
 //!  * [`balloon`]: which frames are given away, and the way in and out;
 //!  * [`pages`]: allocating, hiding from the kernel, accounting and freeing them;
 //!  * [`withheld`]: balloons whose host has not let go of their channel;
+//!  * [`phase`]: statics that are there once the module has begun;
 //!  * [`frames`]: the set of frames in one block;
 //!  * [`hot_add`]: blocks of memory that the host adds, and which pages of them come into use;
 //!  * [`reporting`]: memory that is free, and the host's hearing of it;
@@ -23,6 +24,7 @@ mod frames;
 mod hot_add;
 mod info;
 mod pages;
+mod phase;
 mod reporting;
 mod tools;
 pub(crate) mod withheld;

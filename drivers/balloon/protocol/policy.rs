@@ -152,6 +152,8 @@ pub struct MemoryCounts {
     pub committed: u64,
     /// Pages in the balloon.
     pub ballooned: u64,
+    /// Pages of earlier balloons that their host has not let go of.
+    pub withheld: u64,
     /// Pages hot-added.
     pub added: u64,
     /// Of those, pages brought online.
@@ -162,7 +164,8 @@ pub struct MemoryCounts {
 
 /// The pressure report. Hosts divide committed by assigned memory, so what the
 /// guest cannot use counts as committed: the balloon, hot-added memory that is
-/// not online, the floor (`drivers/hv/hv_balloon.c:get_pages_committed`).
+/// not online, the floor (`drivers/hv/hv_balloon.c:get_pages_committed`); here
+/// what is withheld, too, which does not exist there.
 /// Saturates instead of wrapping.
 #[must_use]
 pub const fn pressure(counts: &MemoryCounts, units_per_page: u32) -> Pressure {
@@ -170,6 +173,7 @@ pub const fn pressure(counts: &MemoryCounts, units_per_page: u32) -> Pressure {
     let committed = counts
         .committed
         .saturating_add(counts.ballooned)
+        .saturating_add(counts.withheld)
         .saturating_add(counts.added.saturating_sub(counts.onlined))
         .saturating_add(counts.floor);
     Pressure {

@@ -7,8 +7,12 @@
 //! [`STEP_TIMEOUT_MS`], after which the caller reports
 //! [`Session::on_timeout`].
 
-use crate::message::{HotAdd, Inbound, Info, MessageError, Unballoon, VERSION_2_0};
+use crate::message::{HotAdd, Inbound, Info, MessageError, MessageType, Unballoon, VERSION_2_0};
 use core::fmt;
+
+const BALLOON_REQUEST: u16 = MessageType::BalloonRequest as u16;
+const UNBALLOON_REQUEST: u16 = MessageType::UnballoonRequest as u16;
+const HOT_ADD_REQUEST: u16 = MessageType::HotAddRequest as u16;
 
 /// Milliseconds the host has for each step of the negotiation.
 pub const STEP_TIMEOUT_MS: u32 = 5000;
@@ -130,6 +134,8 @@ pub enum Action<'a> {
 /// What the host waits for after a request that made no sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owed {
+    /// The last answer to a request for pages, without any; then call [`Session::balloon_done`].
+    Balloon,
     /// The answer to the return of pages, of which none was taken back.
     Unballoon,
     /// The answer to a hot-add request: no page was added.
@@ -304,12 +310,31 @@ impl<'v> Session<'v> {
         }
         match *error {
             MessageError::RangeCount { more_pages, .. } if !more_pages => Some(Owed::Unballoon),
-            // The answer to the one that is being served is the answer to this one, too.
-            MessageError::Range(_) if !self.hot_adding => Some(Owed::HotAdd {
-                later: self.features.adds(),
-            }),
+            MessageError::Range(_) => self.owed_hot_add(),
+            MessageError::TooShort { kind, .. } if kind == BALLOON_REQUEST => self.owed_balloon(),
+            // Whether more follow is cut off. An answer that comes too early does no harm.
+            MessageError::TooShort { kind, .. } if kind == UNBALLOON_REQUEST => {
+                Some(Owed::Unballoon)
+            }
+            MessageError::TooShort { kind, .. } if kind == HOT_ADD_REQUEST => self.owed_hot_add(),
             _ => None,
         }
+    }
+
+    /// As of a request for no pages: it is served, or the one that is being served is its answer.
+    fn owed_balloon(&mut self) -> Option<Owed> {
+        if self.ballooning {
+            return None;
+        }
+        self.ballooning = self.features.gives();
+        Some(Owed::Balloon)
+    }
+
+    /// The answer to the request that is being served is the answer to this one, too.
+    fn owed_hot_add(&self) -> Option<Owed> {
+        let later = self.features.adds();
+
+        (!self.hot_adding).then_some(Owed::HotAdd { later })
     }
 
     /// Takes a message from the host.

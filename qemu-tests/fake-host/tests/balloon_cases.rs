@@ -238,6 +238,7 @@ fn larger_guest_pages() {
         available: 10,
         committed: 20,
         ballooned: 3,
+        withheld: 2,
         added: 7,
         onlined: 5,
         floor: 1,
@@ -246,7 +247,7 @@ fn larger_guest_pages() {
         assert_eq!(units_per_page(page_size), Some(units as u32));
         let report = pressure(&counts, units as u32);
         assert_eq!(report.available, 10 * units);
-        assert_eq!(report.committed, 26 * units);
+        assert_eq!(report.committed, 28 * units);
         let status = Status::new(1, report);
         assert_eq!(status.available.get(), 10 * units);
         let bits = capabilities(page_size, true, 128 << 20);
@@ -516,6 +517,20 @@ fn a_request_that_makes_no_sense_is_answered() {
         Some(Owed::Unballoon)
     );
     assert_eq!(session.ignored(), 5);
+
+    // Whatever is cut off.
+    for (kind, owed) in [
+        (6, Owed::Balloon),
+        (8, Owed::Unballoon),
+        (10, Owed::HotAdd { later: true }),
+    ] {
+        let cut = refused(&wire::honest(kind, &[0; 4]));
+        assert_eq!(session.on_bad_message(&cut), Some(owed));
+    }
+    assert!(session.is_ballooning());
+    let cut = refused(&wire::honest(6, &[0; 4]));
+    assert_eq!(session.on_bad_message(&cut), None);
+    assert_eq!(session.balloon_done(), None);
 
     // While one is served, its answer is the answer to both.
     let good = wire::hot_add(wire::range(0x100000, 8));

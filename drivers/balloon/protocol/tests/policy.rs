@@ -182,6 +182,7 @@ fn pressure_saturates() {
         available: u64::MAX,
         committed: u64::MAX,
         ballooned: 1,
+        withheld: 1,
         added: 1,
         onlined: 5,
         floor: u64::MAX,

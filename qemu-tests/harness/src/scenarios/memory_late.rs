@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A host that is late to confirm that the balloon's channel is closed: until it does, what it was given stays with it.
-//! And one that takes the balloon back while it starts: nobody waits for it.
+//! A host that is late to confirm that the balloon's channel is closed, or never does: until it has, what it was given
+//! stays with it. And one that takes the balloon back while it starts: nobody waits for it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
@@ -11,15 +11,17 @@ use super::Context;
 use crate::ballooning::{memory, reach, MIB};
 use crate::devices::{self, counter, BUS};
 use crate::failure::expect;
+use crate::guest_files;
 use crate::machine::{text, Machine};
 use crate::qemu::MEMORY;
 use crate::storage::{self, Job};
 use crate::vm::Vm;
 
-/// The first GPADL_TORNDOWN (12).
-const BUS_SCRIPT: &str = "on message op=12 nth=1 do delay 30000\n";
-/// Instead of the third answer to a version, which is that of the third time that the device is bound.
-const BALLOON_SCRIPT: &str = "on send op=0x00100002 nth=3 do drop ; unplug\n";
+/// The first two GPADL_TORNDOWN (12).
+const BUS_SCRIPT: &str = "on message op=12 nth=1 do delay 30000\n\
+                          on message op=12 nth=2 do drop\n";
+/// Instead of the fourth answer to a version, which is that of the fourth time that the device is bound.
+const BALLOON_SCRIPT: &str = "on send op=0x00100002 nth=4 do drop ; unplug\n";
 
 /// A guest of that host.
 pub(super) const MACHINE: Machine = Machine {
@@ -42,8 +44,12 @@ const TOLERANCE: u64 = 4 * MIB;
 /// Until the host is given up, and until its answer comes.
 const GIVEN_UP: Duration = Duration::from_secs(30);
 const ANSWERED: Duration = Duration::from_secs(60);
-/// A step of the negotiation takes 5 s where the host does not answer.
+/// Of the guest's time. A step of the negotiation takes 5 s where the host does not answer.
 const SOON: Duration = Duration::from_secs(3);
+/// What the driver says of a balloon that it keeps.
+const KEPT: &str = "the host has not let go of the channel: 65536 pages stay with it";
+/// The figures of the driver.
+const STATUS: &str = "/sys/kernel/debug/hv-balloon-rust/status";
 
 pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
@@ -56,17 +62,16 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     let before = memory(vm)?.total;
     reach(vm, MEMORY - GIVEN)?;
 
-    Job::start(vm, "unbind", &format!("echo {device} > {driver}/unbind"))?
-        .expect_success(GIVEN_UP)?;
-    expect_total(
-        vm,
-        before - GIVEN,
-        "what the host was given to stay with it",
-    )?;
-    expect_line(
-        vm,
-        "the host has not let go of the channel: 65536 pages stay with it",
-    )?;
+    let unbind = || {
+        Job::start(vm, "unbind", &format!("echo {device} > {driver}/unbind"))?
+            .expect_success(GIVEN_UP)
+    };
+    let bind = || vm.write(&format!("{driver}/bind"), &device);
+    let stays = "what the host was given to stay with it";
+
+    unbind()?;
+    expect_total(vm, before - GIVEN, stays)?;
+    expect_line(vm, KEPT, 1)?;
     vm.wait_until(ANSWERED, "no page left to the host", || {
         let pages = counter(vm, "leaked_pages")?;
         Ok(if pages == 0 {
@@ -75,8 +80,7 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
             Err(pages.to_string())
         })
     })?;
-    vm.write(&format!("{driver}/bind"), &device)?;
-    let back = "all memory to be back once the host has confirmed";
+    let back = "all memory to be back once the host has confirmed, without a balloon";
     vm.wait_until(Duration::from_secs(15), back, || {
         let total = memory(vm)?.total;
         Ok(if total.abs_diff(before) <= TOLERANCE {
@@ -85,17 +89,31 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
             Err(format!("{} KiB of {}", total / 1024, before / 1024))
         })
     })?;
-    expect_line(
-        vm,
-        "65536 pages returned to the guest, which the host had kept",
-    )?;
+    let returned = "65536 pages returned to the guest, which the host had kept";
+    expect_line(vm, returned, 1)?;
 
-    vm.write(&format!("{driver}/unbind"), &device)?;
-    let start = Instant::now();
+    bind()?;
+    reach(vm, MEMORY - GIVEN)?;
+    unbind()?;
+    expect_total(vm, before - GIVEN, stays)?;
+    expect_line(vm, KEPT, 2)?;
+    bind()?;
+    let withheld = guest_files::counter(&vm.read(STATUS)?, "pages_withheld:");
+    expect(
+        withheld == Some(65536),
+        "65536 pages withheld",
+        format!("{withheld:?}"),
+    )?;
+    let module = vm.core.balloon_module();
+    vm.exec(&["modprobe", "-r", module])?;
+    expect_total(vm, before - GIVEN, stays)?;
+    expect_line(vm, "65536 pages are left to the host", 1)?;
+
+    let start = uptime(vm)?;
     // It is not there any more, or goes while it is bound.
-    let _ = vm.try_write(&format!("{driver}/bind"), &device)?;
+    vm.exec(&["modprobe", module])?;
     storage::wait_unplugged(vm, &device)?;
-    let took = start.elapsed();
+    let took = uptime(vm)? - start;
     expect(
         took < SOON,
         format!("a balloon that goes while it starts gone within {SOON:?}"),
@@ -119,8 +137,19 @@ fn expect_total(vm: &Vm, wanted: u64, what: &str) -> Result<()> {
     )
 }
 
-fn expect_line(vm: &Vm, text: &str) -> Result<()> {
+fn expect_line(vm: &Vm, text: &str, times: usize) -> Result<()> {
     let log = vm.dmesg()?;
-    let times = log.matches(text).count();
-    expect(times == 1, format!("'{text}' once in the log"), times)
+    let found = log.matches(text).count();
+    expect(
+        found == times,
+        format!("'{text}' {times} times in the log"),
+        found,
+    )
+}
+
+/// The guest's own time.
+fn uptime(vm: &Vm) -> Result<Duration> {
+    let text = vm.read("/proc/uptime")?;
+    let seconds = text.split_whitespace().next().and_then(|s| s.parse().ok());
+    seconds.map(Duration::from_secs_f64).context(text)
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::Context;
-use crate::ballooning::{expect_no_complaint, memory, request, wait, MIB};
+use crate::ballooning::{expect_no_complaint, memory, request, wait, MIB, REPORT_INTERVAL};
 use crate::devices;
 use crate::failure::expect;
+use crate::guest_files::counter;
 use crate::machine::ADDABLE;
 use crate::qemu::MEMORY;
 use crate::storage::Job;
@@ -20,11 +21,8 @@ const TOLERANCE: u64 = 4 * MIB;
 const POLICY: &str = "/sys/devices/system/memory/auto_online_blocks";
 /// The figures of the driver.
 const STATUS: &str = "/sys/kernel/debug/hv-balloon-rust/status";
-/// Takes the driver away once a block was added, and says how many pages were added by then.
-const UNBIND: &str = "added() { busybox awk '$1 == \"pages_added:\" { print $2 }' $status; }
-    while [ $(added) = 0 ]; do :; done
-    added
-    echo $device > /sys/bus/vmbus/devices/$device/driver/unbind";
+/// Where the kernel shows blocks of memory.
+const BLOCKS: &str = "/sys/devices/system/memory";
 
 pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
@@ -32,16 +30,44 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     let device = devices::wait_for_balloon(vm, Duration::from_secs(40))?;
     let before = memory(vm)?.total;
 
-    vm.write(POLICY, "online")?;
-    let unbind = format!("status={STATUS} device={device}\n{UNBIND}");
-    let unbind = Job::start(vm, "unbind", &unbind)?;
+    vm.write(POLICY, "offline")?;
     request(vm, MEMORY + ADDABLE)?;
-    let (status, pages) = unbind.wait(Duration::from_secs(60))?;
+    let added = vm.wait_until(Duration::from_secs(20), "a block that is added", || {
+        Ok(match counter(&vm.read(STATUS)?, "pages_added:") {
+            Some(pages) if pages > 0 => Ok(pages),
+            pages => Err(format!("{pages:?} pages")),
+        })
+    })?;
     expect(
-        status == "0" && pages.trim().parse().is_ok_and(|p: u64| p * 4096 < ADDABLE),
-        "a driver that goes before all is added",
-        format!("status {status}, {pages} pages"),
+        added * 4096 < ADDABLE,
+        format!("fewer pages added than {}", ADDABLE / 4096),
+        added,
     )?;
+    let unbind = format!("echo {device} > /sys/bus/vmbus/devices/{device}/driver/unbind");
+    let unbind = Job::start(vm, "unbind", &unbind)?;
+    // One may have been under way.
+    for _ in 0..2 {
+        vm.next_event("HV_BALLOON_STATUS_REPORT", REPORT_INTERVAL)?;
+    }
+    // It waits for the block to be used.
+    unbind.expect_running()?;
+    vm.write(POLICY, "online")?;
+    let online = format!(
+        "for state in {BLOCKS}/memory*/state; do
+             [ $(cat $state) = online ] || echo online > $state
+         done"
+    );
+    vm.exec(&["sh", "-c", &online])?;
+    unbind.expect_success(Duration::from_secs(60))?;
+    let all = |what: &str| {
+        let total = memory(vm)?.total;
+        expect(
+            total.abs_diff(before + ADDABLE) <= TOLERANCE,
+            format!("{what}: MemTotal of {} KiB", (before + ADDABLE) / 1024),
+            format!("{} KiB", total / 1024),
+        )
+    };
+    all("what was asked for to be added before the driver goes")?;
     let module = vm.core.balloon_module();
     vm.exec(&["modprobe", "-r", module])?;
 
@@ -49,12 +75,7 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     devices::wait_for_balloon(vm, Duration::from_secs(40))?;
     request(vm, MEMORY + ADDABLE)?;
     wait(vm, MEMORY + ADDABLE)?;
-    let total = memory(vm)?.total;
-    expect(
-        total.abs_diff(before + ADDABLE) <= TOLERANCE,
-        format!("MemTotal of {} KiB", (before + ADDABLE) / 1024),
-        format!("{} KiB", total / 1024),
-    )?;
+    all("the host and the guest to agree once more")?;
     let log = vm.dmesg()?;
     let wrong = log
         .lines()
