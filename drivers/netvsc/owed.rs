@@ -6,7 +6,7 @@
 use crate::connection::Connection;
 use kernel::prelude::*;
 use netvsc_protocol::nvsp::rndis_complete;
-use vmbus::{Doorbell, OutgoingPacket, SendError, Sender};
+use vmbus::{Doorbell, SendError, Sender};
 
 /// Most answers before they are sent.
 const MOST: usize = 64;
@@ -45,9 +45,7 @@ impl Owed {
             let mut broken = None;
 
             for (id, all) in self.0.iter() {
-                let payload: &[&[u8]] = &[&rndis_complete(*all)];
-
-                match batch.push(&OutgoingPacket::completion(*id, payload)) {
+                match batch.push_completion(*id, &rndis_complete(*all)) {
                     Ok(()) => sent = sent.saturating_add(1),
                     Err(SendError::Full { .. }) => break,
                     Err(error) => {

@@ -71,6 +71,18 @@ impl Batch<'_> {
         self.packets.push_units(flags, transaction_id, payload)
     }
 
+    /// Adds the completion of a packet of the host, of whole units of 8 bytes. After an error the
+    /// batch is as before.
+    // Always, as what it calls.
+    #[inline(always)]
+    pub fn push_completion<const N: usize>(
+        &mut self,
+        transaction_id: u64,
+        payload: &[U64; N],
+    ) -> Result<(), SendError> {
+        self.packets.push_completion(transaction_id, payload)
+    }
+
     /// Makes the packets visible to the host, all at once. It is told by [`TxGuard::release`].
     #[inline]
     pub fn commit(self) {

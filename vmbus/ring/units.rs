@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! In-band packets of a size that is known when the driver is compiled.
+//! Packets of a size that is known when the driver is compiled: in-band ones, and completions.
 
 use crate::{
     memory::{RingMemory, RingSpan as _},
@@ -29,12 +29,39 @@ impl<M: RingMemory> Batch<'_, M> {
         transaction_id: u64,
         payload: &[U64; N],
     ) -> Result<(), SendError> {
+        self.push_sized(PacketType::DATA_INBAND, flags, transaction_id, payload)
+    }
+
+    /// Adds the completion of the host's packet with that id behind the packets
+    /// already in the batch, in the same way.
+    ///
+    /// # Errors
+    ///
+    /// See [`SendError`]. The batch is as before then and can be committed.
+    #[inline(always)]
+    pub fn push_completion<const N: usize>(
+        &mut self,
+        transaction_id: u64,
+        payload: &[U64; N],
+    ) -> Result<(), SendError> {
+        let flags = PacketFlags::empty();
+        self.push_sized(PacketType::COMPLETION, flags, transaction_id, payload)
+    }
+
+    #[inline(always)]
+    fn push_sized<const N: usize>(
+        &mut self,
+        packet_type: PacketType,
+        flags: PacketFlags,
+        transaction_id: u64,
+        payload: &[U64; N],
+    ) -> Result<(), SendError> {
         let len8 = u16::try_from(N)
             .ok()
             .and_then(|units| units.checked_add(HEAD_UNITS))
             .ok_or(SendError::TooLarge)?;
         let descriptor = PacketDescriptor {
-            packet_type: U16::new(PacketType::DATA_INBAND.0),
+            packet_type: U16::new(packet_type.0),
             offset8: U16::new(HEAD_UNITS),
             len8: U16::new(len8),
             flags: U16::new(flags.bits()),

@@ -289,7 +289,7 @@ impl Message {
 /// The completion of a transfer-page packet: whether the guest took all of it.
 #[inline]
 #[must_use]
-pub fn rndis_complete(all: bool) -> [u8; 8] {
+pub fn rndis_complete(all: bool) -> [U64; 1] {
     let status = if all { STATUS_SUCCESS } else { STATUS_FAIL };
     transmute!([U32::new(Kind::RNDIS_COMPLETE.0), U32::new(status)])
 }

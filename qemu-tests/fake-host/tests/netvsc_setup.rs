@@ -13,6 +13,7 @@ use netvsc_protocol::{
     rndis::{self, AnswerError, Initialized, Kind},
     setup::{Action, Buffer, Config, Request, Setup, SetupError},
 };
+use zerocopy::IntoBytes as _;
 
 const CONFIG: Config = Config {
     mtu: 1500,
@@ -296,8 +297,8 @@ fn answers_to_something_else() {
     assert_eq!(sent_status(&words(&[108, 2])), Ok(2));
     assert!(sent_status(&words(&[108])).is_err());
     assert!(sent_status(&words(&[107, 1])).is_err());
-    assert_eq!(rndis_complete(true)[..], words(&[108, 1])[..]);
-    assert_eq!(rndis_complete(false)[..], words(&[108, 2])[..]);
+    assert_eq!(rndis_complete(true).as_bytes(), words(&[108, 1]));
+    assert_eq!(rndis_complete(false).as_bytes(), words(&[108, 2]));
 }
 
 #[test]

@@ -190,6 +190,13 @@ fn units_are_as_good_as_parts() {
             (&[][..], &[0xab; 64][..])
         );
         assert!(host.pop().is_none());
+
+        let mut batch = writer.batch();
+        batch.push_completion(id, &PAYLOAD).unwrap();
+        batch.commit();
+        let got = host.pop().unwrap();
+        assert_eq!((got.kind, got.flags, got.id), (11, 0, id));
+        assert_eq!(got.payload, [0xab; 64]);
     }
     let huge = [U64::ZERO; 16];
     let refused = writer.batch().push_units(PacketFlags::empty(), 1, &huge);
