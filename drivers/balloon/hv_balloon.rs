@@ -123,7 +123,7 @@ struct Balloon;
 ///
 /// The order of the fields is the order in which things end: first what the host has asked for ends
 /// early and is answered, since the host would count on other memory than the guest has, and goes on
-/// hearing of its pressure meanwhile; then the channel is closed, then the frames come back, and
+/// hearing of its pressure meanwhile, and may ask for pages; then the channel is closed, then the frames come back, and
 /// last added memory goes that is of no use. They are set up the other way round.
 #[pin_data]
 struct Data<'bound> {
@@ -136,8 +136,8 @@ struct Data<'bound> {
     _stop: Stop,
     _listening: StopReporting,
     _reporting: DisableOnDrop<Shared, Plain, REPORTING>,
-    _inflate: DisableOnDrop<Shared, Plain, INFLATE>,
     _hot_add: DisableOnDrop<Shared, Plain, HOT_ADD>,
+    _inflate: DisableOnDrop<Shared, Plain, INFLATE>,
     _pressure: DisableOnDrop<Shared, Delayed, PRESSURE>,
     _channel: Channel,
     _reclaim: Reclaim,
@@ -171,8 +171,8 @@ impl Driver for Balloon {
             )?;
             let channel = Channel::new(channel, shared.clone());
             let pressure = DisableOnDrop::new(shared.clone());
-            let hot_add = DisableOnDrop::new(shared.clone());
             let inflate = DisableOnDrop::new(shared.clone());
+            let hot_add = DisableOnDrop::new(shared.clone());
             let reporting = DisableOnDrop::new(shared.clone());
             let listening = StopReporting(shared.clone());
             let stop = Stop(shared.clone());
@@ -187,8 +187,8 @@ impl Driver for Balloon {
                 _reclaim: reclaim,
                 _channel: channel,
                 _pressure: pressure,
-                _hot_add: hot_add,
                 _inflate: inflate,
+                _hot_add: hot_add,
                 _reporting: reporting,
                 _listening: listening,
                 _stop: stop,

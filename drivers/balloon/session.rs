@@ -49,7 +49,7 @@ pub(crate) const HOT_ADD: u64 = 2;
 /// Identifies the work item that ends free page reporting.
 pub(crate) const REPORTING: u64 = 3;
 
-/// How long a message may wait for room in the ring while the device is going away.
+/// How long a message may wait for room in the ring once the device is going away.
 const LAST_MS: u64 = 1000;
 
 /// What the parts of the driver share.
@@ -184,12 +184,12 @@ impl Shared {
         u64::try_from(self.since.elapsed().as_millis()).unwrap_or(0)
     }
 
-    /// Whether there is time for a message: always, until the device goes away, and then for
-    /// [`LAST_MS`], however long it has waited before.
-    fn has_time(&self) -> bool {
-        let time = || self.age_ms().saturating_sub(self.closing_ms.load(Relaxed));
+    /// Whether there is time for a message that is being sent since `since_ms`: always, until the
+    /// device goes away, and then for [`LAST_MS`], however long it has waited before.
+    fn has_time(&self, since_ms: u64) -> bool {
+        let last_since = || self.closing_ms.load(Relaxed).max(since_ms);
 
-        !self.is_closing() || time() < LAST_MS
+        !self.is_closing() || self.age_ms().saturating_sub(last_since()) < LAST_MS
     }
 
     /// Returns whether the device is going away.
@@ -212,7 +212,7 @@ impl Shared {
     /// `EAGAIN` says that the message is not sent and the ring still full; where the device is going
     /// away, for [`LAST_MS`] already. Any other error says that the channel is out of use. May sleep.
     pub(crate) fn send(&self, sender: &Sender, message: &[u8], patience: Patience) -> Result {
-        let start = Instant::<Monotonic>::now();
+        let since_ms = self.age_ms();
         let mut tries = 0u32;
 
         loop {
@@ -220,11 +220,11 @@ impl Shared {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            let elapsed = u64::try_from(start.elapsed().as_millis()).unwrap_or(0);
+            let elapsed = self.age_ms().saturating_sub(since_ms);
             let pause = pause_ms(patience, tries, elapsed);
 
             match pause.and_then(|pause| i64::try_from(pause).ok()) {
-                Some(pause) if error == EAGAIN && self.has_time() => {
+                Some(pause) if error == EAGAIN && self.has_time(since_ms) => {
                     fsleep(Delta::from_millis(pause));
                 }
                 _ => {

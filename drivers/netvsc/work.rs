@@ -145,6 +145,7 @@ impl Adapter {
     /// There is another connection.
     pub(crate) fn on_connected(&self) {
         self.unanswered.lock().reset();
+        self.recoveries.lock().useful();
     }
 
     /// Has a connection closed that is dead. Any context but NMI.
@@ -298,6 +299,7 @@ impl WorkItem<RECOVER> for Adapter {
         match connection.control.apply_mode(&connection, Wait::Patient) {
             Err(error) if is_silence(error) => {
                 connection.mute();
+                this.recoveries.lock().silent();
                 this.ask_again(Question::Recovery);
             }
             Err(ENODEV) => {}

@@ -36,6 +36,9 @@ use zerocopy::IntoBytes;
 pub struct Lingering(Arc<Record>);
 
 impl Lingering {
+    /// Whether it is known to be over when the device is not bound any more.
+    pub const OUTLASTS_DEVICE: bool = true;
+
     /// Whether the host has let go of it meanwhile. Any context but NMI.
     pub fn is_over(&self) -> bool {
         self.0.is_free()

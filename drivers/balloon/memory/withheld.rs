@@ -123,7 +123,7 @@ pub(crate) fn frames() -> u64 {
 /// Keeps a balloon until the host has let go of what was left to it. May sleep.
 pub(crate) fn keep(lingering: Lingering, balloon: Balloon) {
     FRAMES.fetch_add(balloon.frames(), Relaxed);
-    if !PHASE.is_ready() {
+    if !PHASE.is_ready() || !Lingering::OUTLASTS_DEVICE {
         return leave(balloon);
     }
     let mut all = WITHHELD.lock();

@@ -196,6 +196,11 @@ impl Recoveries {
             .filter(|left| *left != 0)
     }
 
+    /// The host does not answer: what it has time for begins when it does.
+    pub fn silent(&mut self) {
+        self.goes_on_until = None;
+    }
+
     /// The host does something with the frames of each queue.
     pub fn useful(&mut self) {
         self.until = None;

@@ -22,7 +22,7 @@ pub(crate) const HOST_DELAY: Duration = Duration::from_secs(50);
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A little more than the time from one status report to the next.
-pub(crate) const REPORT_INTERVAL: Duration = Duration::from_millis(2500);
+const REPORT_INTERVAL: Duration = Duration::from_millis(2500);
 
 /// The accuracy that is asked for: other memory comes and goes meanwhile.
 const TOLERANCE: u64 = 2 * MIB;

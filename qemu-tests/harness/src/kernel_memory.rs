@@ -18,9 +18,15 @@ const SLAB_SLACK: u64 = 128 * 1024;
 const CACHE_SLACK: u64 = 32 * 1024;
 const VMALLOC_SLACK: u64 = 64 * 1024;
 /// Areas of `vmallocinfo` that come and go as they like: those that are freed already, for whose address nobody has
-/// flushed the TLB yet, and stacks, of workers above all; the stacks of a few threads that have ended are kept
-/// (`kernel/fork.c:NR_CACHED_STACKS`). A thread that does not end is seen in the slabs.
-const COME_AND_GO: [&str; 3] = ["unpurged", "dup_task_struct", "copy_process"];
+/// flushed the TLB yet; stacks, of workers above all, of which those of a few threads that have ended are kept
+/// (`kernel/fork.c:NR_CACHED_STACKS`); and chunks of memory for each CPU, 2 MiB at a time. Threads that do not end are
+/// seen in the slabs, if there are a dozen of them.
+const COME_AND_GO: [&str; 4] = [
+    "unpurged",
+    "dup_task_struct",
+    "copy_process",
+    "pcpu_get_vm_areas",
+];
 const PAGE_SLACK: u64 = 512;
 /// How often it is looked whether it is back, and how long in between.
 const LOOKS: u32 = 4;

@@ -51,10 +51,11 @@ impl Fate {
 pub struct Lingering(pub(super) Arc<Fate>);
 
 impl Lingering {
+    /// Whether it is known to be over when the device is not bound any more. Nothing here hears
+    /// what becomes of such a channel: what was not over by then never is.
+    pub const OUTLASTS_DEVICE: bool = false;
+
     /// Whether the host has let go of it meanwhile. Any context but NMI.
-    ///
-    /// Nothing here hears what becomes of a channel whose device is not bound any more: what was
-    /// not over by then never is.
     pub fn is_over(&self) -> bool {
         self.0.let_go.load(Acquire) || self.0.channel.raw.is_rescinded()
     }

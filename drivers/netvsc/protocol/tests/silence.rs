@@ -151,6 +151,10 @@ fn a_host_that_goes_on_has_time_for_all_queues() {
     assert_eq!(recoveries.rest(10, late + 1), None);
     recoveries.begin(10);
     assert_eq!(recoveries.rest(10, late + 1), Some(FIRST_PAUSE_MS));
+    // It goes on, and is held up at once: its time begins when it answers.
+    assert_eq!(recoveries.rest(11, late + 2), Some(GOING_ON_MS));
+    recoveries.silent();
+    assert_eq!(recoveries.rest(11, late + 100_000), Some(GOING_ON_MS));
 }
 
 #[test]

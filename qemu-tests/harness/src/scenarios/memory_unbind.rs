@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::Context;
-use crate::ballooning::{expect_no_complaint, memory, request, wait, MIB, REPORT_INTERVAL};
+use crate::ballooning::{expect_no_complaint, memory, request, wait, MIB};
 use crate::devices;
 use crate::failure::expect;
 use crate::guest_files::counter;
@@ -23,6 +23,18 @@ const POLICY: &str = "/sys/devices/system/memory/auto_online_blocks";
 const STATUS: &str = "/sys/kernel/debug/hv-balloon-rust/status";
 /// Where the kernel shows blocks of memory.
 const BLOCKS: &str = "/sys/devices/system/memory";
+/// Until the next report comes, where there is one, whatever else the machine does.
+const REPORTED: Duration = Duration::from_secs(10);
+/// Takes the driver away, which waits for the block that was added to be used, up to 5 s since then.
+const UNBIND: &str = "echo $device > /sys/bus/vmbus/devices/$device/driver/unbind &
+    unbind=$!
+    sleep 2.5
+    kill -0 $unbind || { echo 'it has not waited for the block'; exit 1; }
+    echo online > $policy
+    for state in $blocks/memory*/state; do
+        [ $(cat $state) = online ] || echo online > $state
+    done
+    wait $unbind";
 
 pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
@@ -31,6 +43,15 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     let before = memory(vm)?.total;
 
     vm.write(POLICY, "offline")?;
+    let reported = |when: &str| {
+        expect(
+            vm.next_event("HV_BALLOON_STATUS_REPORT", REPORTED)?,
+            format!("a report {when}"),
+            "none",
+        )
+    };
+    // They begin after a while.
+    reported("of a driver that is bound")?;
     request(vm, MEMORY + ADDABLE)?;
     let added = vm.wait_until(Duration::from_secs(20), "a block that is added", || {
         Ok(match counter(&vm.read(STATUS)?, "pages_added:") {
@@ -43,21 +64,12 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
         format!("fewer pages added than {}", ADDABLE / 4096),
         added,
     )?;
-    let unbind = format!("echo {device} > /sys/bus/vmbus/devices/{device}/driver/unbind");
+    let unbind = format!("device={device} policy={POLICY} blocks={BLOCKS}\n{UNBIND}");
     let unbind = Job::start(vm, "unbind", &unbind)?;
     // One may have been under way.
     for _ in 0..2 {
-        vm.next_event("HV_BALLOON_STATUS_REPORT", REPORT_INTERVAL)?;
+        reported("while the driver is unbound")?;
     }
-    // It waits for the block to be used.
-    unbind.expect_running()?;
-    vm.write(POLICY, "online")?;
-    let online = format!(
-        "for state in {BLOCKS}/memory*/state; do
-             [ $(cat $state) = online ] || echo online > $state
-         done"
-    );
-    vm.exec(&["sh", "-c", &online])?;
     unbind.expect_success(Duration::from_secs(60))?;
     let all = |what: &str| {
         let total = memory(vm)?.total;
