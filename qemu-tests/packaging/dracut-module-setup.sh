@@ -10,6 +10,8 @@ check() {
 
 installkernel() {
 	local module
+	# fails if the machine would not start with this initramfs
+	[ ! -x /usr/sbin/vmbus-rust ] || /usr/sbin/vmbus-rust before-initramfs "$kernel" >&2 || exit 1
 	for module in hv_storvsc hv_netvsc hv_balloon $(sed -n 's/^# modules: //p' "$dracutsysrootdir$settings"); do
 		# a kernel without the Rust ones has those in C all the same
 		hostonly='' instmods "$module"
