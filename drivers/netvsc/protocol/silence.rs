@@ -183,9 +183,7 @@ impl Recoveries {
             *self.until.get_or_insert(now.saturating_add(rest))
         } else {
             self.rests.reset();
-            if self.until.is_none() {
-                return None;
-            }
+            self.until?;
             let end = now.saturating_add(u64::from(GOING_ON_MS));
 
             *self.goes_on_until.get_or_insert(end)

@@ -6,7 +6,8 @@ use netvsc_protocol::{
     exchange::{Exchange, Outcome},
     rndis::Kind,
     silence::{
-        Question, Recoveries, Unanswered, FIRST_PAUSE_MS, GOING_ON_MS, LONGEST_PAUSE_MS, LONGEST_REST_MS,
+        Question, Recoveries, Unanswered, FIRST_PAUSE_MS, GOING_ON_MS, LONGEST_PAUSE_MS,
+        LONGEST_REST_MS,
     },
 };
 
