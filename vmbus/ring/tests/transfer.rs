@@ -193,7 +193,7 @@ fn units_are_as_good_as_parts() {
 
         let mut batch = writer.batch();
         batch.push_completion(id, &PAYLOAD).unwrap();
-        batch.commit();
+        assert_eq!(batch.commit().bytes, 16 + 64 + 8);
         let got = host.pop().unwrap();
         assert_eq!((got.kind, got.flags, got.id), (11, 0, id));
         assert_eq!(got.payload, [0xab; 64]);
