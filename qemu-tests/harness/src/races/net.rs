@@ -187,8 +187,7 @@ while [ ! -e /run/main.stop ]; do
     sleep 0.2
 done &
 # other addresses, for the other queue; nobody is asked where they are
-others=$(seq 3 18)
-for n in 2 $others; do
+for n in 2 3 4 5 6 7 8 9 10 11 12 13 14; do
     [ $n = 2 ] || $ip -n peer addr add 192.168.7.$n/24 dev $peer || fail 'no address'
     $ip neigh replace 192.168.7.$n lladdr 52:54:00:00:10:02 dev $main nud permanent || fail 'no neighbour'
 done
@@ -197,8 +196,9 @@ while [ ! -e /run/main.stop ]; do
     until carrier $main || [ -e /run/main.stop ]; do sleep 0.2; done
     sleep 3
     while carrier $main && [ ! -e /run/main.stop ]; do
-        for n in $others; do
-            ping -q -i 0.01 -c 5 -W 0.2 -s 1400 192.168.7.$n > /dev/null 2>&1
+        for n in 3 4 5 6 7 8; do
+            ping -q -i 0.01 -c 20 -W 1 -s 1400 192.168.7.$((n + 6)) > /dev/null 2>&1 &
+            ping -q -i 0.01 -c 20 -W 1 -s 1400 192.168.7.$n > /dev/null 2>&1
         done
     done
 done &
