@@ -23,8 +23,8 @@
 //! neither side can act on a message any more, all frames return to the guest: unbinding the
 //! driver, unloading the module and the loss of the device all end with an empty balloon. Where the
 //! host does not confirm that the channel is closed, it may not have forgotten: the frames stay
-//! away until it has, see [`memory::withheld`]; what it has not let go of when the module goes is left
-//! to it.
+//! away until it has, see [`memory::withheld`]; what it has not let go of when the module goes is
+//! left to it.
 //!
 //! # Hibernation
 //!
@@ -122,9 +122,10 @@ struct Balloon;
 /// What belongs to a bound device.
 ///
 /// The order of the fields is the order in which things end: first what the host has asked for ends
-/// early and is answered, since the host would count on other memory than the guest has, and goes on
-/// hearing of its pressure meanwhile, and may ask for pages; then the channel is closed, then the frames come back, and
-/// last added memory goes that is of no use. They are set up the other way round.
+/// early and is answered, since the host would count on other memory than the guest has; it goes on
+/// hearing of its pressure meanwhile, and may ask for pages. Then the channel is closed, then the
+/// frames come back, and last added memory goes that is of no use. They are set up the other way
+/// round.
 #[pin_data]
 struct Data<'bound> {
     _link: Option<Link>,

@@ -209,8 +209,9 @@ impl Shared {
 
     /// Sends a message. If the ring is full, waits for room: see [`Patience`].
     ///
-    /// `EAGAIN` says that the message is not sent and the ring still full; where the device is going
-    /// away, for [`LAST_MS`] already. Any other error says that the channel is out of use. May sleep.
+    /// `EAGAIN` says that the message is not sent and the ring still full; where the device is
+    /// going away, for [`LAST_MS`] already. Any other error says that the channel is out of use.
+    /// May sleep.
     pub(crate) fn send(&self, sender: &Sender, message: &[u8], patience: Patience) -> Result {
         let since_ms = self.age_ms();
         let mut tries = 0u32;
