@@ -193,8 +193,8 @@ for n in 2 3 4 5 6 7 8 9 10 11 12 13 14; do
 done
 $ip -n peer neigh replace 192.168.7.1 lladdr 52:54:00:00:10:01 dev $peer nud permanent || fail 'no neighbour'
 while [ ! -e /run/main.stop ]; do
-    until carrier $main || [ -e /run/main.stop ]; do sleep 0.2; done
-    sleep 3
+    until carrier $main || [ -e /run/main.stop ]; do sleep 1; done
+    sleep 2.5
     while carrier $main && [ ! -e /run/main.stop ]; do
         for n in 3 4 5 6 7 8; do
             ping -q -i 0.01 -c 20 -W 1 -s 1400 192.168.7.$((n + 6)) > /dev/null 2>&1 &
