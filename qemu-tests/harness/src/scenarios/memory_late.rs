@@ -110,7 +110,7 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     expect_line(vm, "65536 pages are left to the host", 1)?;
 
     let start = uptime(vm)?;
-    // It is not there any more, or goes while it is bound.
+    // Its device goes while the driver asks for a version.
     vm.exec(&["modprobe", module])?;
     storage::wait_unplugged(vm, &device)?;
     let took = uptime(vm)? - start;
