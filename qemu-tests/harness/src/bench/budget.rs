@@ -3,8 +3,9 @@
 //! `make budget`: what the Rust drivers cost must not grow.
 //!
 //! One guest measures the floors, the disk, the network and the balloon by itself. With the same binaries the
-//! figures are the same to the instruction, so that they are compared with those of
-//! `qemu-tests/budget.txt` without statistics.
+//! work is the same to the instruction, so that it is compared with `qemu-tests/budget.txt` without statistics.
+//! What the kernel does beside it, a tick or its counters of free pages, falls into a window or not: so each
+//! window is repeated, and the one with least in it counts.
 
 mod file;
 
@@ -38,8 +39,11 @@ pub(crate) struct Options {
     write: bool,
 }
 
-/// How much a figure may grow, as a share of it.
+/// How much what the drivers' own functions take may grow, as a share of it. It is the same each time.
 const GROWTH: f64 = 0.01;
+/// The same of what all of the kernel takes. With other sizes of its modules and other addresses it does
+/// other things beside it, which make up to 1 % of a frame or a page.
+const GROWTH_OF_ALL: f64 = 0.02;
 /// A function is told of from this difference on, in instructions for each read, frame or page.
 const TOLD: f64 = 0.5;
 /// At most so many.
@@ -54,6 +58,9 @@ const DRIVERS: [&str; 4] = [
     "hv_balloon_rust",
 ];
 
+/// What the name of such a figure ends with.
+const OF_DRIVERS: &str = "-driver";
+
 /// How the kernel puts free pages together depends on where they happen to be.
 const NOISY: &str = "balloon-deflate";
 
@@ -61,12 +68,15 @@ const NOISY: &str = "balloon-deflate";
 /// search for a free tag begins (`lib/sbitmap.c`): they are left out.
 const DRAWN: [&str; 1] = ["sbitmap_find_bit"];
 
+/// How often each window of reads and of frames is measured.
+const TIMES: usize = 5;
+
 /// Reads by depth.
 const READS: [(usize, usize); 2] = [(1, 1000), (32, 6000)];
 
 /// Frames of 64 bytes, their check sequence included: sent, less those that an interface without a
 /// device drops, and received, less the same that nobody receives.
-const FRAMES: usize = 1000;
+const FRAMES: usize = 10_000;
 const FRAME: usize = 60;
 const WAYS: [(&str, Way, Way); 2] = [
     ("net-tx-64", Way::Send, Way::Drop),
@@ -135,14 +145,18 @@ fn script() -> Script {
     measure::disks(&mut script, "hv_storvsc_rust", &BACKENDS);
     for (backend, depth, reads) in loads() {
         script.load(backend.mib, depth, reads / 4);
-        script.load(backend.mib, depth, reads);
+        for _ in 0..TIMES {
+            script.load(backend.mib, depth, reads);
+        }
     }
     network::set_up(&mut script, "hv_netvsc_rust");
     for way in WAYS.into_iter().flat_map(|(_, way, floor)| [way, floor]) {
         script.packets(network::frames(way, FRAME, FRAMES / 4));
         network::ask_received(&mut script);
-        script.packets(network::frames(way, FRAME, FRAMES));
-        network::ask_received(&mut script);
+        for _ in 0..TIMES {
+            script.packets(network::frames(way, FRAME, FRAMES));
+            network::ask_received(&mut script);
+        }
     }
     // nothing, up, down
     balloon::windows(&mut script, Core::Rust, 3);
@@ -164,7 +178,7 @@ fn measured(vm: &Vm, script: &Script) -> Result<Budget> {
     let loads = loads()
         .map(|_| {
             results.load()?;
-            Ok(results.load()?.1)
+            least((0..TIMES).map(|_| Ok(results.load()?.1)))
         })
         .collect::<Result<Vec<_>>>()?;
     for _ in 0..network::STEPS {
@@ -175,11 +189,14 @@ fn measured(vm: &Vm, script: &Script) -> Result<Budget> {
         .flat_map(|(_, way, floor)| [way, floor])
         .map(|way| {
             results.window()?;
-            let before = network::received(&mut results)?;
-            let window = results.window()?;
-            let after = network::received(&mut results)?;
-            network::expect_received(*way, FRAMES, before, after)?;
-            Ok(window)
+            let mut before = network::received(&mut results)?;
+            least((0..TIMES).map(|_| {
+                let window = results.window()?;
+                let after = network::received(&mut results)?;
+                network::expect_received(*way, FRAMES, before, after)?;
+                before = after;
+                Ok(window)
+            }))
         })
         .collect::<Result<Vec<_>>>()?;
     let pages = i64::try_from(PAGES)?;
@@ -195,7 +212,7 @@ fn measured(vm: &Vm, script: &Script) -> Result<Budget> {
         let all = above(window, floor, count, &symbols, |_| true);
         costs.insert(name.to_owned(), all);
         let of_drivers = above(window, floor, count, &symbols, drivers);
-        costs.insert(format!("{name}-driver"), of_drivers);
+        costs.insert(format!("{name}{OF_DRIVERS}"), of_drivers);
     };
     for ((depth, reads), pair) in READS.into_iter().zip(loads.chunks(2)) {
         if let [floor, disk] = pair {
@@ -212,6 +229,13 @@ fn measured(vm: &Vm, script: &Script) -> Result<Budget> {
     }
     costs.retain(|name, _| name != NOISY);
     Ok(Budget { kernel, costs })
+}
+
+/// The window with least in it, of several with the same work: all that differs is what came in between.
+fn least(windows: impl Iterator<Item = Result<Window>>) -> Result<Window> {
+    let windows = windows.collect::<Result<Vec<_>>>()?;
+    let least = windows.into_iter().min_by_key(|window| window.kernel);
+    least.context("a figure has at least one window")
 }
 
 /// What one window took more than another, of `count` things, in functions of the modules that count.
@@ -255,7 +279,7 @@ fn compare(budget: &Budget, found: &Budget) -> (bool, String) {
             continue;
         };
         let percent = (new.own / old.own - 1.0) * 100.0;
-        let grew = new.own > old.own * (1.0 + GROWTH);
+        let grew = new.own > old.own * (1.0 + allowed(name));
         kept &= !grew;
         // a string takes whatever is written
         let _ = writeln!(
@@ -277,13 +301,23 @@ fn compare(budget: &Budget, found: &Budget) -> (bool, String) {
     }
     if !kept {
         report += &format!(
-            "expected each figure, at most {} % above its budget; found what is marked above, with the \
-             functions that grew. Make them cheaper, or, if it must be, 'make budget WRITE=1' and say why in the \
-             commit.\n",
-            GROWTH * 100.0
+            "expected each figure of drivers at most {} % above its budget, of the whole kernel {} %; found what \
+             is marked above, with the functions that grew. Make them cheaper, or, if it must be, \
+             'make budget WRITE=1' and say why in the commit.\n",
+            GROWTH * 100.0,
+            GROWTH_OF_ALL * 100.0
         );
     }
     (kept, report)
+}
+
+/// By which share the figure with this name may grow.
+fn allowed(name: &str) -> f64 {
+    if name.ends_with(OF_DRIVERS) {
+        GROWTH
+    } else {
+        GROWTH_OF_ALL
+    }
 }
 
 /// The functions that grew, those that grew most first, with what they took before and take now.
@@ -306,7 +340,8 @@ fn grown<'a>(old: &'a Cost, new: &'a Cost) -> Vec<(&'a str, f64, f64)> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{compare, Budget, Cost};
+    use super::{allowed, compare, least, Budget, Cost};
+    use crate::counter::{Blocks, Window};
 
     fn budget(functions: &[(&str, f64)]) -> Budget {
         let functions: BTreeMap<_, _> = functions
@@ -316,7 +351,7 @@ mod tests {
         let own = functions.values().sum();
         Budget {
             kernel: "7.3".into(),
-            costs: BTreeMap::from([("storage".into(), Cost { own, functions })]),
+            costs: BTreeMap::from([("storage-driver".into(), Cost { own, functions })]),
         }
     }
 
@@ -329,6 +364,25 @@ mod tests {
         assert!(!kept);
         assert!(report.contains("done: 100.00, now 151.00"));
         assert!(!report.contains("queue:"));
+    }
+
+    #[test]
+    fn the_whole_kernel_may_grow_by_more() {
+        assert!(allowed("net-tx-64") > allowed("net-tx-64-driver"));
+    }
+
+    #[test]
+    fn what_came_in_between_does_not_count() {
+        let window = |kernel| {
+            Ok(Window {
+                kernel,
+                user: 0,
+                blocks: Blocks::new(),
+            })
+        };
+        let found = least([1000, 990, 1020].into_iter().map(window)).unwrap();
+        assert_eq!(found.kernel, 990);
+        assert!(least([].into_iter().map(window)).is_err());
     }
 
     #[test]
