@@ -10,7 +10,7 @@ HARNESS := $(SETUP)/harness
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .SILENT:
-.PHONY: help run shell ssh test modules deb check bench budget intree intree-clean series clean distclean
+.PHONY: help run shell ssh test modules deb check fuzz bench budget intree intree-clean series clean distclean
 
 help:
 	printf '%s\n' \
@@ -35,6 +35,9 @@ help:
 	'                       KDIR=folder       for another kernel' \
 	'                       KEY=file CERT=file  with the modules signed by this key' \
 	'make check           format, clippy (host and kernel code), unit tests' \
+	'make fuzz            fuzz the code that reads what a host sends, with libFuzzer' \
+	'                       TARGET=name       only this one (see qemu-tests/fuzz); RUNS=n: so many inputs' \
+	'                       INPUT=file        only this one, which made it fail' \
 	'make bench           the ring beside a plain memcpy' \
 	'                       BENCH=storage     what a disk read costs the guest: Rust, C, IDE, AHCI, virtio' \
 	'                       BENCH=net         what a frame costs it: Rust, C, e1000e, virtio' \
@@ -75,6 +78,9 @@ deb:
 
 check:
 	$(SETUP)/check
+
+fuzz:
+	$(SETUP)/fuzz $(if $(TARGET),--target $(TARGET)) $(if $(RUNS),--runs $(RUNS)) $(if $(INPUT),--input $(INPUT))
 
 bench:
 	$(if $(filter-out ring storage net tcp balloon,$(BENCH)),$(error BENCH is ring, storage, net, tcp or balloon))
