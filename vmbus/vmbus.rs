@@ -166,6 +166,7 @@ impl Drop for Link {
         connection.queues.messages.flush();
         connection.queues.devices.flush();
         channel::take_everything_down(connection);
+        connection.releases.end();
         connection.unload();
         // The guards are dropped outside of the locks that hold them.
         connection.release_cpus();

@@ -3,8 +3,8 @@
 //! Channels: what an offer becomes, how a driver opens it, and how packets move.
 //!
 //! * What there is: the channel itself ([`object`]), all of them ([`table`]), how they come and go
-//!   with their devices ([`offer`]) and below them ([`sub`]; [`sub_channel`] is what drivers see),
-//!   which CPU has their interrupts ([`affinity`]).
+//!   with their devices ([`offer`], [`release`]) and below them ([`sub`]; [`sub_channel`] is what
+//!   drivers see), which CPU has their interrupts ([`affinity`]).
 //! * While one is open: what a driver has of it ([`open`]), the open itself ([`session`]), its end
 //!   ([`close`]), memory that the host was told about ([`gpadl`], [`buffer`]), and what the host
 //!   does when the guest has given up waiting ([`late`]).
@@ -22,6 +22,7 @@ mod object;
 pub(crate) mod offer;
 mod open;
 mod receive;
+pub(crate) mod release;
 mod send;
 mod session;
 mod sub;

@@ -18,11 +18,10 @@ use crate::{
 use kernel::{prelude::*, sync::Arc};
 use vmbus_protocol::{
     channel::RescindAction,
-    message::{Offer, RelidReleased},
+    message::Offer,
     offers::{admit, Admission, Limits, Properties},
     Relid,
 };
-use zerocopy::IntoBytes;
 
 /// Takes an offer from the host.
 pub(crate) fn on_offer(connection: &Arc<Connection>, offer: Offer) {
@@ -207,19 +206,7 @@ pub(super) fn release(connection: &Arc<Connection>, channel: &Arc<Channel>) {
         return;
     }
     connection.channels.remove(channel);
-    let message = RelidReleased::new(channel.relid());
-
-    match connection.post(message.as_bytes(), &|| true) {
-        Ok(()) => {}
-        // The host has forgotten all relids.
-        Err(error) if error == ENODEV => {}
-        Err(error) => pr_err!(
-            "{}: relid {} could not be released: {:?}\n",
-            Shown(&channel.offer().instance),
-            channel.relid().raw(),
-            error
-        ),
-    }
+    connection.releases.give(connection, channel.relid());
 }
 
 /// Takes all devices and channels down, the newest first. The host may be gone already.

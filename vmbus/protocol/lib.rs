@@ -29,6 +29,7 @@ pub mod packet;
 pub mod pending;
 pub mod placement;
 pub mod post;
+pub mod release;
 pub mod reply;
 pub mod requests;
 pub mod session;

@@ -2,10 +2,12 @@
 
 //! A host that is not told that a channel is closed, or asked for its memory, since it does not take the message. It may
 //! write to the memory until it is: the memory is left to it, it is told again, and the controller can be bound again.
+//! Nor is it told that a relid is released, without which it does not offer the device again: it is told that later, too.
 
 use std::time::Duration;
 
 use anyhow::Result;
+use serde_json::json;
 
 use crate::devices::{counter, expect_none, BUS};
 use crate::failure::expect;
@@ -27,7 +29,8 @@ const DISK: storage::Address = (0, 0, 0);
 /// CLOSECHANNEL (7) and GPADL_TEARDOWN (11) are refused with a status that means no busy host: they are not posted
 /// again at once. A close is refused twice, and posted 10 s later. The first teardown of relid 1 is that of the first
 /// round, after its third close. The fiftieth GPADL_BODY (9) is one of the adapter's buffer, which has three times as many
-/// and is the only one with more than a few: it ends there, and the adapter is closed.
+/// and is the only one with more than a few: it ends there, and the adapter is closed. The RELID_RELEASED (13) of relid 2
+/// is refused once.
 const SCRIPT: &str = "\
 on post op=7 u32@8=1 times=2 do refuse 5
 on post op=11 u32@8=1 nth=2 do refuse 5
@@ -35,6 +38,7 @@ on message op=6 u32@8=2 nth=2 do drop
 on post op=7 u32@8=2 nth=2 do refuse 5
 on post op=9 nth=50 do refuse 5
 on post op=7 u32@8=3 from=2 times=2 do refuse 5
+on post op=13 u32@8=2 nth=1 do refuse 5
 ";
 
 /// Two controllers with one channel each and an adapter on that host's bus.
@@ -100,7 +104,8 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
             times,
         )?;
     }
-    unanswered(vm, &driver)
+    unanswered(vm, &driver)?;
+    unreleased(vm)
 }
 
 /// The buffers of an adapter whose channel is not closed are left to the host, too, and a buffer of which it knows a part.
@@ -133,6 +138,26 @@ fn unanswered(vm: &Vm, driver: &str) -> Result<()> {
     all_back(vm, "an open not answered")?;
     let timeouts = counter(vm, "timeouts")?;
     expect(timeouts == 1, "one answer waited for in vain", timeouts)
+}
+
+/// The host cannot offer the controller again before its relid is released.
+fn unreleased(vm: &Vm) -> Result<()> {
+    vm.qmp("device_del", &json!({ "id": "unanswered" }))?;
+    storage::wait_unplugged(vm, UNANSWERED)?;
+    vm.wait_until(BOUND, "the controller offered again", || {
+        vm.plug_again("unanswered")
+    })?;
+    vm.wait_until(BOUND, "the controller on the bus", || {
+        let devices = vm.list(&format!("{BUS}/devices"))?;
+        Ok(if devices.iter().any(|name| name == UNANSWERED) {
+            Ok(())
+        } else {
+            Err(devices.join(" "))
+        })
+    })?;
+    let log = vm.dmesg()?;
+    let refused = log.matches("relid 2 is not released yet").count();
+    expect(refused == 1, "one RELID_RELEASED that was refused", refused)
 }
 
 /// Gives how many pages are left to the host.
