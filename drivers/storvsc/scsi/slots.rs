@@ -9,7 +9,11 @@ use super::{
     tags::{Answer, BadId, Word, MAX_SLOTS},
     unit::Unit,
 };
-use core::{cell::UnsafeCell, mem::MaybeUninit, ptr};
+use core::{
+    cell::UnsafeCell,
+    mem::{size_of, MaybeUninit},
+    ptr, //
+};
 use kernel::{
     bindings, device,
     ffi::c_int,
@@ -21,6 +25,10 @@ use kernel::{
     },
     time::{delay::fsleep, Delta},
 };
+
+/// Most bytes of a slot. There is one for each command of each hardware queue: up to 10,240 for each
+/// CPU.
+const SLOT_BYTES: usize = 64;
 
 /// How often to look whether commands are in flight, in milliseconds.
 const LOOK_EVERY_MS: i64 = 100;
@@ -109,6 +117,9 @@ impl<D: Copy> Slots<D> {
         queues: u32,
         depth: u32,
     ) -> Result<Self> {
+        // The midlayer has a request and a command for each of them, which are much larger.
+        const { assert!(size_of::<CommandSlot<D>>() <= SLOT_BYTES) };
+
         let dev: &device::Device = dev;
         let count = queues.checked_mul(depth).ok_or(EOVERFLOW)?;
         if count >= MAX_SLOTS {
