@@ -18,6 +18,7 @@
 #include <linux/skbuff.h>
 #include <linux/tcp.h>
 #include <net/checksum.h>
+#include <net/flow_dissector.h>
 #include <net/ip.h>
 #include <net/ip6_checksum.h>
 #include <net/sock.h>
@@ -188,6 +189,47 @@ bool hv_netvsc_shim_send(struct sk_buff *skb, struct net_device *dev)
 	return hv_netvsc_rust_xmit(data_of(dev), skb, &tx);
 }
 
+/* Of which kind a flow is, or 0: then its ports count if it has any. */
+static u32 kind_of(const struct flow_keys *keys)
+{
+	bool v4 = keys->basic.n_proto == htons(ETH_P_IP);
+
+	if (!v4 && keys->basic.n_proto != htons(ETH_P_IPV6))
+		return 0;
+	switch (keys->basic.ip_proto) {
+	case IPPROTO_TCP:
+		return v4 ? HV_NETVSC_SHIM_PORTS_TCP4 : HV_NETVSC_SHIM_PORTS_TCP6;
+	case IPPROTO_UDP:
+		return v4 ? HV_NETVSC_SHIM_PORTS_UDP4 : HV_NETVSC_SHIM_PORTS_UDP6;
+	default:
+		return 0;
+	}
+}
+
+/*
+ * What says by which queue a frame goes. Of a datagram in fragments the first one alone has ports:
+ * where the others must not overtake it, an administrator leaves ports out (ethtool -N).
+ */
+static u32 flow_hash(struct net_device *dev, struct sk_buff *skb)
+{
+	u32 with_ports = READ_ONCE(private_of(dev)->with_ports);
+	struct flow_keys keys;
+	u32 kind, hash;
+
+	if (likely(with_ports == HV_NETVSC_SHIM_PORTS_ALL) ||
+	    !skb_flow_dissect_flow_keys(skb, &keys, 0))
+		return skb_get_hash(skb);
+	kind = kind_of(&keys);
+	if (!kind || (kind & with_ports))
+		return skb_get_hash(skb);
+	keys.ports.ports = 0;
+	keys.tags.flow_label = 0;
+	hash = flow_hash_from_keys(&keys);
+	/* The host is told the same. */
+	__skb_set_sw_hash(skb, hash, false);
+	return hash;
+}
+
 u16 hv_netvsc_shim_select_queue(struct net_device *dev, struct sk_buff *skb,
 				struct net_device *sb_dev)
 {
@@ -212,7 +254,7 @@ u16 hv_netvsc_shim_select_queue(struct net_device *dev, struct sk_buff *skb,
 	if (skb_rx_queue_recorded(skb))
 		queue = skb_get_rx_queue(skb);
 	else
-		queue = hv_netvsc_rust_select(data_of(dev), skb_get_hash(skb));
+		queue = hv_netvsc_rust_select(data_of(dev), flow_hash(dev, skb));
 	while (unlikely(queue >= dev->real_num_tx_queues))
 		queue -= dev->real_num_tx_queues;
 	if (queue != old && sk && sk_fullsock(sk) && rcu_access_pointer(sk->sk_dst_cache))

@@ -250,6 +250,7 @@ struct net_device *hv_netvsc_shim_alloc(struct device *parent, u32 queues)
 			    NETDEV_XDP_ACT_NDO_XMIT | NETDEV_XDP_ACT_RX_SG |
 			    NETDEV_XDP_ACT_NDO_XMIT_SG;
 	private_of(dev)->copybreak = HV_NETVSC_SHIM_COPYBREAK;
+	private_of(dev)->with_ports = HV_NETVSC_SHIM_PORTS_ALL;
 	netif_carrier_off(dev);
 	return dev;
 }

@@ -160,6 +160,57 @@ static int set_rxfh(struct net_device *dev, struct ethtool_rxfh_param *rxfh,
 	return hv_netvsc_rust_set_spread(data_of(dev), rxfh->indir, rxfh->indir_size, rxfh->key);
 }
 
+/* Which flag says that ports of these flows count, or 0. */
+static u32 ports_flag(u32 flow_type)
+{
+	switch (flow_type) {
+	case TCP_V4_FLOW:
+		return HV_NETVSC_SHIM_PORTS_TCP4;
+	case TCP_V6_FLOW:
+		return HV_NETVSC_SHIM_PORTS_TCP6;
+	case UDP_V4_FLOW:
+		return HV_NETVSC_SHIM_PORTS_UDP4;
+	case UDP_V6_FLOW:
+		return HV_NETVSC_SHIM_PORTS_UDP6;
+	default:
+		return 0;
+	}
+}
+
+#define BY_ADDRESS (RXH_IP_SRC | RXH_IP_DST)
+#define BY_PORT (RXH_L4_B_0_1 | RXH_L4_B_2_3)
+
+static int get_rxfh_fields(struct net_device *dev, struct ethtool_rxfh_fields *info)
+{
+	u32 flag = ports_flag(info->flow_type);
+
+	if (flag || info->flow_type == IPV4_FLOW || info->flow_type == IPV6_FLOW)
+		info->data = BY_ADDRESS;
+	else
+		info->data = 0;
+	if (flag & private_of(dev)->with_ports)
+		info->data |= BY_PORT;
+	return 0;
+}
+
+/* As with C, it is the queue that sends that is chosen by these. */
+static int set_rxfh_fields(struct net_device *dev, const struct ethtool_rxfh_fields *info,
+			   struct netlink_ext_ack *extack)
+{
+	u32 flag = ports_flag(info->flow_type), flags = private_of(dev)->with_ports;
+
+	if (!flag)
+		return -EOPNOTSUPP;
+	if (info->data == (BY_ADDRESS | BY_PORT))
+		flags |= flag;
+	else if (info->data == BY_ADDRESS)
+		flags &= ~flag;
+	else
+		return -EOPNOTSUPP;
+	WRITE_ONCE(private_of(dev)->with_ports, flags);
+	return 0;
+}
+
 static int get_link_ksettings(struct net_device *dev, struct ethtool_link_ksettings *settings)
 {
 	struct net_device *function = function_of(dev);
@@ -225,6 +276,8 @@ const struct ethtool_ops hv_netvsc_shim_ethtool_ops = {
 	.get_rxfh_indir_size = get_rxfh_indir_size,
 	.get_rxfh = get_rxfh,
 	.set_rxfh = set_rxfh,
+	.get_rxfh_fields = get_rxfh_fields,
+	.set_rxfh_fields = set_rxfh_fields,
 	.get_link_ksettings = get_link_ksettings,
 	.set_link_ksettings = set_link_ksettings,
 	.get_tunable = get_tunable,

@@ -17,6 +17,13 @@
 #define HV_NETVSC_SHIM_COPYBREAK 0
 #define HV_NETVSC_SHIM_COPYBREAK_MOST 2048
 
+/* Kinds of flow whose ports may count for the queue that sends them, or not. */
+#define HV_NETVSC_SHIM_PORTS_TCP4 BIT(0)
+#define HV_NETVSC_SHIM_PORTS_TCP6 BIT(1)
+#define HV_NETVSC_SHIM_PORTS_UDP4 BIT(2)
+#define HV_NETVSC_SHIM_PORTS_UDP6 BIT(3)
+#define HV_NETVSC_SHIM_PORTS_ALL GENMASK(3, 0)
+
 /* What went by a virtual function, on one CPU. */
 struct hv_vf_stats {
 	u64_stats_t rx_packets;
@@ -37,6 +44,8 @@ struct private {
 	u8 checksums;
 	/* Longest received frame that is not worth a page. */
 	u32 copybreak;
+	/* The kinds of flow whose ports count, beside the addresses. */
+	u32 with_ports;
 	/* Sees received frames first. */
 	struct bpf_prog __rcu *xdp;
 	/* The virtual function that is joined, and the same while frames are sent by it. */

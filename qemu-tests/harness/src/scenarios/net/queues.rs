@@ -28,6 +28,49 @@ fn received(vm: &Vm, wire: &Wire<'_>) -> Result<Vec<u64>> {
     Ok(after.iter().zip(before).map(|(a, b)| a - b).collect())
 }
 
+/// What each queue has sent meanwhile.
+fn sent(vm: &Vm, wire: &Wire<'_>) -> Result<Vec<u64>> {
+    let before = packets(vm, &wire.name, "tx")?;
+    wire.load("load", flows(vm))?.expect_success(TRANSFER)?;
+    let after = packets(vm, &wire.name, "tx")?;
+    Ok(after.iter().zip(before).map(|(a, b)| a - b).collect())
+}
+
+/// Where ports do not count, all connections with one address are sent by one queue.
+fn without_ports(vm: &Vm, wire: &Wire<'_>) -> Result<()> {
+    let name = &wire.name;
+    let counted = |wanted: bool| {
+        let said = script(vm, &format!("ethtool -n {name} rx-flow-hash tcp4"))?;
+        expect(
+            said.contains("L4 bytes") == wanted,
+            format!("ports of TCP that count: {wanted}"),
+            said.trim(),
+        )
+    };
+    counted(true)?;
+    script(vm, &format!("ethtool -N {name} rx-flow-hash tcp4 sd"))?;
+    counted(false)?;
+    let found = sent(vm, wire)?;
+    let most = found.iter().copied().max().unwrap_or_default();
+    let others = found.iter().sum::<u64>() - most;
+    expect(
+        most > 100 && others < most / 10,
+        "one queue that sends",
+        format!("{found:?} packets"),
+    )?;
+    script(
+        vm,
+        &format!(
+            "for refused in 'sctp4 sd' 'tcp4 m'; do
+                 ethtool -N {name} rx-flow-hash $refused 2> /dev/null && exit 1
+             done
+             ethtool -N {name} rx-flow-hash tcp4 sdfn"
+        ),
+    )?;
+    counted(true)?;
+    expect_all(&self::sent(vm, wire)?, "send again")
+}
+
 /// So many that each queue has some; iperf3 waits 10 s at most for what the other end says of all of them.
 fn flows(vm: &Vm) -> &'static str {
     if vm.is_slow() {
@@ -143,14 +186,9 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     set_channels(vm, &name, WIRE_QUEUES)?;
     script(vm, &format!("ethtool -X {name} equal {WIRE_QUEUES}"))?;
 
-    let before = packets(vm, &name, "tx")?;
-    wire.load("load", flows(vm))?.expect_success(TRANSFER)?;
-    let sent: Vec<u64> = packets(vm, &name, "tx")?
-        .iter()
-        .zip(before)
-        .map(|(a, b)| a - b)
-        .collect();
+    let sent = sent(vm, &wire)?;
     expect_all(&sent, "send")?;
+    without_ports(vm, &wire)?;
     let spread = received(vm, &wire)?;
     expect_all(&spread, "receive")?;
 
