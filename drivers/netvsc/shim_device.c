@@ -44,10 +44,13 @@ static void change_rx_flags(struct net_device *dev, int changed)
 	hv_netvsc_shim_vf_flags(dev);
 }
 
-/* A program takes frames as they are on the wire. */
+/*
+ * A program takes frames as they are on the wire, and a checksum of a frame that the host has joined
+ * is that of a part of it.
+ */
 static netdev_features_t fix_features(struct net_device *dev, netdev_features_t features)
 {
-	if (rtnl_dereference(private_of(dev)->xdp))
+	if (rtnl_dereference(private_of(dev)->xdp) || !(features & NETIF_F_RXCSUM))
 		features &= ~NETIF_F_LRO;
 	return features;
 }

@@ -2,6 +2,7 @@
 
 //! Scenarios with networks, on the patched QEMU.
 
+mod coalesce;
 mod console;
 mod copybreak;
 mod faults;
@@ -107,6 +108,15 @@ pub(super) const ALL: &[Scenario] = &[
             "the kernel's messages go out over the adapter under load",
             240,
             console::run,
+        )
+    },
+    Scenario {
+        machine: &coalesce::MACHINE,
+        ..shared(
+            "net-coalesce",
+            "a host that joins segments of a TCP connection",
+            240,
+            coalesce::run,
         )
     },
     with_networks("net-two", "two adapters at a time", 240, two::run),

@@ -35,14 +35,14 @@ fn echo(vm: &Vm) -> Result<()> {
 }
 
 /// An end of the wire: runs a command there.
-type End = fn(&str) -> String;
+pub(super) type End = fn(&str) -> String;
 
-fn here(command: &str) -> String {
+pub(super) fn here(command: &str) -> String {
     command.to_owned()
 }
 
 /// Send the file from one end to the other one's address.
-fn copy(vm: &Vm, from: End, to: End, address: &str) -> Result<()> {
+pub(super) fn copy(vm: &Vm, from: End, to: End, address: &str) -> Result<()> {
     let listen = format!("nc -l -p {PORT} -e /bin/dd of=/tmp/there bs=64k");
     let listener = Job::start(vm, "listen", &to(&listen))?;
     vm.wait_until(TRANSFER, "somebody to listen", || {
