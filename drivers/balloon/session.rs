@@ -237,6 +237,16 @@ impl Shared {
         }
     }
 
+    /// Waits until the host has read the last messages, for [`LAST_MS`]: it would go on to believe
+    /// that memory was not added, or not taken. May sleep.
+    fn wait_until_read(&self, sender: &Sender) {
+        let since_ms = self.age_ms();
+
+        while !sender.is_read() && self.age_ms().saturating_sub(since_ms) < LAST_MS {
+            fsleep(Delta::from_millis(1));
+        }
+    }
+
     /// Agrees with the host on a version and on what the guest can do.
     ///
     /// Each step takes 5 seconds at most, and there are no more of them than there are versions
@@ -343,6 +353,7 @@ impl Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
+        self.shared.wait_until_read(&self.sender());
         // Of the frames in the balloon, too: the host may act on a message that names them.
         *self.shared.lingering.lock() = self.channel.close();
     }

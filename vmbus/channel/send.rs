@@ -270,6 +270,16 @@ impl Sender {
         ))
     }
 
+    /// Whether the host has nothing more to read, or never will have. What it has not read when the
+    /// channel is closed is lost.
+    pub fn is_read(&self) -> bool {
+        let Ok(guard) = self.lock() else {
+            return true;
+        };
+
+        guard.bytes_free().map_or(true, |free| free >= guard.capacity())
+    }
+
     /// Whether packets can still be sent.
     pub fn is_alive(&self) -> bool {
         self.0.is_alive()
