@@ -16,7 +16,13 @@
 #include <asm/irq_vectors.h>
 #include <asm/mshyperv.h>
 
+#include "mirrored.h"
 #include "shim.h"
+
+/* What bus/driver.rs declares once more, and asserts with the same numbers. */
+HAS_BYTES(hv_vmbus_device_id, 24);
+HAS_FIELD(hv_vmbus_device_id, guid, 0, 16);
+HAS_FIELD(hv_vmbus_device_id, driver_data, 16, 8);
 
 static uint max_version = VERSION_WIN10_V6_0;
 module_param(max_version, uint, 0444);

@@ -16,7 +16,26 @@
 #include <linux/sched.h>
 #include <linux/sizes.h>
 
+#include "../../vmbus/mirrored.h"
 #include "shim.h"
+
+/* What memory/ffi.rs declares once more, and asserts with the same numbers. */
+HAS_BYTES(hv_balloon_shim_free, 16);
+HAS_FIELD(hv_balloon_shim_free, frame, 0, 8);
+HAS_FIELD(hv_balloon_shim_free, count, 8, 8);
+
+HAS_BYTES(hv_balloon_shim_status, 48);
+HAS_FIELD(hv_balloon_shim_status, available, 0, 8);
+HAS_FIELD(hv_balloon_shim_status, committed, 8, 8);
+HAS_FIELD(hv_balloon_shim_status, vm_memory_committed, 16, 8);
+HAS_FIELD(hv_balloon_shim_status, pages_ballooned, 24, 8);
+HAS_FIELD(hv_balloon_shim_status, pages_added, 32, 8);
+HAS_FIELD(hv_balloon_shim_status, pages_onlined, 40, 8);
+
+static_assert(HV_BALLOON_SHIM_GOING_ONLINE == 0);
+static_assert(HV_BALLOON_SHIM_ONLINE == 1);
+static_assert(HV_BALLOON_SHIM_CANCEL_ONLINE == 2);
+static_assert(HV_BALLOON_SHIM_OFFLINE == 3);
 
 unsigned int hv_balloon_shim_report_delay = 45;
 module_param_named(pressure_report_delay, hv_balloon_shim_report_delay, uint, 0644);

@@ -23,6 +23,7 @@
 #include <net/ip6_checksum.h>
 #include <net/sock.h>
 
+#include "shim_layout.h"
 #include "shim_private.h"
 
 #define HV_PAGE_SIZE 4096UL

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Declared once more in net/ffi.rs: keep the two in step. */
+/* Declared once more in net/ffi.rs: keep the two in step, and shim_layout.h. */
 #ifndef _HV_NETVSC_SHIM_H
 #define _HV_NETVSC_SHIM_H
 

@@ -18,6 +18,7 @@ pub mod counter;
 pub mod cpuhp;
 pub mod cpus;
 pub mod dma_buffer;
+pub mod mirrored;
 pub mod noio;
 pub mod panic_notifier;
 pub mod rcu_arc;

@@ -21,6 +21,13 @@ pub struct RawDeviceId {
     driver_data: usize,
 }
 
+// The kernel's header lays it out with the same numbers: `shim.c` of either core asserts them too.
+crate::mirrored! {
+    RawDeviceId, 24;
+    guid: 0, 16;
+    driver_data: 16, 8;
+}
+
 /// An entry of a driver's table of device classes.
 #[repr(transparent)]
 #[derive(Clone, Copy)]

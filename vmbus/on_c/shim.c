@@ -15,7 +15,13 @@
 #include <linux/topology.h>
 #include <asm/mshyperv.h>
 
+#include "../mirrored.h"
 #include "shim.h"
+
+/* What ../bus/driver.rs declares once more, and asserts with the same numbers. */
+HAS_BYTES(hv_vmbus_device_id, 24);
+HAS_FIELD(hv_vmbus_device_id, guid, 0, 16);
+HAS_FIELD(hv_vmbus_device_id, driver_data, 16, 8);
 
 /* Whether it has found a host. Guests that are isolated have memory that we do not handle. */
 bool vmbus_on_c_core_runs(void)

@@ -8,7 +8,7 @@ use kernel::{
     ffi::{c_char, c_int, c_long, c_uint, c_ulong, c_void}, //
 };
 
-/// `enum hv_balloon_shim_event`.
+/// `enum hv_balloon_shim_event`; `shim.c` asserts the numbers.
 pub(super) mod event {
     pub(in super::super) const GOING_ONLINE: u32 = 0;
     pub(in super::super) const ONLINE: u32 = 1;
@@ -33,6 +33,23 @@ pub(crate) struct ReportedStatus {
     pub(crate) pages_ballooned: u64,
     pub(crate) pages_added: u64,
     pub(crate) pages_onlined: u64,
+}
+
+// The C compiler lays both out with the same numbers: `shim.c` asserts them too.
+vmbus::mirrored! {
+    hv_balloon_shim_free, 16;
+    frame: 0, 8;
+    count: 8, 8;
+}
+
+vmbus::mirrored! {
+    ReportedStatus, 48;
+    available: 0, 8;
+    committed: 8, 8;
+    vm_memory_committed: 16, 8;
+    pages_ballooned: 24, 8;
+    pages_added: 32, 8;
+    pages_onlined: 40, 8;
 }
 
 /// `hv_balloon_shim_listen_fn`.

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! C functions that `kernel::bindings` does not have: those of `shim.h`, and
-//! exports of the network stack, whose headers it does not cover.
+//! exports of the network stack, whose headers it does not cover. The numbers of constants are
+//! asserted in `shim_layout.h`, as layouts are.
 
 use kernel::{
     bindings::device,
     ffi::{c_int, c_uint, c_void},
 };
+
+mod layout;
 
 /// `struct net_device`, seen as a whole only.
 #[repr(C)]

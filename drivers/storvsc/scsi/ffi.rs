@@ -3,15 +3,11 @@
 //! C functions that `kernel::bindings` does not have: those of `shim.h`, and exports of the SCSI
 //! midlayer, whose headers it does not cover.
 
-use core::{
-    mem::{offset_of, size_of},
-    ptr::NonNull,
-};
+use core::ptr::NonNull;
 use kernel::{
     bindings::{device, phys_addr_t, scatterlist},
     ffi::{c_char, c_int, c_uint, c_void},
 };
-use static_assertions::const_assert_eq;
 
 /// Bytes of a command block that are read.
 pub(crate) const CDB_BYTES: usize = 16;
@@ -73,40 +69,46 @@ pub(super) struct RawLimits {
 }
 
 // The C compiler lays both out with the same numbers: `shim.c` asserts them too.
-const_assert_eq!(size_of::<View>(), 56);
-const_assert_eq!(offset_of!(View, sgl), 0);
-const_assert_eq!(offset_of!(View, first), 8);
-const_assert_eq!(offset_of!(View, cdb), 16);
-const_assert_eq!(offset_of!(View, first_len), 24);
-const_assert_eq!(offset_of!(View, data_len), 28);
-const_assert_eq!(offset_of!(View, sg_count), 32);
-const_assert_eq!(offset_of!(View, tag), 36);
-const_assert_eq!(offset_of!(View, queue), 40);
-const_assert_eq!(offset_of!(View, channel), 42);
-const_assert_eq!(offset_of!(View, target), 43);
-const_assert_eq!(offset_of!(View, lun), 44);
-const_assert_eq!(offset_of!(View, cdb_len), 45);
-const_assert_eq!(offset_of!(View, direction), 46);
-const_assert_eq!(offset_of!(View, tagged), 47);
-const_assert_eq!(offset_of!(View, last), 48);
-const_assert_eq!(offset_of!(View, from_eh), 49);
+vmbus::mirrored! {
+    View, 56;
+    sgl: 0, 8;
+    first: 8, 8;
+    cdb: 16, 8;
+    first_len: 24, 4;
+    data_len: 28, 4;
+    sg_count: 32, 4;
+    tag: 36, 4;
+    queue: 40, 2;
+    channel: 42, 1;
+    target: 43, 1;
+    lun: 44, 1;
+    cdb_len: 45, 1;
+    direction: 46, 1;
+    tagged: 47, 1;
+    last: 48, 1;
+    from_eh: 49, 1;
+}
 
-const_assert_eq!(size_of::<RawOps>(), 48);
-const_assert_eq!(offset_of!(RawOps, queue), 0);
-const_assert_eq!(offset_of!(RawOps, commit), 8);
-const_assert_eq!(offset_of!(RawOps, reset), 16);
-const_assert_eq!(offset_of!(RawOps, timed_out), 24);
-const_assert_eq!(offset_of!(RawOps, configure), 32);
-const_assert_eq!(offset_of!(RawOps, geometry), 40);
+vmbus::mirrored! {
+    RawOps, 48;
+    queue: 0, 8;
+    commit: 8, 8;
+    reset: 16, 8;
+    timed_out: 24, 8;
+    configure: 32, 8;
+    geometry: 40, 8;
+}
 
-const_assert_eq!(size_of::<RawLimits>(), 32);
-const_assert_eq!(offset_of!(RawLimits, max_lun), 0);
-const_assert_eq!(offset_of!(RawLimits, max_id), 8);
-const_assert_eq!(offset_of!(RawLimits, max_channel), 12);
-const_assert_eq!(offset_of!(RawLimits, max_sectors), 16);
-const_assert_eq!(offset_of!(RawLimits, can_queue), 20);
-const_assert_eq!(offset_of!(RawLimits, hw_queues), 24);
-const_assert_eq!(offset_of!(RawLimits, segments), 28);
+vmbus::mirrored! {
+    RawLimits, 32;
+    max_lun: 0, 8;
+    max_id: 8, 4;
+    max_channel: 12, 4;
+    max_sectors: 16, 4;
+    can_queue: 20, 4;
+    hw_queues: 24, 4;
+    segments: 28, 2;
+}
 
 /// The result with host byte `DID_NO_CONNECT`.
 pub(super) const NO_CONNECT: c_int = 0x01 << 16;

@@ -18,48 +18,48 @@
 #include <scsi/scsi_host.h>
 #include <scsi/scsi_tcq.h>
 
+#include "../../../vmbus/mirrored.h"
 #include "shim.h"
 
 #define HV_PAGE_MASK 4095UL
 
 /* What ffi.rs declares once more, and asserts with the same numbers. */
-#define IS_AT(type, field, offset) static_assert(offsetof(struct type, field) == (offset))
+HAS_BYTES(hv_scsi_shim_view, 56);
+HAS_FIELD(hv_scsi_shim_view, sgl, 0, 8);
+HAS_FIELD(hv_scsi_shim_view, first, 8, 8);
+HAS_FIELD(hv_scsi_shim_view, cdb, 16, 8);
+HAS_FIELD(hv_scsi_shim_view, first_len, 24, 4);
+HAS_FIELD(hv_scsi_shim_view, data_len, 28, 4);
+HAS_FIELD(hv_scsi_shim_view, sg_count, 32, 4);
+HAS_FIELD(hv_scsi_shim_view, tag, 36, 4);
+HAS_FIELD(hv_scsi_shim_view, queue, 40, 2);
+HAS_FIELD(hv_scsi_shim_view, channel, 42, 1);
+HAS_FIELD(hv_scsi_shim_view, target, 43, 1);
+HAS_FIELD(hv_scsi_shim_view, lun, 44, 1);
+HAS_FIELD(hv_scsi_shim_view, cdb_len, 45, 1);
+HAS_FIELD(hv_scsi_shim_view, direction, 46, 1);
+HAS_FIELD(hv_scsi_shim_view, tagged, 47, 1);
+HAS_FIELD(hv_scsi_shim_view, last, 48, 1);
+HAS_FIELD(hv_scsi_shim_view, from_eh, 49, 1);
 
-static_assert(sizeof(struct hv_scsi_shim_view) == 56);
-IS_AT(hv_scsi_shim_view, sgl, 0);
-IS_AT(hv_scsi_shim_view, first, 8);
-IS_AT(hv_scsi_shim_view, cdb, 16);
-IS_AT(hv_scsi_shim_view, first_len, 24);
-IS_AT(hv_scsi_shim_view, data_len, 28);
-IS_AT(hv_scsi_shim_view, sg_count, 32);
-IS_AT(hv_scsi_shim_view, tag, 36);
-IS_AT(hv_scsi_shim_view, queue, 40);
-IS_AT(hv_scsi_shim_view, channel, 42);
-IS_AT(hv_scsi_shim_view, target, 43);
-IS_AT(hv_scsi_shim_view, lun, 44);
-IS_AT(hv_scsi_shim_view, cdb_len, 45);
-IS_AT(hv_scsi_shim_view, direction, 46);
-IS_AT(hv_scsi_shim_view, tagged, 47);
-IS_AT(hv_scsi_shim_view, last, 48);
-IS_AT(hv_scsi_shim_view, from_eh, 49);
+HAS_BYTES(hv_scsi_shim_limits, 32);
+HAS_FIELD(hv_scsi_shim_limits, max_lun, 0, 8);
+HAS_FIELD(hv_scsi_shim_limits, max_id, 8, 4);
+HAS_FIELD(hv_scsi_shim_limits, max_channel, 12, 4);
+HAS_FIELD(hv_scsi_shim_limits, max_sectors, 16, 4);
+HAS_FIELD(hv_scsi_shim_limits, can_queue, 20, 4);
+HAS_FIELD(hv_scsi_shim_limits, hw_queues, 24, 4);
+HAS_FIELD(hv_scsi_shim_limits, segments, 28, 2);
 
-static_assert(sizeof(struct hv_scsi_shim_limits) == 32);
-IS_AT(hv_scsi_shim_limits, max_lun, 0);
-IS_AT(hv_scsi_shim_limits, max_id, 8);
-IS_AT(hv_scsi_shim_limits, max_channel, 12);
-IS_AT(hv_scsi_shim_limits, max_sectors, 16);
-IS_AT(hv_scsi_shim_limits, can_queue, 20);
-IS_AT(hv_scsi_shim_limits, hw_queues, 24);
-IS_AT(hv_scsi_shim_limits, segments, 28);
+HAS_BYTES(hv_scsi_shim_ops, 48);
+HAS_FIELD(hv_scsi_shim_ops, queue, 0, 8);
+HAS_FIELD(hv_scsi_shim_ops, commit, 8, 8);
+HAS_FIELD(hv_scsi_shim_ops, reset, 16, 8);
+HAS_FIELD(hv_scsi_shim_ops, timed_out, 24, 8);
+HAS_FIELD(hv_scsi_shim_ops, configure, 32, 8);
+HAS_FIELD(hv_scsi_shim_ops, geometry, 40, 8);
 
-static_assert(sizeof(struct hv_scsi_shim_ops) == 48);
-IS_AT(hv_scsi_shim_ops, queue, 0);
-IS_AT(hv_scsi_shim_ops, commit, 8);
-IS_AT(hv_scsi_shim_ops, reset, 16);
-IS_AT(hv_scsi_shim_ops, timed_out, 24);
-IS_AT(hv_scsi_shim_ops, configure, 32);
-IS_AT(hv_scsi_shim_ops, geometry, 40);
-
+static_assert(HV_SCSI_SHIM_CDB == 16);
 static_assert(SCSI_MLQUEUE_DEVICE_BUSY == 0x1056);
 static_assert(DID_NO_CONNECT == 0x01);
 
