@@ -3,7 +3,7 @@
 //! What happens when the host signals a channel: in the interrupt, or in the session's work.
 
 use super::{
-    receive::{report, CallbackContext, Handler, Line, ReadMode, Receiver, Signal},
+    receive::{report, CallbackContext, Handler, Line, Receiver, Signal},
     session::{Reception, RxSlot, Session},
     Channel, ChannelConfig, Sender,
 };
@@ -115,9 +115,7 @@ impl<H: Handler> Drain for Calling<H> {
         }
 
         loop {
-            if H::MODE == ReadMode::Batched {
-                self.receiver.mask();
-            }
+            self.receiver.mask();
             match self.take_packets(budget) {
                 Some(left) => budget = left,
                 None => return Drained::Empty,
@@ -126,13 +124,7 @@ impl<H: Handler> Drain for Calling<H> {
             if budget == 0 {
                 return Drained::More;
             }
-            self.handler.on_idle(&self.receiver.sender);
-            let more = match H::MODE {
-                ReadMode::Batched => self.receiver.reader.unmask_and_check(),
-                ReadMode::Direct => self.receiver.reader.has_data(),
-            };
-
-            if !more {
+            if !self.receiver.reader.unmask_and_check() {
                 return Drained::Empty;
             }
         }

@@ -36,7 +36,7 @@ pub use gpadl::Lingering;
 pub(crate) use object::{Channel, ATTACH};
 pub(crate) use offer::take_everything_down;
 pub use open::{ChannelConfig, OpenChannel};
-pub use receive::{CallbackContext, Handler, Line, ReadMode, Receiver, Signal};
+pub use receive::{CallbackContext, Handler, Line, Receiver, Signal};
 pub use send::{Batch, Doorbell, Sender, TxGuard};
 pub(crate) use session::allow_open;
 pub use sub_channel::{SubChannel, SubChannels};

@@ -18,8 +18,6 @@ use vmbus_ring::{Packet, ReadError, Reader};
 pub enum CallbackContext {
     /// On a work queue: the handler may sleep.
     Process,
-    /// In softirq context: lower latency, must not sleep.
-    Softirq,
     /// In the interrupt itself, and after many packets in softirq context: lowest latency, must be
     /// short. The handler must not sleep, and takes only locks that disable interrupts. With
     /// `CONFIG_PREEMPT_RT` a thread for each CPU takes the interrupt's place; bottom halves are off
@@ -27,33 +25,17 @@ pub enum CallbackContext {
     Interrupt,
 }
 
-/// Whether the host interrupts while packets are being handled.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum ReadMode {
-    /// Interrupts are masked until the ring is empty: for channels with many packets.
-    Batched,
-    /// Interrupts stay on: for channels with one message at a time.
-    Direct,
-}
-
 /// What a driver does with the packets of a channel.
 ///
-/// [`Self::on_packet`], [`Self::on_idle`] and [`Self::on_broken`] never run at the same time for
-/// one channel. None of the functions is called after the channel is closed.
+/// [`Self::on_packet`] and [`Self::on_broken`] never run at the same time for one channel, and the
+/// host does not interrupt while there are packets. None of the functions is called after the
+/// channel is closed.
 pub trait Handler: Send + Sync + 'static {
     /// Where it runs.
     const CONTEXT: CallbackContext = CallbackContext::Process;
 
-    /// Whether the host interrupts while it runs.
-    const MODE: ReadMode = ReadMode::Batched;
-
     /// Takes one packet, a private copy that the host cannot change any more.
     fn on_packet(&self, sender: &Sender, packet: &Packet<'_>);
-
-    /// Called after a run of packets, when the ring is empty for now.
-    fn on_idle(&self, sender: &Sender) {
-        let _ = sender;
-    }
 
     /// The host corrupted the ring: nothing will be received or sent any more until the channel is
     /// closed and opened again.
@@ -184,12 +166,6 @@ impl Receiver {
     #[must_use = "true means that no signal will announce what is there"]
     pub fn unmask_and_check(&self) -> bool {
         !self.sender.0.is_closing() && self.reader.unmask_and_check()
-    }
-
-    /// Whether there are packets, now.
-    #[inline]
-    pub fn has_data(&self) -> bool {
-        !self.sender.0.is_closing() && self.reader.has_data()
     }
 
     /// Whether the host broke the ring.

@@ -129,8 +129,8 @@ impl TxGuard<'_> {
     /// they are already: then it does not. `ENODEV` when the channel is closed, `EMSGSIZE` when
     /// that much can never be free, `EIO` when the host corrupted the ring.
     ///
-    /// The signal is an event like any other: [`crate::Signal::on_event`], or
-    /// [`crate::Handler::on_idle`].
+    /// The signal is an event like any other, [`crate::Signal::on_event`]; a [`crate::Handler`]
+    /// does not hear of it. The request holds until a call finds that much free.
     pub fn wait_for(&self, bytes: u32) -> Result<bool> {
         let writer = (*self.writer).as_ref().ok_or(ENODEV)?;
 
@@ -138,13 +138,6 @@ impl TxGuard<'_> {
             Ok(state) => Ok(state == WaitState::Ready),
             Err(SendError::TooLarge) => Err(EMSGSIZE),
             Err(_) => Err(EIO),
-        }
-    }
-
-    /// Takes a request of [`Self::wait_for`] back.
-    pub fn stop_waiting(&self) {
-        if let Some(writer) = &*self.writer {
-            writer.stop_waiting();
         }
     }
 

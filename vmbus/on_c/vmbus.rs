@@ -29,7 +29,7 @@ mod state;
 pub use bus::{Adapter, Device, DeviceId, Driver, IdTable, RawDevice, RawDriver};
 pub use channel::{
     Batch, CallbackContext, ChannelConfig, Doorbell, Handler, HostBuffer, Line, Lingering,
-    OpenChannel, ReadMode, Receiver, Sender, Signal, SubChannel, SubChannels, TxGuard,
+    OpenChannel, Receiver, Sender, Signal, SubChannel, SubChannels, TxGuard,
 };
 pub use lines::Lines;
 pub use vmbus_protocol as protocol;

@@ -357,12 +357,6 @@ impl<M: RingMemory> Reader<M> {
         self.memory.full_barrier();
         self.broken.is_none() && self.memory.load(Field::WriteIndex) != self.read
     }
-
-    /// Something can be read, by the host's index of now.
-    #[inline]
-    pub fn has_data(&self) -> bool {
-        self.broken.is_none() && self.memory.load(Field::WriteIndex) != self.read
-    }
 }
 
 /// Asks the host not to interrupt for the ring, for who has not the reader at

@@ -27,7 +27,7 @@ pub(crate) mod watch;
 pub use buffer::HostBuffer;
 pub use gpadl::Lingering;
 pub use open::{ChannelConfig, OpenChannel};
-pub use receive::{CallbackContext, Handler, Line, ReadMode, Receiver, Signal};
+pub use receive::{CallbackContext, Handler, Line, Receiver, Signal};
 pub use send::{Batch, Doorbell, Sender, TxGuard};
 pub use sub_channel::{SubChannel, SubChannels};
 
