@@ -16,8 +16,10 @@ use kernel::{
     },
 };
 use vmbus::{
-    abstractions::Completion, protocol::packet::PacketFlags, CallbackContext, ChannelConfig,
-    Device, DeviceId, Driver, Guid, Handler, IdTable, OpenChannel, OutgoingPacket, Packet, Sender,
+    abstractions::{Completion, Shown},
+    protocol::packet::PacketFlags,
+    CallbackContext, ChannelConfig, Device, DeviceId, Driver, Guid, Handler, IdTable, OpenChannel,
+    OutgoingPacket, Packet, Sender,
 };
 
 /// The class of the devices that the driver is for. Nobody has this one.
@@ -121,6 +123,14 @@ fn begin<'bound>(dev: &Device<device::Bound>) -> Result<Bound<'bound>> {
         }),
         GFP_KERNEL,
     )?;
+
+    dev_info!(
+        dev.as_ref(),
+        "VMBus {}, CPU {}, node {}\n",
+        Shown(&dev.protocol_version()),
+        dev.target_cpu(),
+        dev.numa_node()
+    );
     let channel = dev.open(
         answer.clone(),
         &ChannelConfig {

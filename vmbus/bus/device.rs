@@ -6,7 +6,7 @@ use super::{
     bus_type,
     channel_files::{ChannelFolder, ChannelsFolder},
 };
-use crate::{abstractions::Shown, channel::Channel, ffi};
+use crate::{abstractions::Shown, channel::Channel, connection, ffi};
 use core::{marker::PhantomData, mem::offset_of, ptr::NonNull};
 use kernel::{
     bindings, device,
@@ -21,7 +21,7 @@ use kernel::{
     time::{delay, Delta},
     types::Opaque,
 };
-use vmbus_protocol::{Guid, Relid};
+use vmbus_protocol::{version::Version, Guid, Relid};
 
 /// Objects of the driver model whose memory still exists; the module must not go before they do.
 static LIVE_OBJECTS: Atomic<i32> = Atomic::new(0);
@@ -108,6 +108,25 @@ impl<Ctx: device::DeviceContext> Device<Ctx> {
     /// The GUID of this very device (`device_id` in sysfs).
     pub fn instance(&self) -> Guid {
         self.primary().offer().instance
+    }
+
+    /// The version of the VMBus protocol that the host accepted (VERSION_RESPONSE), at least 4.0.
+    /// It is the same for all devices, as long as they are there.
+    pub fn protocol_version(&self) -> Version {
+        connection::protocol_version()
+    }
+
+    /// The number of the CPU that the host interrupts for the primary channel (`cpu` of the channel
+    /// in sysfs). Before the open it is the one that the core has chosen; later others can move it,
+    /// see [`crate::Handler::on_moved`].
+    pub fn target_cpu(&self) -> u32 {
+        self.primary().target_cpu()
+    }
+
+    /// The NUMA node of that CPU (`numa_node` in sysfs), for memory that the driver uses where it
+    /// is interrupted; -1 if there is none.
+    pub fn numa_node(&self) -> i32 {
+        self.primary().numa_node()
     }
 }
 

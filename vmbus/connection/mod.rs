@@ -39,6 +39,13 @@ use vmbus_protocol::{
 /// The one connection; interrupts and CPU hotplug find it here.
 pub(crate) static CONNECTION: RcuArc<Connection> = RcuArc::empty();
 
+/// The protocol version in force; 0.0 without a connection, which no device is without.
+pub(crate) fn protocol_version() -> Version {
+    CONNECTION
+        .with(|connection| connection.version())
+        .unwrap_or(Version(0))
+}
+
 /// The CPU that receives all channel messages, and that stays online while connected.
 pub(crate) const CONNECT_CPU: u32 = 0;
 

@@ -33,6 +33,7 @@ pub(crate) type OfferedCallback = extern "C" fn(*mut VmbusChannel);
 extern "C" {
     // vmbus/on_c/shim.c; the declarations there are in shim.h.
     pub(crate) fn vmbus_on_c_core_runs() -> bool;
+    pub(crate) fn vmbus_on_c_version() -> u32;
     pub(crate) fn vmbus_on_c_wait_for_callbacks();
     pub(crate) fn vmbus_on_c_keep_module() -> bool;
     pub(crate) fn vmbus_on_c_register(

@@ -29,6 +29,11 @@ bool vmbus_on_c_core_runs(void)
 	return hv_vmbus_exists() && !hv_is_isolation_supported();
 }
 
+u32 vmbus_on_c_version(void)
+{
+	return vmbus_proto_version;
+}
+
 /*
  * The C core reads the pointer to a callback and calls it, without a lock in one
  * case (a sub-channel that is offered), or with one that the close of the channel

@@ -7,6 +7,7 @@
 #include <linux/types.h>
 
 bool vmbus_on_c_core_runs(void);
+u32 vmbus_on_c_version(void);
 void vmbus_on_c_wait_for_callbacks(void);
 bool vmbus_on_c_keep_module(void);
 

@@ -17,7 +17,7 @@ use kernel::{
     sync::{aref::AlwaysRefCounted, Arc},
     types::Opaque,
 };
-use vmbus_protocol::Guid;
+use vmbus_protocol::{version::Version, Guid};
 
 /// `struct hv_device`, of which only the place of its `struct device` is known.
 #[repr(C)]
@@ -63,6 +63,25 @@ impl<Ctx: device::DeviceContext> Device<Ctx> {
     pub fn instance(&self) -> Guid {
         self.raw().instance()
     }
+
+    /// The version of the VMBus protocol that the host accepted (VERSION_RESPONSE), at least 4.0.
+    /// It is the same for all devices, as long as they are there.
+    pub fn protocol_version(&self) -> Version {
+        protocol_version()
+    }
+
+    /// The number of the CPU that the host interrupts for the primary channel (`cpu` of the channel
+    /// in sysfs). Before the open it is the one that the core has chosen; later others can move it,
+    /// see [`crate::Handler::on_moved`].
+    pub fn target_cpu(&self) -> u32 {
+        self.raw().target_cpu()
+    }
+
+    /// The NUMA node of that CPU (`numa_node` in sysfs), for memory that the driver uses where it
+    /// is interrupted; -1 if there is none.
+    pub fn numa_node(&self) -> i32 {
+        self.raw().numa_node()
+    }
 }
 
 // Not part of what is compiled for each context, or in drivers: the shim is this module's own.
@@ -100,6 +119,22 @@ impl RawDevice {
         unsafe { ffi::vmbus_on_c_instance(self.channel_ptr(), &raw mut guid) };
         Guid(guid)
     }
+
+    fn target_cpu(&self) -> u32 {
+        // SAFETY: As above.
+        unsafe { ffi::vmbus_on_c_target_cpu(self.channel_ptr()) }
+    }
+
+    fn numa_node(&self) -> i32 {
+        // SAFETY: As above.
+        unsafe { ffi::vmbus_on_c_node(self.channel_ptr()) }
+    }
+}
+
+/// The version that the C core has agreed on.
+fn protocol_version() -> Version {
+    // SAFETY: No requirements; looks at what was found out when the C core came up.
+    Version(unsafe { ffi::vmbus_on_c_version() })
 }
 
 /// The `struct device` of a device.

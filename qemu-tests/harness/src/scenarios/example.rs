@@ -3,7 +3,7 @@
 //! The example driver talks to a controller in place of the storage driver, and gives it back. When it forgets
 //! its open channel, the core closes that: the module can go, and another driver opens the channel.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::Context;
 use crate::devices::BUS;
@@ -25,7 +25,11 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     vm.write(&bind, SPARE)?;
     vm.write(&unbind, SPARE)?;
     script(vm, &format!("rmmod {}", vm.core.example_module()))?;
-    for line in ["the host answers: status 0x0", "given back"] {
+    for line in [
+        &seen_before_open(cx)?,
+        "the host answers: status 0x0",
+        "given back",
+    ] {
         expect(
             vm.dmesg()?.contains(line),
             format!("'{line}' in the log"),
@@ -44,6 +48,20 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
         "none",
     )?;
     give(vm)
+}
+
+/// What the driver is told of the device before it opens it, as sysfs says it.
+fn seen_before_open(cx: &Context<'_>) -> Result<String> {
+    let device = format!("{BUS}/devices/{SPARE}");
+    let channels = cx.vm.read(&format!("{device}/channel_vp_mapping"))?;
+    let primary = channels.lines().next().and_then(|l| l.split_once(':'));
+    let (_, cpu) = primary.context("the primary channel and its CPU")?;
+    let node = cx.vm.read(&format!("{device}/numa_node"))?;
+    Ok(format!(
+        "VMBus {}, CPU {cpu}, node {}",
+        cx.bus_version,
+        node.trim()
+    ))
 }
 
 /// From the storage driver to the example.
