@@ -29,6 +29,7 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
         &seen_before_open(cx)?,
         "the host answers: status 0x0",
         "given back",
+        &format!("unregistering driver {DRIVER}"),
     ] {
         expect(
             vm.dmesg()?.contains(line),

@@ -40,8 +40,9 @@ const APPEAR: Duration = Duration::from_secs(20);
 
 /// Messages start with their number; an offer then has class and instance, each of 16 bytes, and
 /// ends with the index of the sub-channel (180), relid (184), monitor (188) and whether it is used. An answer to
-/// a version says at 8 whether it is accepted. A refusal is not repeated: it names no version, so the second
-/// one is the answer to the next proposal, and a host older than 5.3 would have refused all of them.
+/// a version says at 8 whether it is accepted. At first the host is older than each of the seven that are
+/// proposed. A refusal is not repeated: it names no version, so the second one is the answer to the next
+/// proposal, and a host older than 5.3 would have refused all of them.
 const SCRIPT: &str = "\
 on message op=1 u16@38=0x0202 do u8 188 0xfe ; u8 189 1
 on message op=1 u16@38=0x0402 do u32 184 5000
@@ -56,6 +57,7 @@ on message op=6 do dup 2
 on message op=10 u32@8=2 nth=1 do u32 16 0xc0000001
 on message op=10 do dup
 on message op=12 do dup
+on message op=15 times=7 do u8 8 0
 on message op=15 u8@8=1 do dup
 on message op=4 do inject 0 0 6300000000000000
 on message op=4 do inject 0 0 0100000000000000ffffffff
@@ -112,6 +114,7 @@ const CHECK: Verify = Verify {
 
 pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
+    too_old(vm)?;
     vm.load_core()?;
     let good = storage::wait_for(vm, GOOD, DISK)?;
     CHECK.run_on_each_cpu(vm, &good)?;
@@ -135,6 +138,18 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     storage::wait_for(vm, OPEN_REFUSED, DISK)?;
     let good = storage::wait_for(vm, GOOD, DISK)?;
     CHECK.run(vm, &good)
+}
+
+/// The core does not stay, and says why.
+fn too_old(vm: &Vm) -> Result<()> {
+    const LINE: &str = "the host has none of this driver's versions (4.0 and newer";
+    let status = vm.try_exec(&["modprobe", "hv_vmbus_rust"])?.status;
+    expect(status != 0, "the core to be refused", status)?;
+    expect(
+        vm.dmesg()?.matches(LINE).count() == 1,
+        format!("one line '{LINE}' in the log"),
+        "another number",
+    )
 }
 
 /// The driver is not bound to what the host refused, and can be when the host thinks better of it.
