@@ -3,82 +3,42 @@
 //! Files of a device and of the bus in sysfs, with the names and formats of the C core
 //! (`Documentation/ABI/stable/sysfs-bus-vmbus`).
 
-use super::{bus_type::Static, device::channel_of};
-use crate::{channel::Channel, connection::CONNECTION, counters, ffi, memory};
-use core::{fmt::Write, mem::MaybeUninit, ptr};
-use kernel::{bindings, ffi::c_char, prelude::*, str::as_char_ptr_in_const_context, sync::Arc};
+use super::{
+    bus_type::Static,
+    device::channel_of,
+    sysfs::{attribute, attributes, emit, group, Page, Shows},
+};
+use crate::{channel::Channel, connection::CONNECTION, counters, ffi};
+use core::{convert::Infallible, fmt::Write, ptr};
+use kernel::{bindings, ffi::c_char, prelude::*, sync::Arc};
 use vmbus_protocol::class;
 
-/// Text of an attribute; what does not fit into the page that sysfs gives is cut off.
-pub(super) struct Page {
-    buf: *mut u8,
-    len: usize,
+extern "C" fn device_show<F: Shows<Arc<Channel>>>(
+    dev: *mut bindings::device,
+    _attr: *mut bindings::device_attribute,
+    buf: *mut c_char,
+) -> isize {
+    // SAFETY: sysfs passes a device of this bus, which stays while its file is read, and a page.
+    unsafe { emit::<_, F>(channel_of(dev), buf) }
 }
 
-impl Write for Page {
-    fn write_str(&mut self, s: &str) -> core::fmt::Result {
-        let room = memory::PAGE_BYTES - 1 - self.len;
-        let bytes = s.as_bytes().get(..s.len().min(room)).unwrap_or_default();
-
-        // SAFETY: sysfs gives one page, of which `len` bytes are written; `bytes` fits the rest.
-        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.buf.add(self.len), bytes.len()) };
-        self.len += bytes.len();
-        Ok(())
+/// A file of a device, which nobody writes.
+const fn device_file<F: Shows<Arc<Channel>>>(
+    name: &'static CStr,
+    _store: Option<Infallible>,
+) -> bindings::device_attribute {
+    bindings::device_attribute {
+        attr: attribute(name, 0o444),
+        __bindgen_anon_1: bindings::device_attribute__bindgen_ty_1 {
+            show: Some(device_show::<F>),
+        },
+        __bindgen_anon_2: bindings::device_attribute__bindgen_ty_2 { store: None },
     }
 }
 
-/// Writes the value of one attribute, without the line feed.
-type Show = fn(&Arc<Channel>, &mut Page) -> Result;
+attributes! {
+    DEVICE_ATTRIBUTES: bindings::device_attribute = device_file, Arc<Channel>;
 
-/// Runs `show` into the page at `buf` and answers as sysfs expects.
-pub(super) fn emit(buf: *mut c_char, show: impl FnOnce(&mut Page) -> Result) -> isize {
-    let mut page = Page {
-        buf: buf.cast(),
-        len: 0,
-    };
-
-    match show(&mut page).and_then(|()| page.write_str("\n").map_err(Error::from)) {
-        Ok(()) => isize::try_from(page.len).unwrap_or(0),
-        Err(e) => e.to_errno() as isize,
-    }
-}
-
-/// Defines the read-only attributes of a device: name, and how to write the value.
-macro_rules! device_attributes {
-    ($($ident:ident, $name:literal, $show:expr;)*) => {
-        $(mod $ident {
-            use super::*;
-
-            extern "C" fn show(
-                dev: *mut bindings::device,
-                _attr: *mut bindings::device_attribute,
-                buf: *mut c_char,
-            ) -> isize {
-                const SHOW: Show = $show;
-
-                // SAFETY: sysfs passes a device of this bus, which stays while its file is read.
-                let channel = unsafe { channel_of(dev) };
-
-                emit(buf, |page| SHOW(channel, page))
-            }
-
-            pub(super) static ATTRIBUTE: Static<bindings::device_attribute> =
-                Static(bindings::device_attribute {
-                    attr: attribute($name, 0o444),
-                    __bindgen_anon_1: bindings::device_attribute__bindgen_ty_1 {
-                        show: Some(show),
-                    },
-                    __bindgen_anon_2: bindings::device_attribute__bindgen_ty_2 { store: None },
-                });
-        })*
-
-        static DEVICE_ATTRIBUTES: Static<
-            [*mut bindings::attribute; [$(stringify!($ident)),*].len() + 1]
-        > = Static([$($ident::ATTRIBUTE.as_ptr().cast(),)* ptr::null_mut()]);
-    };
-}
-
-device_attributes! {
     id, c"id", |ch, page| Ok(write!(page, "{}", ch.relid().raw())?);
     state, c"state", |ch, page| Ok(write!(page, "{}", ch.state_number())?);
     class_id, c"class_id", |ch, page| Ok(write!(page, "{{{}}}", ch.offer().class)?);
@@ -138,36 +98,6 @@ device_attributes! {
     };
 }
 
-/// A file, and who may do what with it.
-#[allow(clippy::needless_update)]
-pub(super) const fn attribute(name: &'static CStr, mode: u16) -> bindings::attribute {
-    bindings::attribute {
-        name: as_char_ptr_in_const_context(name),
-        mode,
-        // With lockdep there are more: a flag and a pointer, for which zero means "not there", and
-        // the lock's class, of which only the address matters.
-        //
-        // SAFETY: By the above, all of them may be zero.
-        ..unsafe { MaybeUninit::<bindings::attribute>::zeroed().assume_init() }
-    }
-}
-
-/// A group of attributes, in a folder of its own if it has a name.
-pub(super) const fn group(
-    name: Option<&'static CStr>,
-    attrs: *mut *mut bindings::attribute,
-) -> Static<bindings::attribute_group> {
-    Static(bindings::attribute_group {
-        name: match name {
-            Some(name) => as_char_ptr_in_const_context(name),
-            None => ptr::null(),
-        },
-        __bindgen_anon_2: bindings::attribute_group__bindgen_ty_2 { attrs },
-        // SAFETY: All other fields are pointers, for which zero means "not there".
-        ..unsafe { MaybeUninit::<bindings::attribute_group>::zeroed().assume_init() }
-    })
-}
-
 static DEVICE_GROUP: Static<bindings::attribute_group> =
     group(None, DEVICE_ATTRIBUTES.as_ptr().cast());
 
@@ -175,58 +105,55 @@ static DEVICE_GROUP: Static<bindings::attribute_group> =
 pub(super) static DEVICE_GROUPS: Static<[*const bindings::attribute_group; 2]> =
     Static([DEVICE_GROUP.as_ptr(), ptr::null()]);
 
-extern "C" fn hibernation_show(_bus: *const bindings::bus_type, buf: *mut c_char) -> isize {
-    // SAFETY: No requirements; asks ACPI whether S4 is there.
-    let supported = unsafe { ffi::hv_is_hibernation_supported() };
-
-    emit(buf, |page| Ok(write!(page, "{}", u8::from(supported))?))
+extern "C" fn bus_show<F: Shows<()>>(_bus: *const bindings::bus_type, buf: *mut c_char) -> isize {
+    // SAFETY: sysfs passes a page.
+    unsafe { emit::<_, F>(&(), buf) }
 }
 
-static HIBERNATION: Static<bindings::bus_attribute> = Static(bindings::bus_attribute {
-    attr: attribute(c"hibernation", 0o444),
-    show: Some(hibernation_show),
-    store: None,
-});
+/// A file of the bus, which nobody writes.
+const fn bus_file<F: Shows<()>>(
+    name: &'static CStr,
+    _store: Option<Infallible>,
+) -> bindings::bus_attribute {
+    bindings::bus_attribute {
+        attr: attribute(name, 0o444),
+        show: Some(bus_show::<F>),
+        store: None,
+    }
+}
 
-static BUS_ATTRIBUTES: Static<[*mut bindings::attribute; 2]> =
-    Static([HIBERNATION.as_ptr().cast(), ptr::null_mut()]);
+attributes! {
+    BUS_ATTRIBUTES: bindings::bus_attribute = bus_file, ();
 
-static BUS_GROUP: Static<bindings::attribute_group> = group(None, BUS_ATTRIBUTES.as_ptr().cast());
+    hibernation, c"hibernation", |(), page| {
+        // SAFETY: No requirements; asks ACPI whether S4 is there.
+        let supported = unsafe { ffi::hv_is_hibernation_supported() };
 
-/// Defines the files of the bus's `counters` folder: name, and where the number comes from.
-macro_rules! counter_attributes {
-    ($($ident:ident, $name:literal, $get:expr;)*) => {
-        $(mod $ident {
-            use super::*;
-
-            extern "C" fn show(_bus: *const bindings::bus_type, buf: *mut c_char) -> isize {
-                emit(buf, |page| Ok(write!(page, "{}", $get)?))
-            }
-
-            pub(super) static ATTRIBUTE: Static<bindings::bus_attribute> =
-                Static(bindings::bus_attribute {
-                    attr: attribute($name, 0o444),
-                    show: Some(show),
-                    store: None,
-                });
-        })*
-
-        static COUNTER_ATTRIBUTES: Static<
-            [*mut bindings::attribute; [$(stringify!($ident)),*].len() + 1]
-        > = Static([$($ident::ATTRIBUTE.as_ptr().cast(),)* ptr::null_mut()]);
+        Ok(write!(page, "{}", u8::from(supported))?)
     };
 }
 
-counter_attributes! {
-    bad_messages, c"bad_messages", counters::BAD_MESSAGES.get();
-    stray_replies, c"stray_replies", counters::STRAY_REPLIES.get();
-    late_replies, c"late_replies", counters::LATE_REPLIES.get();
-    timeouts, c"timeouts", counters::TIMEOUTS.get();
-    refused_offers, c"refused_offers", counters::REFUSED_OFFERS.get();
-    bad_rescinds, c"bad_rescinds", counters::BAD_RESCINDS.get();
-    refused_posts, c"refused_posts", counters::REFUSED_POSTS.get();
-    refused_doorbells, c"refused_doorbells", counters::REFUSED_DOORBELLS.get();
-    leaked_pages, c"leaked_pages", counters::leaked_pages();
+static BUS_GROUP: Static<bindings::attribute_group> = group(None, BUS_ATTRIBUTES.as_ptr().cast());
+
+/// Writes a number of the bus.
+fn count(page: &mut Page, count: u64) -> Result {
+    Ok(write!(page, "{count}")?)
+}
+
+attributes! {
+    COUNTER_ATTRIBUTES: bindings::bus_attribute = bus_file, ();
+
+    bad_messages, c"bad_messages", |(), page| count(page, counters::BAD_MESSAGES.get());
+    stray_replies, c"stray_replies", |(), page| count(page, counters::STRAY_REPLIES.get());
+    late_replies, c"late_replies", |(), page| count(page, counters::LATE_REPLIES.get());
+    timeouts, c"timeouts", |(), page| count(page, counters::TIMEOUTS.get());
+    refused_offers, c"refused_offers", |(), page| count(page, counters::REFUSED_OFFERS.get());
+    bad_rescinds, c"bad_rescinds", |(), page| count(page, counters::BAD_RESCINDS.get());
+    refused_posts, c"refused_posts", |(), page| count(page, counters::REFUSED_POSTS.get());
+    refused_doorbells, c"refused_doorbells", |(), page| {
+        count(page, counters::REFUSED_DOORBELLS.get())
+    };
+    leaked_pages, c"leaked_pages", |(), page| count(page, counters::leaked_pages());
 }
 
 static COUNTER_GROUP: Static<bindings::attribute_group> =

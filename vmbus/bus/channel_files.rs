@@ -4,9 +4,9 @@
 //! (`Documentation/ABI/stable/sysfs-bus-vmbus`).
 
 use super::{
-    attributes::{attribute, emit},
     bus_type::Static,
     device::{LiveObject, RawDevice},
+    sysfs::{attribute, attributes, emit, group, Page, Shows},
 };
 use crate::{
     abstractions::cpuhp::CpusReadGuard,
@@ -134,81 +134,81 @@ unsafe fn channel_of<'a>(kobj: *mut bindings::kobject) -> &'a Arc<Channel> {
     unsafe { &(*container_of!(kobj, RawFolder, kobj)).channel }
 }
 
-/// Defines the files of a folder: name, mode, how to take a value, how to write it.
-macro_rules! channel_attributes {
-    ($($ident:ident, $name:literal, $mode:literal, $store:expr, $show:expr;)*) => {
-        $(mod $ident {
-            use super::*;
-
-            extern "C" fn show(
-                kobj: *mut bindings::kobject,
-                _attr: *mut bindings::kobj_attribute,
-                buf: *mut c_char,
-            ) -> isize {
-                // SAFETY: sysfs passes a folder, which stays while its file is read.
-                let channel = unsafe { channel_of(kobj) };
-                let show: fn(&Arc<Channel>, &mut dyn Write) -> Result = $show;
-
-                emit(buf, |page| show(channel, page))
-            }
-
-            pub(super) static ATTRIBUTE: Static<bindings::kobj_attribute> =
-                Static(bindings::kobj_attribute {
-                    attr: attribute($name, $mode),
-                    __bindgen_anon_1: bindings::kobj_attribute__bindgen_ty_1 { show: Some(show) },
-                    __bindgen_anon_2: bindings::kobj_attribute__bindgen_ty_2 { store: $store },
-                });
-        })*
-
-        static ATTRIBUTES: Static<
-            [*mut bindings::attribute; [$(stringify!($ident)),*].len() + 1]
-        > = Static([$($ident::ATTRIBUTE.as_ptr().cast(),)* ptr::null_mut()]);
-    };
+extern "C" fn file_show<F: Shows<Arc<Channel>>>(
+    kobj: *mut bindings::kobject,
+    _attr: *mut bindings::kobj_attribute,
+    buf: *mut c_char,
+) -> isize {
+    // SAFETY: sysfs passes a folder, which stays while its file is read, and a page.
+    unsafe { emit::<_, F>(channel_of(kobj), buf) }
 }
 
-channel_attributes! {
-    cpu, c"cpu", 0o644, Some(cpu_store), |ch, page| Ok(write!(page, "{}", ch.target_cpu())?);
-    subchannel_id, c"subchannel_id", 0o444, None, |ch, page| {
+/// What takes the value of a file.
+type Store = unsafe extern "C" fn(
+    *mut bindings::kobject,
+    *mut bindings::kobj_attribute,
+    *const c_char,
+    usize,
+) -> isize;
+
+/// A file of a folder.
+const fn file<F: Shows<Arc<Channel>>>(
+    name: &'static CStr,
+    store: Option<Store>,
+) -> bindings::kobj_attribute {
+    bindings::kobj_attribute {
+        attr: attribute(name, if store.is_some() { 0o644 } else { 0o444 }),
+        __bindgen_anon_1: bindings::kobj_attribute__bindgen_ty_1 {
+            show: Some(file_show::<F>),
+        },
+        __bindgen_anon_2: bindings::kobj_attribute__bindgen_ty_2 { store },
+    }
+}
+
+attributes! {
+    ATTRIBUTES: bindings::kobj_attribute = file, Arc<Channel>;
+
+    cpu, c"cpu", |ch, page| Ok(write!(page, "{}", ch.target_cpu())?), cpu_store;
+    subchannel_id, c"subchannel_id", |ch, page| {
         Ok(write!(page, "{}", ch.offer().sub_channel_index)?)
     };
-    interrupts, c"interrupts", 0o444, None, |ch, page| {
+    interrupts, c"interrupts", |ch, page| {
         Ok(write!(page, "{}", ch.counts().interrupts)?)
     };
-    events, c"events", 0o444, None, |ch, page| Ok(write!(page, "{}", ch.counts().signals)?);
-    intr_in_full, c"intr_in_full", 0o444, None, |ch, page| {
+    events, c"events", |ch, page| Ok(write!(page, "{}", ch.counts().signals)?);
+    intr_in_full, c"intr_in_full", |ch, page| {
         Ok(write!(page, "{}", ch.counts().signals_for_room)?)
     };
-    intr_out_empty, c"intr_out_empty", 0o444, None, |ch, page| {
+    intr_out_empty, c"intr_out_empty", |ch, page| {
         let counts = ch.counts();
 
         // There is no other reason.
         Ok(write!(page, "{}", counts.signals.saturating_sub(counts.signals_for_room))?)
     };
-    out_full_first, c"out_full_first", 0o444, None, |ch, page| {
+    out_full_first, c"out_full_first", |ch, page| {
         Ok(write!(page, "{}", ch.counts().ring_full_first)?)
     };
-    out_full_total, c"out_full_total", 0o444, None, |ch, page| {
+    out_full_total, c"out_full_total", |ch, page| {
         Ok(write!(page, "{}", ch.counts().ring_full)?)
     };
-    dropped_packets, c"dropped_packets", 0o444, None, |ch, page| {
+    dropped_packets, c"dropped_packets", |ch, page| {
         Ok(write!(page, "{}", ch.counts().dropped)?)
     };
-    out_mask, c"out_mask", 0o444, None, |ch, page| {
+    out_mask, c"out_mask", |ch, page| {
         Ok(write!(page, "{}", ch.ring_stats()?.outgoing.interrupt_mask)?)
     };
-    in_mask, c"in_mask", 0o444, None, |ch, page| {
+    in_mask, c"in_mask", |ch, page| {
         Ok(write!(page, "{}", ch.ring_stats()?.incoming.interrupt_mask)?)
     };
-    read_avail, c"read_avail", 0o444, None, |ch, page| {
+    read_avail, c"read_avail", |ch, page| {
         Ok(write!(page, "{}", ch.ring_stats()?.incoming.bytes_to_read.ok_or(EIO)?)?)
     };
-    write_avail, c"write_avail", 0o444, None, |ch, page| {
+    write_avail, c"write_avail", |ch, page| {
         Ok(write!(page, "{}", ch.ring_stats()?.outgoing.bytes_to_write.ok_or(EIO)?)?)
     };
 }
 
-static GROUP: Static<bindings::attribute_group> =
-    super::attributes::group(None, ATTRIBUTES.as_ptr().cast());
+static GROUP: Static<bindings::attribute_group> = group(None, ATTRIBUTES.as_ptr().cast());
 
 static GROUPS: Static<[*const bindings::attribute_group; 2]> =
     Static([GROUP.as_ptr(), ptr::null()]);

@@ -5,10 +5,10 @@
 
 use super::{
     adapter::RawDriver,
-    attributes::attribute,
     bus_type::{raw_driver, Static},
+    sysfs::{attribute, group},
 };
-use core::{mem::MaybeUninit, ptr};
+use core::ptr;
 use kernel::{bindings, ffi::c_char, prelude::*, sync::global_lock};
 use vmbus_protocol::Guid;
 
@@ -144,13 +144,7 @@ static ATTRIBUTES: Static<[*mut bindings::attribute; 3]> = Static([
     ptr::null_mut(),
 ]);
 
-static GROUP: Static<bindings::attribute_group> = Static(bindings::attribute_group {
-    __bindgen_anon_2: bindings::attribute_group__bindgen_ty_2 {
-        attrs: ATTRIBUTES.as_ptr().cast(),
-    },
-    // SAFETY: All other fields are pointers, for which zero means "not there".
-    ..unsafe { MaybeUninit::<bindings::attribute_group>::zeroed().assume_init() }
-});
+static GROUP: Static<bindings::attribute_group> = group(None, ATTRIBUTES.as_ptr().cast());
 
 /// The attribute groups of every driver on the bus.
 pub(super) static DRIVER_GROUPS: Static<[*const bindings::attribute_group; 2]> =

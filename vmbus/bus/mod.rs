@@ -14,6 +14,7 @@ mod device;
 mod driver;
 mod dynamic_ids;
 mod platform;
+mod sysfs;
 
 #[doc(hidden)]
 pub use adapter::{Adapter, RawDriver};
