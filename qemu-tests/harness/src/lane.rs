@@ -38,7 +38,7 @@ const ATTEMPTS: u32 = 3;
 const USUAL_ROUNDS: u32 = 20;
 
 /// How many times as long a scenario may take: a kernel that checks itself is slow.
-fn slower(paths: &Paths) -> u32 {
+pub(crate) fn slower(paths: &Paths) -> u32 {
     if paths.tests_stock_kernel() {
         1
     } else {

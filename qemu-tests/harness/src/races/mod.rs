@@ -24,7 +24,7 @@ use anyhow::Result;
 use crate::bed::{Bed, Pace};
 use crate::drivers::Core;
 use crate::failure::{expect, unmet};
-use crate::lane::Common;
+use crate::lane::{slower, Common};
 use crate::level::Level;
 use crate::machine::{Machine, FOLDER};
 use crate::qemu;
@@ -165,6 +165,7 @@ pub(crate) fn run(
         )?;
         let initrd = images.initramfs(machine.initramfs, core);
         let argv = qemu::arguments(common, &images, &initrd, machine, core, &bed);
+        let hours = common.rounds.unwrap_or(USUAL_HOURS);
         Race {
             name,
             kind,
@@ -172,7 +173,8 @@ pub(crate) fn run(
             files: machine.new_files(&images),
             argv,
             bed,
-            hours: common.rounds.unwrap_or(USUAL_HOURS),
+            hours,
+            longest: kind.longest(hours) * slower(&common.paths),
             logs: &common.paths.logs,
         }
     };
@@ -215,6 +217,8 @@ struct Race<'a> {
     files: Vec<vmbus_guest::protocol::NewFile>,
     bed: Bed,
     hours: u32,
+    /// For a run, by this machine's clock.
+    longest: Duration,
     logs: &'a Path,
 }
 
@@ -251,7 +255,7 @@ impl Race<'_> {
         )?;
         let ended = host
             .go_on(if state.is_some() { RESUME } else { BOOT })
-            .and_then(|()| host.wait_for_end(self.kind.longest(self.hours)));
+            .and_then(|()| host.wait_for_end(self.longest));
         let console = host.console();
         ended
             .and_then(|()| judge(&console))
