@@ -102,7 +102,7 @@ pub(super) fn script(core: Core, random: &mut Random, hours: u64) -> Script {
          kept
          {counted}
          lines=$(dmesg | grep -c -i balloon)
-         [ $lines -le {most_lines} ] || fail \"$lines lines in the log\"
+         [ $lines -le {most_lines} ] || {{ dmesg | grep -i balloon | tail -n 20; fail \"$lines lines in the log\"; }}
          rmmod {module} || [ {module} = hv_balloon ] || fail 'module stays'",
         added = (MOST - START) * 256,
         counted = counted(core, hours),
