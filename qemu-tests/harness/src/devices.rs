@@ -109,6 +109,22 @@ pub(crate) fn forget_override(vm: &Vm, device: &str) -> Result<()> {
     vm.write(&format!("{BUS}/devices/{device}/driver_override"), "\n")
 }
 
+/// How long until the host meets what its script waits for.
+const MET: Duration = Duration::from_secs(40);
+
+/// Wait until the host has met what this line of the bus's script is about, a message that the guest posts.
+pub(crate) fn wait_for_post(vm: &Vm, line: u32) -> Result<()> {
+    let wanted = format!("vmbus_fault line {line}: on post");
+    vm.wait_until(MET, &format!("'{wanted}' in the host's trace"), || {
+        let met = vm.host.since(0).iter().any(|l| l.contains(&wanted));
+        Ok(if met {
+            Ok(())
+        } else {
+            Err("no such line".to_owned())
+        })
+    })
+}
+
 /// The last contact in the host's trace.
 pub(crate) fn host_contact(vm: &Vm) -> Option<String> {
     vm.host

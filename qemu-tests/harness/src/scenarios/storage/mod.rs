@@ -37,6 +37,7 @@ mod silent_sub_channel;
 mod slow_host;
 mod soak;
 mod swap;
+mod taken_at_close;
 mod unlisted;
 mod unplug;
 mod untold;
@@ -340,6 +341,16 @@ pub(super) const ALL: &[Scenario] = &[
             "a host that does not take CLOSECHANNEL, or GPADL_TEARDOWN",
             240,
             untold::run,
+        )
+    },
+    Scenario {
+        machine: &taken_at_close::MACHINE,
+        only: Some(&[Core::Rust]),
+        ..shared(
+            "storage-taken-at-close",
+            "controllers that go while the host does not take, or answer, what closes them",
+            240,
+            taken_at_close::run,
         )
     },
     Scenario {
