@@ -2,7 +2,8 @@
 
 //! A host that takes its time to open a channel and to have another CPU interrupted for one. A CPU that the channel is
 //! being opened towards does not go; a channel that is closed while the host is asked for another CPU is opened again
-//! afterwards, and no answer is missed. Not that the host would not answer after the close: this one always does.
+//! afterwards, and no answer is missed. That it is not closed before the answer, storage-silent-move shows: this host
+//! answers in any case.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
