@@ -39,6 +39,7 @@ mod soak;
 mod swap;
 mod taken_at_close;
 mod unlisted;
+mod unload;
 mod unplug;
 mod untold;
 mod verify;
@@ -351,6 +352,17 @@ pub(super) const ALL: &[Scenario] = &[
             "controllers that go while the host does not take, or answer, what closes them",
             240,
             taken_at_close::run,
+        )
+    },
+    Scenario {
+        machine: &unload::MACHINE,
+        only: Some(&[Core::Rust]),
+        guest: Guest::Ends,
+        ..shared(
+            "storage-unload",
+            "a host that does not take UNLOAD, or takes it late",
+            240,
+            unload::run,
         )
     },
     Scenario {
