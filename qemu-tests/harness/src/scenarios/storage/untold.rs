@@ -3,6 +3,7 @@
 //! A host that is not told that a channel is closed, or asked for its memory, since it does not take the message. It may
 //! write to the memory until it is: the memory is left to it, it is told again, and the controller can be bound again.
 //! Nor is it told that a relid is released, without which it does not offer the device again: it is told that later, too.
+//! One that does not take the proposal of a version has the next one proposed.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use serde_json::json;
 use crate::devices::{counter, expect_none, BUS};
 use crate::failure::expect;
 use crate::fio::LOAD;
-use crate::machine::{disk, text, Initramfs, Machine, Qemu};
+use crate::machine::{disk, text, BusVersion, Initramfs, Machine, Qemu};
 use crate::net;
 use crate::scenarios::Context;
 use crate::storage::{self, script, Job};
@@ -30,7 +31,7 @@ const DISK: storage::Address = (0, 0, 0);
 /// again at once. A close is refused twice, and posted 10 s later. The first teardown of relid 1 is that of the first
 /// round, after its third close. The fiftieth GPADL_BODY (9) is one of the adapter's buffer, which has three times as many
 /// and is the only one with more than a few: it ends there, and the adapter is closed. The RELID_RELEASED (13) of relid 2
-/// is refused once.
+/// is refused once, and INITIATE_CONTACT (14) of version 5.3.
 const SCRIPT: &str = "\
 on post op=7 u32@8=1 times=2 do refuse 5
 on post op=11 u32@8=1 nth=2 do refuse 5
@@ -39,6 +40,7 @@ on post op=7 u32@8=2 nth=2 do refuse 5
 on post op=9 nth=50 do refuse 5
 on post op=7 u32@8=3 from=2 times=2 do refuse 5
 on post op=13 u32@8=2 nth=1 do refuse 5
+on post op=14 u32@8=0x50003 do refuse 5
 ";
 
 /// Two controllers with one channel each and an adapter on that host's bus.
@@ -75,6 +77,7 @@ const AGAIN: Duration = Duration::from_secs(60);
 pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
     vm.load_core()?;
+    next_version(cx)?;
     let driver = format!("{BUS}/drivers/{}", vm.core.storage_driver());
     for (round, left) in [
         ("a channel not closed, twice", true),
@@ -106,6 +109,21 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     }
     unanswered(vm, &driver)?;
     unreleased(vm)
+}
+
+/// The newest version that the host has could not be proposed.
+fn next_version(cx: &Context<'_>) -> Result<()> {
+    let version = match cx.bus_version {
+        BusVersion::V5_3 => "5.2",
+        BusVersion::V4_0 => "4.0",
+    };
+    let log = cx.vm.dmesg()?;
+    let line = log.lines().find(|line| line.contains("Vmbus version:"));
+    expect(
+        line.is_some_and(|line| line.ends_with(&format!("version:{version}"))),
+        format!("version {version}"),
+        line.unwrap_or("none"),
+    )
 }
 
 /// The buffers of an adapter whose channel is not closed are left to the host, too, and a buffer of which it knows a part.
