@@ -5,6 +5,8 @@
 //! It binds to a SCSI controller, if it is told to (`driver_override`), asks its host to begin,
 //! logs the answer, and gives the device back.
 
+mod misuse;
+
 use core::marker::PhantomData;
 use kernel::{
     device::{self, Core},
@@ -25,13 +27,25 @@ use vmbus::{
 /// The class of the devices that the driver is for. Nobody has this one.
 const CLASS: Guid = Guid::parse("b5e86d5e-2f4d-4b1c-9d0a-6e8f0c7a3d21");
 
-/// "Begin to initialise", wants an answer; 64 bytes.
-const BEGIN: [u8; 64] = {
+/// A packet of a SCSI controller that wants an answer.
+const fn packet(operation: u8, value: u8) -> [u8; 64] {
     let mut packet = [0; 64];
 
-    packet[0] = 7;
+    packet[0] = operation;
     packet[4] = 1;
+    packet[12] = value;
     packet
+}
+
+/// "Begin to initialise".
+const BEGIN: [u8; 64] = packet(7, 0);
+
+/// How the channels are opened.
+const CONFIG: ChannelConfig<'_> = ChannelConfig {
+    send_bytes: 4096,
+    recv_bytes: 4096,
+    max_packet: 256,
+    user_data: &[],
 };
 
 /// How long the host may take, in milliseconds.
@@ -43,6 +57,18 @@ struct Answer {
     #[pin]
     there: Completion,
     status: Atomic<u32>,
+}
+
+impl Answer {
+    fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                there <- Completion::new(),
+                status: Atomic::new(u32::MAX),
+            }),
+            GFP_KERNEL,
+        )
+    }
 }
 
 impl Handler for Answer {
@@ -68,7 +94,8 @@ impl Handler for Answer {
 /// What belongs to a bound device. Dropping it closes the channel.
 struct Bound<'bound> {
     dev: ARef<device::Device>,
-    _channel: OpenChannel,
+    /// Not there when it was forgotten, for a test.
+    _channel: Option<OpenChannel>,
     _device: PhantomData<&'bound ()>,
 }
 
@@ -93,9 +120,9 @@ vmbus::module_vmbus_driver! {
     description: "Example of a VMBus driver",
     license: "GPL",
     params: {
-        leave_open: bool {
-            default: false,
-            description: "Forget an open channel, as a driver must not (for tests)",
+        leave_open: u8 {
+            default: 0,
+            description: "Forget open channels, as a driver must not (for tests): 1 in a probe that fails, 2 in one that does not",
         },
     },
 }
@@ -116,13 +143,7 @@ impl Driver for Example {
 
 /// Opens the channel and asks the host to begin. May sleep.
 fn begin<'bound>(dev: &Device<device::Bound>) -> Result<Bound<'bound>> {
-    let answer = Arc::pin_init(
-        pin_init!(Answer {
-            there <- Completion::new(),
-            status: Atomic::new(u32::MAX),
-        }),
-        GFP_KERNEL,
-    )?;
+    let answer = Answer::new()?;
 
     dev_info!(
         dev.as_ref(),
@@ -131,39 +152,33 @@ fn begin<'bound>(dev: &Device<device::Bound>) -> Result<Bound<'bound>> {
         dev.target_cpu(),
         dev.numa_node()
     );
-    let channel = dev.open(
-        answer.clone(),
-        &ChannelConfig {
-            send_bytes: 4096,
-            recv_bytes: 4096,
-            max_packet: 256,
-            user_data: &[],
-        },
-    )?;
+    let channel = dev.open(answer.clone(), &CONFIG)?;
+    let dev: &device::Device = dev.as_ref();
+    let status = ask(dev, &channel, &answer, &BEGIN)?;
 
+    dev_info!(dev, "the host answers: status {:#x}\n", status);
+    Ok(Bound {
+        dev: dev.into(),
+        _channel: misuse::pass(dev, channel, &answer)?,
+        _device: PhantomData,
+    })
+}
+
+/// Sends a packet, and returns the status in its answer. May sleep.
+fn ask(
+    dev: &device::Device,
+    channel: &OpenChannel,
+    answer: &Answer,
+    packet: &[u8; 64],
+) -> Result<u32> {
     channel.sender().send(&OutgoingPacket::inband(
         PacketFlags::COMPLETION_REQUESTED,
         1,
-        &[&BEGIN],
+        &[packet],
     ))?;
     if !answer.there.wait_timeout(ANSWER_MS) {
-        dev_err!(dev.as_ref(), "no answer in {} ms\n", ANSWER_MS);
+        dev_err!(dev, "no answer in {} ms\n", ANSWER_MS);
         return Err(ETIMEDOUT);
     }
-    dev_info!(
-        dev.as_ref(),
-        "the host answers: status {:#x}\n",
-        answer.status.load(Relaxed)
-    );
-    if module_parameters::leave_open.value() {
-        core::mem::forget(channel);
-        return Err(EIO);
-    }
-    let dev: &device::Device = dev.as_ref();
-
-    Ok(Bound {
-        dev: dev.into(),
-        _channel: channel,
-        _device: PhantomData,
-    })
+    Ok(answer.status.load(Relaxed))
 }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The example driver talks to a controller in place of the storage driver, and gives it back. When it forgets
-//! its open channel, the core closes that: the module can go, and another driver opens the channel.
+//! its open channel, the core closes that: the module can go, and another driver opens the channel. So it does when the
+//! driver was bound, and has forgotten a sub-channel, too; what sends on the channel says so from then on.
+
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
@@ -13,6 +16,9 @@ use crate::vm::Vm;
 
 const DRIVER: &str = "hv_example_rust";
 const DISK: storage::Address = (0, 0, 0);
+
+/// Until the host has offered a sub-channel, and it is open.
+const SUB_CHANNEL: Duration = Duration::from_secs(20);
 
 pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
@@ -43,11 +49,28 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
     let refused = vm.try_write(&bind, SPARE)?;
     expect(refused.is_some(), "a failed probe", "none")?;
     script(vm, &format!("rmmod {}", vm.core.example_module()))?;
-    expect(
-        vm.dmesg()?.contains("left its channel open"),
-        "a line about the channel that was left open",
-        "none",
-    )?;
+    expect_line(vm, "left its channel open", 1)?;
+    give(vm)?;
+
+    take(vm, "leave_open=2")?;
+    vm.write(&bind, SPARE)?;
+    vm.wait_until(SUB_CHANNEL, "a sub-channel opened and forgotten", || {
+        let said = vm.dmesg()?.contains("sub-channel forgotten: Ok(())");
+        Ok(if said {
+            Ok(())
+        } else {
+            Err("no line about it".to_owned())
+        })
+    })?;
+    let before = closes(vm);
+    vm.write(&unbind, SPARE)?;
+    expect_line(vm, "left its channel open", 2)?;
+    let closed = closes(vm) - before;
+    expect(closed == 2, "both channels closed", closed)?;
+    vm.write(&bind, SPARE)?;
+    expect_line(vm, "sent on the channel of before: Err(ENODEV)", 1)?;
+    vm.write(&unbind, SPARE)?;
+    script(vm, &format!("rmmod {}", vm.core.example_module()))?;
     give(vm)
 }
 
@@ -65,18 +88,34 @@ fn seen_before_open(cx: &Context<'_>) -> Result<String> {
     ))
 }
 
+fn expect_line(vm: &Vm, line: &str, wanted: usize) -> Result<()> {
+    let times = vm.dmesg()?.matches(line).count();
+    expect(
+        times == wanted,
+        format!("'{line}' {wanted} times in the log"),
+        times,
+    )
+}
+
+/// How many channels the guest has closed, by the host's trace.
+fn closes(vm: &Vm) -> usize {
+    let trace = vm.host.since(0);
+    let closes = trace
+        .iter()
+        .filter(|line| line.contains("vmbus_close_channel"));
+    closes.count()
+}
+
 /// From the storage driver to the example.
 fn take(vm: &Vm, parameters: &str) -> Result<()> {
     let storage = format!("{BUS}/drivers/{}", vm.core.storage_driver());
     vm.write(&format!("{storage}/unbind"), SPARE)?;
-    vm.write(&format!("{BUS}/devices/{SPARE}/driver_override"), DRIVER)?;
     script(
         vm,
         &format!("modprobe {} {parameters}", vm.core.example_module()),
     )?;
-    // It may have been bound as soon as the driver was there.
-    vm.try_write(&format!("{BUS}/drivers/{DRIVER}/unbind"), SPARE)
-        .map(drop)
+    // It would be bound as soon as the driver is there.
+    vm.write(&format!("{BUS}/devices/{SPARE}/driver_override"), DRIVER)
 }
 
 /// And back.
