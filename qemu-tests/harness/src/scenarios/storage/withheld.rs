@@ -2,11 +2,11 @@
 
 //! A host that keeps a command, and does not give a channel's memory back while the guest waits for it. The
 //! command's memory is nobody's until it does, ten seconds after that; who unbinds the controller meanwhile
-//! waits until then, and can see what for.
+//! waits until then, and can see what for. So does who resets the host.
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::devices::{counter, expect_none, BUS};
 use crate::failure::expect;
@@ -133,9 +133,35 @@ fn nobody_else_waits(vm: &Vm) -> Result<()> {
         expect(status != "0", "an error for the writer", said)?;
     }
     reader.expect_running()?;
+    // A reset by hand is error handling: whoever asked for it may use the memory of all commands afterwards.
+    let reset = reset(vm, &beside)?;
+    std::thread::sleep(Duration::from_secs(3));
+    reset.expect_running()?;
+    for reader in [&reader, &breaker] {
+        reader.expect_running()?;
+    }
+    ends_after_commands(vm, &reset)?;
     for reader in [reader, breaker] {
         let (status, said) = reader.wait(Duration::from_secs(40))?;
         expect(status != "0", "an error for the reader", said)?;
     }
+    reset.expect_success(Duration::from_secs(1))?;
     storage::wait_for_revival(vm, BROKEN)
+}
+
+/// A reset of the host that a disk is of, which fails.
+fn reset<'a>(vm: &'a Vm, disk: &str) -> Result<Job<'a>> {
+    storage::script(vm, "modprobe sg")?;
+    let nodes = vm.list(&format!("/sys/block/{disk}/device/scsi_generic"))?;
+    let node = nodes.first().context("a node for the reset")?;
+    Job::start(vm, "reset", &format!("! sg_reset -H /dev/{node}"))
+}
+
+/// No command is with the host when it has ended.
+fn ends_after_commands(vm: &Vm, reset: &Job<'_>) -> Result<()> {
+    vm.wait_until(Duration::from_secs(40), "the end of the reset", || {
+        Ok(reset.status()?.ok_or_else(|| "it still runs".to_owned()))
+    })?;
+    let left = storage::status(vm, BROKEN, "commands_in_flight")?;
+    expect(left == 0, "no command in flight after the reset", left)
 }
