@@ -91,6 +91,20 @@ impl<D: Copy> CommandSlot<D> {
         // INVARIANT: The data was just written, and the caller gives the command up.
         self.word.store(word.0, kernel::sync::atomic::Release);
     }
+
+    /// Turns the word from `expected`, which is in flight, to free; returns what it is otherwise.
+    /// On success the command is the caller's.
+    ///
+    /// The slot is free before the command has ended. So it takes a read-side section, which is to
+    /// last until that: who has seen the slot free waits for it ([`Slots::wait_for_all`]).
+    #[inline]
+    fn take(&self, expected: Word, _completing: &rcu::Guard) -> Result<(), Word> {
+        // Acquire: the data was written before the word.
+        self.word
+            .cmpxchg(expected.0, expected.free().0, Acquire)
+            .map(|_| ())
+            .map_err(Word)
+    }
 }
 
 /// The commands of a host that are in flight. With each goes what the driver has to know of it when
@@ -189,15 +203,10 @@ impl<D: Copy> Slots<D> {
         slot: &'a CommandSlot<D>,
         expected: Word,
     ) -> Result<Completed<'a, D>, Word> {
-        // Before the slot is free: see `wait_for_all`.
         let completing = rcu::read_lock();
 
-        // Acquire: the data was written before the word.
-        //
         // INVARIANT: `expected` is in flight, so on success the command becomes ours.
-        slot.word
-            .cmpxchg(expected.0, expected.free().0, Acquire)
-            .map_err(Word)?;
+        slot.take(expected, &completing)?;
         // INVARIANT: By the invariants of `CommandSlot` the data is ours until the command has
         // ended, and describes it.
         Ok(Completed {
