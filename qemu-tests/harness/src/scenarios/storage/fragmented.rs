@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A controller comes at run time, when memory has no large blocks.
+//! A controller comes at run time, when memory has no large blocks; it goes, and comes again.
 
 use std::time::Duration;
 
@@ -54,6 +54,15 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
         "driver": "hv-scsi", "id": "plugged", "num-queues": CHANNELS, "instanceid": INSTANCE,
     });
     vm.qmp("device_add", &controller)?;
+    comes(vm)?;
+    storage::unplug(vm, "plugged")?;
+    storage::wait_unplugged(vm, INSTANCE)?;
+    vm.plug_when_gone(&controller)?;
+    comes(vm)
+}
+
+/// The controller gets its disk, and all its channels are opened.
+fn comes(vm: &Vm) -> Result<()> {
     add_disk(
         vm,
         &json!({ "driver": "scsi-hd", "bus": "plugged.0", "drive": "disk" }),
