@@ -33,6 +33,9 @@ const REFUSED: [&str; 3] = [
 /// An offer of a class that nobody knows: a device without a driver.
 const UNKNOWN: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0207";
 
+/// The offer of its sub-channel has an index beyond what was asked for.
+const BEYOND: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0208";
+
 const DISK: Address = (0, 0, 0);
 
 /// How long the host may have to wait.
@@ -49,6 +52,7 @@ on message op=1 u16@38=0x0402 do u32 184 5000
 on message op=1 u16@38=0x0502 do u32 184 0
 on message op=1 u16@38=0x0602 do u16 180 7
 on message op=1 u16@38=0x0702 do u32 8 0xdeadbeef
+on message op=1 u16@38=0x0802 u16@180=1 do u16 180 7
 on message op=1 u16@38=0x0302 do dup
 on message op=2 do dup
 on message op=4 do dup
@@ -101,6 +105,9 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
         "-device hv-scsi,id=relid-0,num-queues=1,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0205",
         "-device hv-scsi,id=orphan,num-queues=1,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0206",
         "-device hv-scsi,id=unknown,num-queues=1,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0207",
+        "-device hv-scsi,id=beyond,num-queues=2,instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f0208",
+        "-blockdev null-co,node-name=d4,size=16777216,read-zeroes=on",
+        "-device scsi-hd,bus=beyond.0,drive=d4",
     ],
 };
 
@@ -119,6 +126,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let good = storage::wait_for(vm, GOOD, DISK)?;
     CHECK.run_on_each_cpu(vm, &good)?;
     storage::wait_for(vm, ODD_MONITOR, DISK)?;
+    beyond(vm)?;
     refused_once(vm)?;
     devices(vm)?;
 
@@ -163,6 +171,25 @@ fn refused_once(vm: &Vm) -> Result<()> {
     expect(again.is_some(), "another refusal", "none")?;
     vm.write(&format!("{driver}/bind"), GPADL_REFUSED)?;
     storage::wait_for(vm, GPADL_REFUSED, DISK).map(drop)
+}
+
+/// A sub-channel that was not asked for is not opened, and its controller works without it.
+fn beyond(vm: &Vm) -> Result<()> {
+    let disk = storage::wait_for(vm, BEYOND, DISK)?;
+    vm.wait_until(APPEAR, "a line about the sub-channel not asked for", || {
+        let log = vm.dmesg()?;
+        let line = log
+            .lines()
+            .find(|l| l.contains(BEYOND) && l.contains("sub-channel"));
+        Ok(match line {
+            Some(line) if line.ends_with("sub-channel 7 not used: EINVAL") => Ok(()),
+            other => Err(other.unwrap_or("none").to_owned()),
+        })
+    })?;
+    let channels = storage::status(vm, BEYOND, "channels")?;
+    expect(channels == 1, "one channel", channels)?;
+    let read = format!("dd if=/dev/{disk} of=/dev/null bs=4k count=100 iflag=direct");
+    script(vm, &read).map(drop)
 }
 
 fn devices(vm: &Vm) -> Result<()> {
