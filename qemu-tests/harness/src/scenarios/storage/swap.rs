@@ -30,9 +30,6 @@ const NEW_MIB: u64 = 32;
 /// How long all disks of a round may take to be seen; each of them may have to be removed first.
 const SEEN: Duration = Duration::from_secs(30);
 
-/// A round in which a removal waits for flushes to what is gone takes longer.
-const QUICK: Duration = Duration::from_secs(5);
-
 pub(in crate::scenarios) const MACHINE: Machine = Machine {
     name: "swap",
     qemu: Qemu::Patched,
@@ -63,11 +60,6 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     storage::wait_for(vm, LATE, (0, 0, 0))?;
     late_notices(vm)?;
     let worst = many_at_once(vm)?;
-    expect(
-        worst < QUICK || vm.is_slow(),
-        format!("{DISKS} other disks within {QUICK:?}"),
-        format!("{worst:?}"),
-    )?;
     *cx.figures = format!("{DISKS} disks swapped in {} ms at most", worst.as_millis());
     Ok(())
 }
