@@ -45,8 +45,8 @@ static void change_rx_flags(struct net_device *dev, int changed)
 }
 
 /*
- * A program takes frames as they are on the wire, and a checksum of a frame that the host has joined
- * is that of a part of it.
+ * A program takes frames as they are on the wire, and the checksum of a frame that the host has
+ * joined is that of a part of it.
  */
 static netdev_features_t fix_features(struct net_device *dev, netdev_features_t features)
 {

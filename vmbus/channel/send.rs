@@ -270,7 +270,9 @@ impl Sender {
             return true;
         };
 
-        guard.bytes_free().map_or(true, |free| free >= guard.capacity())
+        guard
+            .bytes_free()
+            .map_or(true, |free| free >= guard.capacity())
     }
 
     /// Whether packets can still be sent.

@@ -90,9 +90,9 @@ type Waiting = Pending<Arc<Waiter>, KVVec<Place<Arc<Waiter>>>>;
 ///
 /// Locks, outermost first: a device's lock, that of CPU hotplug, a channel's `modifying`,
 /// `channels.list`, `gpadls`, `pending`; a channel's `session`, `life`, `affinity` and ring locks,
-/// and that of `releases`, are innermost. None of them is held while the host is waited for, except the device lock, which
-/// the driver core holds around `probe` and `unbind`, and CPU hotplug's and `modifying` in a change
-/// of a channel's CPU.
+/// and that of `releases`, are innermost. None of them is held while the host is waited for, except
+/// the device lock, which the driver core holds around `probe` and `unbind`, and CPU hotplug's and
+/// `modifying` in a change of a channel's CPU.
 #[pin_data]
 pub(crate) struct Connection {
     /// The ACPI device below which the VMBus devices hang.

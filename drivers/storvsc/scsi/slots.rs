@@ -26,8 +26,8 @@ use kernel::{
     time::{delay::fsleep, Delta},
 };
 
-/// Most bytes of a slot. There is one for each command of each hardware queue: up to 10,240 for each
-/// CPU.
+/// Most bytes of a slot. There is one for each command of each hardware queue: up to 10,240 for
+/// each CPU.
 const SLOT_BYTES: usize = 64;
 
 /// How often to look whether commands are in flight, in milliseconds.
