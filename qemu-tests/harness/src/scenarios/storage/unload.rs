@@ -31,7 +31,8 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     qemu: Qemu::Patched,
     cpus: 2,
     initramfs: Initramfs::Tools,
-    kernel_arguments: "",
+    // not every kernel does by itself
+    kernel_arguments: "printk.time=1",
     module_parameters: "",
     files: &[disk("disk", 32), text("bus", SCRIPT)],
     devices: &[
