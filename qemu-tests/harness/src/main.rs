@@ -3,6 +3,7 @@
 //! Boots guests with Hyper-V enlightenments and looks at what the drivers do.
 //! Started by `qemu-tests/setup/harness`; people type `make`.
 
+mod allocations;
 mod ballooning;
 mod bed;
 mod bench;
