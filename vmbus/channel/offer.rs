@@ -169,7 +169,7 @@ pub(super) fn add_device(channel: &Arc<Channel>) {
     });
 
     match registered {
-        // Sub-channels that were announced while the driver was in its probe.
+        // Those that were offered while the driver was in its probe.
         Ok(()) => sub::add_folders(&connection, channel),
         Err(error) => pr_err!(
             "{}: device could not be registered: {:?}\n",

@@ -8,17 +8,11 @@
 //! them while it is still there. It must not wait for them: the host may offer fewer than it
 //! granted, or none.
 
-use super::{session::Session, Channel, OpenChannel, SubChannel, SubChannels, ADD, REMOVE};
-use crate::{
-    abstractions::{workqueue, NoIo},
-    connection::Connection,
-};
+use super::{session::Session, Channel, OpenChannel, SubChannel, SubChannels, ADD};
+use crate::{abstractions::NoIo, connection::Connection};
 use kernel::{
     prelude::*,
-    sync::{
-        atomic::{Full, Relaxed},
-        Arc,
-    },
+    sync::{atomic::Full, Arc},
 };
 
 impl OpenChannel {
@@ -47,6 +41,10 @@ pub(super) fn announce(channel: &Arc<Channel>) {
     let Some(primary) = &channel.primary else {
         return;
     };
+    // The close of the primary channel waits for the driver, and it may be that of a disk.
+    let _noio = NoIo::new();
+
+    add_folder(primary, channel);
     let _one = primary.telling.lock();
     let acceptor = primary.acceptor.lock().clone();
     let session = primary.session.lock().clone();
@@ -54,14 +52,10 @@ pub(super) fn announce(channel: &Arc<Channel>) {
     let (Some(acceptor), Some(session)) = (acceptor, session) else {
         return;
     };
-    // The close of the primary channel waits for this, and it may be that of a disk.
-    let _noio = NoIo::new();
-
     if channel.is_rescinded() {
         return;
     }
     if !channel.announced.xchg(true, Full) {
-        add_folder(primary, channel);
         acceptor.offered(SubChannel {
             channel: channel.clone(),
             primary: session,
@@ -69,20 +63,22 @@ pub(super) fn announce(channel: &Arc<Channel>) {
     }
 }
 
-/// Adds the sysfs folder of an announced sub-channel, if the device is there already.
+/// Adds the sysfs folder of a sub-channel, if the device is there already. Not for a driver that is
+/// told of the channel: its close would wait for sysfs, and that for memory.
 fn add_folder(primary: &Channel, channel: &Arc<Channel>) {
     if let Some(device) = &mut *primary.device.lock() {
-        device.add_channel(channel.clone());
+        // Whoever takes the folder away comes later for this lock.
+        if !channel.is_rescinded() {
+            device.add_channel(channel.clone());
+        }
     }
 }
 
 /// Adds the sysfs folders of the sub-channels of a device that was just registered.
 pub(super) fn add_folders(connection: &Connection, primary: &Arc<Channel>) {
-    connection.channels.for_each_sub(primary, |channel| {
-        if channel.announced.load(Relaxed) {
-            add_folder(primary, &channel);
-        }
-    });
+    connection
+        .channels
+        .for_each_sub(primary, |channel| add_folder(primary, &channel));
 }
 
 /// Tells the driver that a sub-channel is gone. Runs on the queue of sub-channels.
@@ -90,14 +86,17 @@ pub(super) fn withdraw(channel: &Arc<Channel>) {
     let Some(primary) = &channel.primary else {
         return;
     };
-    let _one = primary.telling.lock();
-    let acceptor = primary.acceptor.lock().clone();
     // As in `announce`.
     let _noio = NoIo::new();
 
-    if let Some(acceptor) = acceptor {
-        if channel.announced.xchg(false, Full) {
-            acceptor.rescinded(channel.relid().raw());
+    {
+        let _one = primary.telling.lock();
+        let acceptor = primary.acceptor.lock().clone();
+
+        if let Some(acceptor) = acceptor {
+            if channel.announced.xchg(false, Full) {
+                acceptor.rescinded(channel.relid().raw());
+            }
         }
     }
     if let Some(device) = &mut *primary.device.lock() {
@@ -114,11 +113,9 @@ pub(super) fn begin_stop(connection: &Connection, primary: &Arc<Channel>) {
     let acceptor = primary.acceptor.lock().take();
 
     if acceptor.is_some() {
-        // Those of this device only: another one's host may be slow.
-        connection.channels.for_each_sub(primary, |channel| {
-            workqueue::flush::<Channel, ADD>(&channel);
-            workqueue::flush::<Channel, REMOVE>(&channel);
-        });
+        // Whoever calls it has not seen that it is gone. Nothing else that is done for a
+        // sub-channel is waited for.
+        drop(primary.telling.lock());
         connection.channels.forget_announcements(primary);
     }
     for_each_session(connection, primary, |session| session.begin_close());
