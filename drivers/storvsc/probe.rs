@@ -66,12 +66,9 @@ pub(crate) fn start(shared: &Arc<Shared>, channel: OpenChannel) -> Result {
     }
     // Only those that are asked for are taken, and they may be offered before the answer.
     let step = shared.init.lock().ask_sub_channels(wanted);
+    let acceptor = channels::acceptor(shared)?;
 
-    shared
-        .channels
-        .lock()
-        .accept_sub_channels(channels::acceptor(shared)?)?;
-
+    shared.channels.lock().accept_sub_channels(acceptor)?;
     run(shared, &sender, step)?;
     if shared.init.lock().granted() == 0 {
         dev_warn!(shared.dev, "the host grants no sub-channels\n");
