@@ -53,6 +53,16 @@ void vmbus_shim_noio_restore(unsigned int flags)
 	memalloc_noio_restore(flags);
 }
 
+void vmbus_shim_reclaim_begin(void)
+{
+	fs_reclaim_acquire(GFP_KERNEL);
+}
+
+void vmbus_shim_reclaim_end(void)
+{
+	fs_reclaim_release(GFP_KERNEL);
+}
+
 void *vmbus_shim_vmap(struct page **pages, unsigned int count)
 {
 	return vmap(pages, count, VM_MAP, PAGE_KERNEL);

@@ -14,6 +14,8 @@ struct page *vmbus_shim_alloc_block(int node, unsigned int order);
 u64 vmbus_shim_page_to_pfn(const struct page *page);
 unsigned int vmbus_shim_noio_save(void);
 void vmbus_shim_noio_restore(unsigned int flags);
+void vmbus_shim_reclaim_begin(void);
+void vmbus_shim_reclaim_end(void);
 void *vmbus_shim_vmap(struct page **pages, unsigned int count);
 
 #endif

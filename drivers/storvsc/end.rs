@@ -15,7 +15,7 @@ use kernel::{
     workqueue::WorkItem,
 };
 use storvsc_protocol::{outcome::Sent, HostByte, Outcome, ANSWER_TIMEOUT_MS};
-use vmbus::abstractions::workqueue;
+use vmbus::abstractions::{workqueue, Reclaim};
 
 /// How often to look whether the host gave memory back, in milliseconds.
 const RECLAIM_EVERY_MS: u32 = 1_000;
@@ -34,7 +34,7 @@ impl Shared {
 
     /// Ends the device: closes the channels, so that the host lets go of all memory, and then ends
     /// all commands that are still with it. May sleep; takes a while when the host does not answer.
-    /// Does no harm when it was done before.
+    /// Does no harm when it was done before. Memory may be waiting for writes that end here.
     ///
     /// A command that is being sent meanwhile finds the channel closed, or was handed over before
     /// that and is ended here. The routes stay as long as there are commands, for error handling.
@@ -42,7 +42,7 @@ impl Shared {
     /// A command whose channel the host does not confirm to be closed is not ended: its memory
     /// would be somebody else's, and the host may still write there. It is ended when the host says
     /// so after all, takes the controller back, or unloads.
-    pub(crate) fn end(self: &Arc<Self>) {
+    pub(crate) fn end(self: &Arc<Self>, _: &Reclaim) {
         let mut ended = self.ended.lock();
 
         self.set_dead();
@@ -163,7 +163,7 @@ impl WorkItem<END> for Shared {
     fn run(this: Arc<Shared>) {
         // It may have been ended, and revived, before this came about.
         if this.is_dead() {
-            this.end();
+            this.end(&Reclaim::new());
         }
     }
 }
@@ -177,7 +177,7 @@ impl Drop for Bound {
 
         workqueue::disable_delayed_sync::<Shared, REVIVE>(shared);
         if shared.is_dead() {
-            shared.end();
+            shared.end(&Reclaim::new());
         } else {
             // The midlayer waits for the host below; not for ever.
             let _ = workqueue::enqueue_delayed::<_, WATCHDOG>(
@@ -192,7 +192,7 @@ impl Drop for Bound {
         shared.host.remove();
         workqueue::disable_sync::<Shared, IDENTIFY>(shared);
         workqueue::disable_delayed_sync::<Shared, WATCHDOG>(shared);
-        shared.end();
+        shared.end(&Reclaim::new());
         workqueue::disable_sync::<Shared, END>(shared);
         workqueue::disable_delayed_sync::<Shared, RECLAIM>(shared);
     }

@@ -12,7 +12,7 @@ use kernel::{
     time::{delay::fsleep, Delta, Instant, Monotonic},
 };
 use storvsc_protocol::{inbound::RESET_ID, limits::RESET_TRIES, packet::Packet, ANSWER_TIMEOUT_MS};
-use vmbus::{OutgoingPacket, Sender};
+use vmbus::{abstractions::Reclaim, OutgoingPacket, Sender};
 use vmbus_protocol::packet::PacketFlags;
 
 /// Time that a host always has, whatever the administrator said.
@@ -32,6 +32,8 @@ const FLUSH_MS: u32 = 10_000;
 /// not answer, or does not finish all commands, the device is ended: then it cannot write there any
 /// more. If it does not even confirm that, this waits until it does.
 pub(crate) fn run(shared: &Arc<Shared>, sender: &Sender) -> bool {
+    // Memory may be waiting for writes that were not answered.
+    let reclaim = Reclaim::new();
     let _one = shared.reset.lock();
     // The midlayer begins nothing now; what it is about to send is waited for.
     let _held = Hold::new(shared);
@@ -51,7 +53,7 @@ pub(crate) fn run(shared: &Arc<Shared>, sender: &Sender) -> bool {
         shared.give_up();
     }
     // Whoever ends it already is waited for.
-    shared.end();
+    shared.end(&reclaim);
     shared.wait_for_commands();
     false
 }

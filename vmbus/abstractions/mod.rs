@@ -30,7 +30,7 @@ pub use self::{
     counter::Counter,
     cpuhp::{CpuHotplug, CpuHotplugOps, CpuHotplugState},
     dma_buffer::DmaBuffer,
-    noio::NoIo,
+    noio::{NoIo, Reclaim},
     panic_notifier::PanicNotifier,
     rcu_arc::RcuArc,
     shown::Shown,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Allocation without waiting for disks.
+//! Allocation without waiting for disks, and what disks wait for.
 //!
 //! C header: [`include/linux/sched/mm.h`](srctree/include/linux/sched/mm.h)
 
@@ -33,5 +33,34 @@ impl Drop for NoIo {
     fn drop(&mut self) {
         // SAFETY: The value comes from `new`, in the same task because the guard is not `Send`.
         unsafe { ffi::vmbus_shim_noio_restore(self.before) };
+    }
+}
+
+/// While it exists, whoever waits for memory may be waiting for this task.
+///
+/// It tells lockdep, and does nothing else: where memory is asked for meanwhile that may be waited
+/// for, or in work or with a lock that this task waits for, lockdep reports a deadlock, whether it
+/// comes about or not. [`NoIo`] is the way out. Not to be nested.
+pub struct Reclaim {
+    _task: NotThreadSafe,
+}
+
+impl Reclaim {
+    /// Begins the scope. Task context, outside of a [`NoIo`] scope.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        // SAFETY: Notes down a lock of lockdep for this task, which `drop` takes back in the same
+        // task because the guard is not `Send`.
+        unsafe { ffi::vmbus_shim_reclaim_begin() };
+        Self {
+            _task: NotThreadSafe,
+        }
+    }
+}
+
+impl Drop for Reclaim {
+    fn drop(&mut self) {
+        // SAFETY: `new` noted it down in this task.
+        unsafe { ffi::vmbus_shim_reclaim_end() };
     }
 }

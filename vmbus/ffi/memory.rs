@@ -18,6 +18,8 @@ extern "C" {
     pub(crate) fn vmbus_shim_page_to_pfn(page: *const bindings::page) -> u64;
     pub(crate) fn vmbus_shim_noio_save() -> c_uint;
     pub(crate) fn vmbus_shim_noio_restore(flags: c_uint);
+    pub(crate) fn vmbus_shim_reclaim_begin();
+    pub(crate) fn vmbus_shim_reclaim_end();
     pub(crate) fn vmbus_shim_vmap(pages: *mut *mut bindings::page, count: c_uint) -> *mut c_void;
 
     // mm/vmalloc.c
