@@ -43,10 +43,11 @@ fn closed_channels(shared: &Shared) -> Option<Channels> {
     (shared.is_dead() && is_over).then(|| ended.take())
 }
 
-/// Tries whether the host answers again. May sleep.
-fn revive(shared: &Arc<Shared>) {
+/// Tries whether the host answers again, and returns whether it does. May sleep.
+fn revive(shared: &Arc<Shared>) -> bool {
     let Some(closed) = closed_channels(shared) else {
-        return try_later(shared);
+        try_later(shared);
+        return false;
     };
     let before = shared.init.lock().host().max_transfer_bytes;
     let channel = match closed.open_again(shared) {
@@ -57,7 +58,7 @@ fn revive(shared: &Arc<Shared>) {
             if error != ENODEV {
                 try_later(shared);
             }
-            return;
+            return false;
         }
     };
 
@@ -70,13 +71,11 @@ fn revive(shared: &Arc<Shared>) {
         || !takes_as_much(shared, before)
         || routes::reroute(shared).is_err()
     {
-        return shared.give_up();
+        shared.give_up();
+        return false;
     }
     shared.revivals.store(0, Relaxed);
-    shared.counters.revived.count();
-    shared.host.set_units_running();
-    luns::wake(shared);
-    dev_info!(shared.dev, "the host answers again\n");
+    true
 }
 
 /// Whether the host takes commands of the size that the midlayer was told.
@@ -97,8 +96,19 @@ impl WorkItem<REVIVE> for Shared {
     fn run(this: Arc<Shared>) {
         // Writes to its disks wait for this, and memory may be waiting for writes.
         let _noio = NoIo::new();
-        let _no_reset = this.reset.lock();
+        let is_revived = {
+            let _no_reset = this.reset.lock();
 
-        revive(&this);
+            revive(&this)
+        };
+
+        // Without the lock: one of the units may be on its way out, and what is waited for there
+        // may wait for memory, which a reset must not wait for.
+        if is_revived {
+            this.counters.revived.count();
+            this.host.set_units_running();
+            luns::wake(&this);
+            dev_info!(this.dev, "the host answers again\n");
+        }
     }
 }
