@@ -39,6 +39,10 @@ pub use vmbus_protocol as protocol;
 pub use vmbus_protocol::Guid;
 pub use vmbus_ring::{GpaDirectPacket, OutgoingPacket, Packet, ReadError, SendError};
 
+/// Whether what the end of a channel waits for waits for no memory, see
+/// [`abstractions::Reclaim`].
+pub(crate) const CLOSES_WITHOUT_MEMORY: bool = true;
+
 use abstractions::{workqueue::ReclaimQueue, CpuHotplug, PanicNotifier};
 use bus::{BusRegistration, PlatformDriver, Shutdown};
 use connection::{Connection, CONNECTION};

@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/sched/mm.h`](srctree/include/linux/sched/mm.h)
 
-use crate::ffi;
+use crate::{ffi, CLOSES_WITHOUT_MEMORY};
 use kernel::{ffi::c_uint, types::NotThreadSafe};
 
 /// While it exists, memory that this task allocates is not waited for in a way that needs I/O:
@@ -40,7 +40,8 @@ impl Drop for NoIo {
 ///
 /// It tells lockdep, and does nothing else: where memory is asked for meanwhile that may be waited
 /// for, or in work or with a lock that this task waits for, lockdep reports a deadlock, whether it
-/// comes about or not. [`NoIo`] is the way out. Not to be nested.
+/// comes about or not. [`NoIo`] is the way out. Not to be nested. On the C core it says nothing,
+/// since it would not be so.
 pub struct Reclaim {
     _task: NotThreadSafe,
 }
@@ -49,9 +50,11 @@ impl Reclaim {
     /// Begins the scope. Task context, outside of a [`NoIo`] scope.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        // SAFETY: Notes down a lock of lockdep for this task, which `drop` takes back in the same
-        // task because the guard is not `Send`.
-        unsafe { ffi::vmbus_shim_reclaim_begin() };
+        if CLOSES_WITHOUT_MEMORY {
+            // SAFETY: Notes down a lock of lockdep for this task, which `drop` takes back in the
+            // same task because the guard is not `Send`.
+            unsafe { ffi::vmbus_shim_reclaim_begin() };
+        }
         Self {
             _task: NotThreadSafe,
         }
@@ -60,7 +63,9 @@ impl Reclaim {
 
 impl Drop for Reclaim {
     fn drop(&mut self) {
-        // SAFETY: `new` noted it down in this task.
-        unsafe { ffi::vmbus_shim_reclaim_end() };
+        if CLOSES_WITHOUT_MEMORY {
+            // SAFETY: `new` noted it down in this task.
+            unsafe { ffi::vmbus_shim_reclaim_end() };
+        }
     }
 }

@@ -34,6 +34,7 @@ use vmbus_protocol::{
     affinity::Affinity,
     attach::AttachLife,
     channel::{ChannelLife, State},
+    class,
     message::Offer,
     offers::{LiveChannel, Properties},
     synic::MonitorBit,
@@ -160,6 +161,11 @@ pub(crate) struct ChannelCounts {
     pub(crate) dropped: u64,
 }
 
+/// Whether an offer is of a device with disks.
+fn is_of_disks(offer: &Offer) -> bool {
+    [class::SCSI, class::IDE].contains(&offer.class)
+}
+
 impl Channel {
     /// The channel of a refused offer: it has a relid that is to be handed back, and nothing else.
     pub(super) fn refused(connection: &Connection, place: Place, offer: Offer) -> Arc<Self> {
@@ -202,6 +208,14 @@ impl Channel {
             )
         };
 
+        // Memory may be waiting for the end of a disk, and a driver of something else may ask for
+        // memory when it is told of a sub-channel.
+        let telling_class = if is_of_disks(&offer) {
+            static_lock_class!()
+        } else {
+            static_lock_class!()
+        };
+
         let Ok(channel) = place.pin_init_with(pin_init!(Self {
             offer,
             monitor: properties.and_then(|properties| properties.monitor),
@@ -209,7 +223,7 @@ impl Channel {
             doorbells: connection.doorbells.clone(),
             primary,
             acceptor <- new_mutex!(None),
-            telling <- new_mutex!(()),
+            telling <- Mutex::new((), c"vmbus_telling", telling_class),
             announced: Atomic::new(false),
             affinity <- new_spinlock!(Affinity::new(target_cpu)),
             modifying <- new_mutex!(()),
@@ -241,6 +255,11 @@ impl Channel {
     /// The offer, all fields checked by [`vmbus_protocol::offers::admit`].
     pub(crate) fn offer(&self) -> &Offer {
         &self.offer
+    }
+
+    /// Whether memory may be waiting for the end of its sessions.
+    pub(super) fn is_of_disks(&self) -> bool {
+        is_of_disks(&self.offer)
     }
 
     /// It was refused: no device, no driver.

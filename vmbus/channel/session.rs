@@ -25,11 +25,11 @@ use crate::{
 };
 use kernel::{
     cpu::CpuId,
-    impl_has_work, new_mutex, new_spinlock, new_spinlock_irq, new_work,
+    impl_has_work, new_mutex, new_spinlock, new_spinlock_irq,
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
-        Arc, Mutex, SpinLock, SpinLockIrq,
+        static_lock_class, Arc, Mutex, SpinLock, SpinLockIrq,
     },
     workqueue::{Work, WorkItem},
 };
@@ -183,6 +183,16 @@ impl Session {
         init_control(&recv);
         let writer = Writer::new(send).map_err(|_| EINVAL)?;
         let reader = Reader::new(recv).map_err(|_| EINVAL)?;
+        // Who is called may do different things: not the same for lockdep.
+        let event_class = match context {
+            CallbackContext::Process => static_lock_class!(),
+            CallbackContext::Interrupt => static_lock_class!(),
+        };
+        let notice_class = if channel.is_of_disks() {
+            static_lock_class!()
+        } else {
+            static_lock_class!()
+        };
         let session = Arc::pin_init(
             pin_init!(Self {
                 channel: channel.clone(),
@@ -196,8 +206,8 @@ impl Session {
                 lingering <- new_spinlock!(None),
                 teardown <- new_mutex!(None),
                 over <- Completion::new(),
-                event <- new_work!("vmbus_event"),
-                notice <- new_work!("vmbus_notice"),
+                event <- Work::new(c"vmbus_event", event_class),
+                notice <- Work::new(c"vmbus_notice", notice_class),
             }),
             GFP_KERNEL,
         )?;

@@ -36,6 +36,10 @@ pub use vmbus_protocol as protocol;
 pub use vmbus_protocol::Guid;
 pub use vmbus_ring::{GpaDirectPacket, OutgoingPacket, Packet, ReadError, SendError};
 
+/// The C core closes with a lock held that it holds, too, while it waits for sysfs
+/// (`vmbus_disconnect_ring`, `vmbus_onoffer_rescind`), and who has that may wait for memory.
+pub(crate) const CLOSES_WITHOUT_MEMORY: bool = false;
+
 use abstractions::{workqueue::ReclaimQueue, Workqueue, WqFlags};
 use c_core::Callbacks;
 use channel::{bound, watch::Watching, QUEUE};

@@ -16,6 +16,7 @@ use crate::paths::Paths;
 use crate::races;
 use crate::vm::Vm;
 
+mod all_drivers;
 mod asked_twice;
 mod balloon;
 mod balloon_hot_add;
@@ -403,6 +404,15 @@ const OWN: &[Scenario] = &[
             "a request comes while one is served",
             120,
             asked_twice::run,
+        )
+    },
+    Scenario {
+        machine: &all_drivers::MACHINE,
+        ..shared(
+            "all-drivers",
+            "all drivers in one guest; a controller and an adapter go",
+            120,
+            all_drivers::run,
         )
     },
     Scenario {
