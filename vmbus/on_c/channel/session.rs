@@ -24,7 +24,7 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{Atomic, Full, Relaxed},
-        Arc, Mutex, SpinLock, SpinLockIrq,
+        static_lock_class, Arc, Mutex, SpinLock, SpinLockIrq,
     },
     workqueue::{Work, WorkItem},
 };
@@ -186,6 +186,11 @@ impl Session {
         init_control(&recv);
         let writer = Writer::new(send).map_err(|_| EINVAL)?;
         let reader = Reader::new(recv).map_err(|_| EINVAL)?;
+        // One sleeps, the other must not: not the same for lockdep.
+        let event_class = match context {
+            CallbackContext::Process => static_lock_class!(),
+            CallbackContext::Interrupt => static_lock_class!(),
+        };
         let session = Arc::pin_init(
             try_pin_init!(Self {
                 channel: channel.clone(),
@@ -201,7 +206,7 @@ impl Session {
                 fate: Fate::new(channel)?,
                 lingering <- new_spinlock!(None),
                 over <- Completion::new(),
-                event <- new_work!("vmbus_event"),
+                event <- Work::new(c"vmbus_event", event_class),
                 notice <- new_work!("vmbus_notice"),
             }? Error),
             GFP_KERNEL,
