@@ -49,7 +49,7 @@ pub(super) const MACHINE: Machine = Machine {
 /// The device that a host's script is about.
 const VICTIM: &str = "spare";
 
-const FUNCTIONS: &str = r#"
+pub(super) const FUNCTIONS: &str = r#"
 # disk INSTANCE FILE: its name goes there; a size comes before the disk can be opened
 disk() {
     for b in $bus/$1/host*/target*/*/block/*; do

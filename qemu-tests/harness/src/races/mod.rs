@@ -11,6 +11,7 @@ mod disk;
 mod guest;
 mod memory;
 mod net;
+mod reload;
 mod script;
 mod snapshot;
 
@@ -75,7 +76,7 @@ const HOUR: Duration = Duration::from_secs(180);
 const KERNEL_ARGUMENTS: &str = "quiet scripted=1 watchdog_thresh=2 softlockup_panic=1";
 const DEVICES: &str = "-device pvpanic -action panic=pause -fw_cfg name=opt/vmbus/modprobe,file=@/modprobe \
                        -fw_cfg name=opt/vmbus/prepare,file=@/prepare -fw_cfg name=opt/vmbus/script,file=@/script \
-                       -device vmbus-bridge";
+                       -device vmbus-bridge,id=bus";
 
 /// What happens under which load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +85,8 @@ pub(crate) enum Kind {
     Disk(DiskEvent),
     /// Under the traffic of network adapters.
     Net(NetEvent),
+    /// While core and driver of disks go and come.
+    Reload,
     /// A host that changes its mind about memory for hours.
     Memory,
 }
@@ -92,7 +95,7 @@ impl Kind {
     /// Where it happens.
     pub(crate) const fn machine(self) -> &'static Machine {
         match self {
-            Self::Disk(_) => &disk::MACHINE,
+            Self::Disk(_) | Self::Reload => &disk::MACHINE,
             Self::Net(_) => &net::MACHINE,
             Self::Memory => &memory::MACHINE,
         }
@@ -101,7 +104,7 @@ impl Kind {
     /// What the guest does before its state is saved.
     fn prepare(self, core: Core) -> String {
         match self {
-            Self::Disk(_) => disk::prepare(core),
+            Self::Disk(_) | Self::Reload => disk::prepare(core),
             Self::Net(_) => net::prepare(core),
             Self::Memory => memory::prepare(core),
         }
@@ -134,6 +137,7 @@ impl Kind {
         match self {
             Self::Disk(event) => event.script(core, &mut random),
             Self::Net(event) => event.script(core, &mut random),
+            Self::Reload => reload::script(core, &mut random),
             Self::Memory => memory::script(core, &mut random, hours.into()),
         }
     }
@@ -330,7 +334,7 @@ mod tests {
     use super::{judge, DiskEvent, Fingerprint, Kind, NetEvent};
     use crate::drivers::Core;
 
-    const KINDS: [Kind; 10] = [
+    const KINDS: [Kind; 11] = [
         Kind::Disk(DiskEvent::Rescind),
         Kind::Disk(DiskEvent::Offline),
         Kind::Disk(DiskEvent::Unbind),
@@ -340,6 +344,7 @@ mod tests {
         Kind::Net(NetEvent::Unbind),
         Kind::Net(NetEvent::Change),
         Kind::Net(NetEvent::Late),
+        Kind::Reload,
         Kind::Memory,
     ];
 

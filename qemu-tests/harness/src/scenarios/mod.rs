@@ -505,6 +505,14 @@ const OWN: &[Scenario] = &[
         races::Kind::Disk(races::DiskEvent::Reset),
     ),
     Scenario {
+        only: Some(&[Core::Rust]),
+        ..race(
+            "races-reload",
+            "core and driver go and come while the host offers devices and takes them back",
+            races::Kind::Reload,
+        )
+    },
+    Scenario {
         // C does not notice such a host
         only: Some(&[Core::Rust, Core::RustOnC]),
         ..race(
