@@ -23,6 +23,7 @@ use kernel::{
 use netvsc_protocol::{
     buffers::{RECEIVE_BYTES, SEND_BYTES},
     inbound::TABLE_LEN,
+    offload::Offloads,
     query::Filter,
     rss::{self, KEY_LEN, MAX_CHANNELS, MAX_TABLE},
     setup::STANDARD_MTU,
@@ -128,6 +129,9 @@ pub(crate) struct Adapter {
     pub(crate) settings: Mutex<Settings>,
     #[pin]
     pub(crate) spread: Mutex<Spread>,
+    /// What the stack was told that the host does.
+    #[pin]
+    pub(crate) offered: Mutex<Offloads>,
     /// Frames are given to the stack.
     up: Atomic<bool>,
     #[pin]
@@ -216,6 +220,7 @@ impl Adapter {
                 connection: RcuArc::empty(),
                 settings <- new_mutex!(settings),
                 spread <- new_mutex!(Spread { key, table: None, is_plain: true }),
+                offered <- new_mutex!(Offloads::NONE),
                 up: Atomic::new(false),
                 mode <- new_work!("hv_netvsc::mode"),
                 other_link <- new_delayed_work!("hv_netvsc::link"),

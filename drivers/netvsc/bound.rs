@@ -9,6 +9,7 @@ use crate::{
     work::{AGAIN, END, LINK, MODE, PATH, RECOVER, REST, SHOW, SPREAD, TAKE_UP},
 };
 use kernel::{device, prelude::*, sync::Arc};
+use netvsc_protocol::terms::Terms;
 use vmbus::{abstractions::workqueue, Device};
 
 /// A device that is bound, or on its way to be. Dropping it ends the binding.
@@ -39,7 +40,13 @@ impl<'bound> Bound<'bound> {
         let adapter = &self.adapter;
         let connection = adapter.connection()?;
         let agreed = connection.agreed.as_ref().ok_or(ENODEV)?;
-        let config = net::Config { agreed };
+        let terms = Terms::of(agreed, agreed.mtu, agreed.mtu);
+
+        *adapter.offered.lock() = terms.offloads;
+        let config = net::Config {
+            agreed,
+            terms: &terms,
+        };
         let registration = Registration::new(device, &adapter.netdev, adapter, &config)?;
 
         adapter.path_connected();

@@ -61,6 +61,7 @@ fn start(connection: &Arc<Connection>, dev: &Device<Bound>) -> Result {
         agreed.receive.count,
         agreed.send.count
     );
+    connection.set_coalesces(agreed.offloads.coalesce);
     connection.agreed.populate(agreed);
     connection.on_link_answer(agreed.connected, agreed.speed);
     Ok(())

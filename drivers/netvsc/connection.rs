@@ -50,6 +50,8 @@ pub(crate) struct Connection {
     version: Atomic<u32>,
     /// Queues that are used.
     used: Atomic<u32>,
+    /// The host may coalesce frames, as it was told last.
+    coalesces: Atomic<bool>,
     /// When it was begun.
     since: Instant<Monotonic>,
     /// The host does not answer any more: nothing is sent, and nobody waits for it.
@@ -89,6 +91,7 @@ impl Connection {
                 agreed: SetOnce::new(),
                 version: Atomic::new(Version::V6_1.0),
                 used: Atomic::new(1),
+                coalesces: Atomic::new(false),
                 since: Instant::now(),
                 dead: Atomic::new(false),
                 mute: Atomic::new(false),
@@ -128,6 +131,15 @@ impl Connection {
 
     pub(crate) fn set_version(&self, version: Version) {
         self.version.store(version.0, Relaxed);
+    }
+
+    /// Whether the host may coalesce frames, as it was told last.
+    pub(crate) fn coalesces(&self) -> bool {
+        self.coalesces.load(Relaxed)
+    }
+
+    pub(crate) fn set_coalesces(&self, on: bool) {
+        self.coalesces.store(on, Relaxed);
     }
 
     /// Whether nothing can be expected of the host any more.

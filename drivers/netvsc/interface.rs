@@ -169,9 +169,13 @@ impl Operations for Adapter {
             ..agreed.offloads
         };
 
-        connection
-            .control
-            .set_offloads(&connection, agreed.version, offloads)?;
+        // Who does not coalesce anyway is not told to stop.
+        if connection.coalesces() != on {
+            connection
+                .control
+                .set_offloads(&connection, agreed.version, offloads)?;
+            connection.set_coalesces(on);
+        }
         // The next connection starts with that.
         this.settings.lock().coalesce = on;
         Ok(())

@@ -7,10 +7,11 @@ use crate::{
     channels, connect,
     connection::{Connection, Frames},
     control::{is_silence, Wait},
-    net::Rtnl,
+    net::{Operations, Rtnl},
 };
 use kernel::{prelude::*, sync::Arc};
-use netvsc_protocol::silence::Question;
+use netvsc_protocol::{silence::Question, terms::Terms};
+use vmbus::abstractions::Shown;
 
 /// Connects anew, with these settings; with the old ones when that fails. Process context, under
 /// RTNL.
@@ -91,8 +92,49 @@ fn try_later(adapter: &Arc<Adapter>, error: Error) {
     }
 }
 
+/// Tells the stack what was agreed on with the host, which may be less than before, or more.
+fn announce(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>, connection: &Connection) {
+    let Some(agreed) = connection.agreed.as_ref() else {
+        return;
+    };
+    let used = adapter.netdev.mtu();
+    let terms = Terms::of(agreed, adapter.settings.lock().mtu, used);
+    let offloads = core::mem::replace(&mut *adapter.offered.lock(), terms.offloads);
+    let former = Terms {
+        offloads,
+        mtu: used,
+        ..terms
+    };
+
+    if let Some(lost) = former.beyond(&terms) {
+        dev_warn!(
+            adapter.dev,
+            "the host agrees on less than before, without {}\n",
+            Shown(&lost)
+        );
+    }
+    if let Some(won) = terms.beyond(&former) {
+        dev_info!(
+            adapter.dev,
+            "the host agrees on more than before, with {}\n",
+            Shown(&won)
+        );
+    }
+    let coalesce = adapter.netdev.agree(rtnl, &terms);
+
+    // The host has begun with what was wanted before.
+    if let Err(error) = Adapter::set_coalesce(adapter.as_arc_borrow(), coalesce) {
+        dev_warn!(
+            adapter.dev,
+            "the host coalesces frames as before: {:?}\n",
+            error
+        );
+    }
+}
+
 /// The interface goes on with another connection.
 fn go_on(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>, connection: &Arc<Connection>) {
+    announce(adapter, rtnl, connection);
     if adapter.is_up() {
         adapter.netdev.wake_all();
     }

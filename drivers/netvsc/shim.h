@@ -105,11 +105,8 @@ enum hv_netvsc_shim_cast {
 	HV_NETVSC_SHIM_XDP_PASSED,
 };
 
-/* What a device has to be told before it is registered. */
-struct hv_netvsc_shim_config {
-	const u8 *address;
-	const u8 *alias;
-	u32 alias_len;
+/* What was agreed on with the host, as far as it matters to the stack. */
+struct hv_netvsc_shim_terms {
 	u32 mtu;
 	u32 max_mtu;
 	u32 tso_max;
@@ -118,6 +115,14 @@ struct hv_netvsc_shim_config {
 	bool tso4;
 	bool tso6;
 	bool coalesce;
+};
+
+/* What a device has to be told before it is registered. */
+struct hv_netvsc_shim_config {
+	const u8 *address;
+	const u8 *alias;
+	u32 alias_len;
+	struct hv_netvsc_shim_terms terms;
 };
 
 struct hv_netvsc_shim_stats {
@@ -184,6 +189,8 @@ struct net_device *hv_netvsc_shim_alloc(struct device *parent, u32 queues);
 int hv_netvsc_shim_register(struct net_device *dev, void *data,
 			    const struct hv_netvsc_shim_config *config);
 void hv_netvsc_shim_unregister(struct net_device *dev);
+bool hv_netvsc_shim_agree(struct net_device *dev, const struct hv_netvsc_shim_terms *terms);
+u32 hv_netvsc_shim_mtu(const struct net_device *dev);
 void hv_netvsc_shim_dealloc(struct net_device *dev);
 void hv_netvsc_shim_recover(struct net_device *dev);
 void hv_netvsc_shim_notify_peers(struct net_device *dev);

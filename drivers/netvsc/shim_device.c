@@ -44,12 +44,20 @@ static void change_rx_flags(struct net_device *dev, int changed)
 	hv_netvsc_shim_vf_flags(dev);
 }
 
+/* Features in which the host has a say. */
+#define HOST_FEATURES (NETIF_F_IP_CSUM | NETIF_F_IPV6_CSUM | NETIF_F_TSO | NETIF_F_TSO6 | \
+		       NETIF_F_LRO)
+/* Features that hold for tagged frames, too. */
+#define VLAN_FEATURES (NETIF_F_SG | NETIF_F_HIGHDMA | NETIF_F_RXCSUM | NETIF_F_IP_CSUM | \
+		       NETIF_F_IPV6_CSUM | NETIF_F_TSO | NETIF_F_TSO6)
+
 /*
- * A program takes frames as they are on the wire, and the checksum of a frame that the host has
- * joined is that of a part of it.
+ * What the host does not do now is off. A program takes frames as they are on the wire, and the
+ * checksum of a frame that the host has joined is that of a part of it.
  */
 static netdev_features_t fix_features(struct net_device *dev, netdev_features_t features)
 {
+	features &= private_of(dev)->offered | ~HOST_FEATURES;
 	if (rtnl_dereference(private_of(dev)->xdp) || !(features & NETIF_F_RXCSUM))
 		features &= ~NETIF_F_LRO;
 	return features;
@@ -163,6 +171,11 @@ static int change_mtu(struct net_device *dev, int mtu)
 	u32 agreed = mtu;
 	int err;
 
+	if (private_of(dev)->shortened) {
+		hv_netvsc_shim_vf_mtu(dev, mtu);
+		WRITE_ONCE(dev->mtu, mtu);
+		return 0;
+	}
 	if (!hv_netvsc_shim_xdp_allows(dev, mtu))
 		return -EOPNOTSUPP;
 	err = hv_netvsc_shim_vf_mtu(dev, mtu);
@@ -264,28 +277,65 @@ void hv_netvsc_shim_dealloc(struct net_device *dev)
 	free_netdev(dev);
 }
 
-static void init_features(struct net_device *dev, const struct hv_netvsc_shim_config *config)
+static void set_terms(struct net_device *dev, const struct hv_netvsc_shim_terms *terms)
 {
 	struct private *private = netdev_priv(dev);
 
-	private->checksums = config->checksums;
-	dev->hw_features = NETIF_F_SG | NETIF_F_RXCSUM | NETIF_F_RXHASH;
-	if (config->checksums & HV_NETVSC_SHIM_TCP4)
-		dev->hw_features |= NETIF_F_IP_CSUM;
-	if (config->checksums & HV_NETVSC_SHIM_TCP6)
-		dev->hw_features |= NETIF_F_IPV6_CSUM;
-	if (config->tso4)
-		dev->hw_features |= NETIF_F_TSO;
-	if (config->tso6)
-		dev->hw_features |= NETIF_F_TSO6;
-	if (config->coalesce)
-		dev->hw_features |= NETIF_F_LRO;
+	private->offered = 0;
+	if (terms->checksums & HV_NETVSC_SHIM_TCP4)
+		private->offered |= NETIF_F_IP_CSUM;
+	if (terms->checksums & HV_NETVSC_SHIM_TCP6)
+		private->offered |= NETIF_F_IPV6_CSUM;
+	if (terms->tso4)
+		private->offered |= NETIF_F_TSO;
+	if (terms->tso6)
+		private->offered |= NETIF_F_TSO6;
+	if (terms->coalesce)
+		private->offered |= NETIF_F_LRO;
+	private->checksums = terms->checksums;
+	dev->max_mtu = terms->max_mtu;
+	private->tso_max = terms->tso_max;
+	if (!private->tso_of_function)
+		netif_set_tso_max_size(dev, terms->tso_max);
+}
+
+static void init_features(struct net_device *dev)
+{
+	dev->hw_features = NETIF_F_SG | NETIF_F_RXCSUM | NETIF_F_RXHASH | private_of(dev)->offered;
 	dev->features = dev->hw_features | NETIF_F_HIGHDMA | NETIF_F_HW_VLAN_CTAG_TX |
 			NETIF_F_HW_VLAN_CTAG_RX;
-	dev->vlan_features = dev->features & (NETIF_F_SG | NETIF_F_HIGHDMA | NETIF_F_RXCSUM |
-		NETIF_F_IP_CSUM | NETIF_F_IPV6_CSUM | NETIF_F_TSO | NETIF_F_TSO6);
-	private->tso_max = config->tso_max;
-	netif_set_tso_max_size(dev, config->tso_max);
+	dev->vlan_features = dev->features & VLAN_FEATURES;
+}
+
+/*
+ * There is another connection. What the host does not do any more is off, and on again when it does
+ * and somebody wants it; what it has never done before is on. Under RTNL, while nothing is sent.
+ * Returns whether frames may be joined.
+ */
+bool hv_netvsc_shim_agree(struct net_device *dev, const struct hv_netvsc_shim_terms *terms)
+{
+	struct private *private = netdev_priv(dev);
+	netdev_features_t new;
+
+	set_terms(dev, terms);
+	new = private->offered & ~dev->hw_features;
+	dev->hw_features |= new;
+	dev->wanted_features |= new;
+	dev->vlan_features |= new & VLAN_FEATURES;
+	netdev_update_features(dev);
+	if (terms->mtu < dev->mtu) {
+		private->shortened = true;
+		/* Who forbids that cannot make the host take longer ones. */
+		if (dev_set_mtu(dev, terms->mtu))
+			WRITE_ONCE(dev->mtu, terms->mtu);
+		private->shortened = false;
+	}
+	return dev->features & NETIF_F_LRO;
+}
+
+u32 hv_netvsc_shim_mtu(const struct net_device *dev)
+{
+	return READ_ONCE(dev->mtu);
 }
 
 int hv_netvsc_shim_register(struct net_device *dev, void *data,
@@ -297,9 +347,9 @@ int hv_netvsc_shim_register(struct net_device *dev, void *data,
 	private->data = data;
 	eth_hw_addr_set(dev, config->address);
 	ether_addr_copy(dev->perm_addr, config->address);
-	dev->mtu = config->mtu;
-	dev->max_mtu = config->max_mtu;
-	init_features(dev, config);
+	dev->mtu = config->terms.mtu;
+	set_terms(dev, &config->terms);
+	init_features(dev);
 	/* A frame may be sent by another card while the lock of a queue of this one is held. */
 	netdev_lockdep_set_classes(dev);
 	rtnl_lock();

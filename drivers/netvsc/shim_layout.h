@@ -48,17 +48,20 @@ HAS_FIELD(hv_netvsc_shim_rx, tagged, 7, 1);
 HAS_FIELD(hv_netvsc_shim_rx, l4_good, 8, 1);
 HAS_FIELD(hv_netvsc_shim_rx, fill_ip, 9, 1);
 
+HAS_BYTES(hv_netvsc_shim_terms, 16);
+HAS_FIELD(hv_netvsc_shim_terms, mtu, 0, 4);
+HAS_FIELD(hv_netvsc_shim_terms, max_mtu, 4, 4);
+HAS_FIELD(hv_netvsc_shim_terms, tso_max, 8, 4);
+HAS_FIELD(hv_netvsc_shim_terms, checksums, 12, 1);
+HAS_FIELD(hv_netvsc_shim_terms, tso4, 13, 1);
+HAS_FIELD(hv_netvsc_shim_terms, tso6, 14, 1);
+HAS_FIELD(hv_netvsc_shim_terms, coalesce, 15, 1);
+
 HAS_BYTES(hv_netvsc_shim_config, 40);
 HAS_FIELD(hv_netvsc_shim_config, address, 0, 8);
 HAS_FIELD(hv_netvsc_shim_config, alias, 8, 8);
 HAS_FIELD(hv_netvsc_shim_config, alias_len, 16, 4);
-HAS_FIELD(hv_netvsc_shim_config, mtu, 20, 4);
-HAS_FIELD(hv_netvsc_shim_config, max_mtu, 24, 4);
-HAS_FIELD(hv_netvsc_shim_config, tso_max, 28, 4);
-HAS_FIELD(hv_netvsc_shim_config, checksums, 32, 1);
-HAS_FIELD(hv_netvsc_shim_config, tso4, 33, 1);
-HAS_FIELD(hv_netvsc_shim_config, tso6, 34, 1);
-HAS_FIELD(hv_netvsc_shim_config, coalesce, 35, 1);
+HAS_FIELD(hv_netvsc_shim_config, terms, 20, 16);
 
 HAS_BYTES(hv_netvsc_shim_limits, 8);
 HAS_FIELD(hv_netvsc_shim_limits, now, 0, 4);

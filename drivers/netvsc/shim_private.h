@@ -41,7 +41,11 @@ struct private {
 	bool registered;
 	/* Nothing is to be sent: no queue is woken alone. */
 	bool quiet;
+	/* Frames become shorter on the word of the host, not at the wish of somebody. */
+	bool shortened;
 	u8 checksums;
+	/* Features that the host offers now. */
+	netdev_features_t offered;
 	/* Longest received frame that is not worth a page. */
 	u32 copybreak;
 	/* The kinds of flow whose ports count, beside the addresses. */

@@ -3,7 +3,7 @@
 //! Network devices: their memory, their registration, their queues.
 
 use super::{
-    ffi::{self, checksum, RawConfig},
+    ffi::{self, checksum, RawConfig, RawTerms},
     ops::{Driver, Operations},
 };
 use core::{
@@ -20,7 +20,7 @@ use kernel::{
         Arc,
     },
 };
-use netvsc_protocol::setup::Agreed;
+use netvsc_protocol::{setup::Agreed, terms::Terms};
 
 /// A network device: its memory, registered or not.
 ///
@@ -45,6 +45,28 @@ unsafe impl Sync for NetDevice {}
 pub(crate) struct Config<'a> {
     /// What was agreed on with the host.
     pub(crate) agreed: &'a Agreed,
+    /// What the stack is told of it.
+    pub(crate) terms: &'a Terms,
+}
+
+impl RawTerms {
+    fn new(terms: &Terms) -> Self {
+        let (four, six) = (terms.offloads.ipv4, terms.offloads.ipv6);
+        let bit = |on, bit| if on { bit } else { 0 };
+
+        Self {
+            mtu: terms.mtu,
+            max_mtu: terms.max_mtu,
+            tso_max: terms.offloads.max_segmented,
+            checksums: bit(four.tcp, checksum::TCP4)
+                | bit(four.udp, checksum::UDP4)
+                | bit(six.tcp, checksum::TCP6)
+                | bit(six.udp, checksum::UDP6),
+            tso4: four.segments,
+            tso6: six.segments,
+            coalesce: terms.offloads.coalesce,
+        }
+    }
 }
 
 /// Which frames a device wants besides its own.
@@ -147,6 +169,23 @@ impl NetDevice {
     pub(crate) fn recover(&self) {
         // SAFETY: The device is valid by the type invariant.
         unsafe { ffi::hv_netvsc_shim_recover(self.as_ptr()) };
+    }
+
+    /// Longest frame that the stack sends, without its header, in bytes.
+    pub(crate) fn mtu(&self) -> u32 {
+        // SAFETY: The device is valid by the type invariant.
+        unsafe { ffi::hv_netvsc_shim_mtu(self.as_ptr()) }
+    }
+
+    /// Tells the stack what another connection has agreed on: switches off what the host does not
+    /// do any more, and on what it does again if somebody wants it; frames become shorter if they
+    /// have to. Returns whether coalesced frames are welcome. To be called while nothing is sent.
+    pub(crate) fn agree(&self, _rtnl: &Rtnl<'_>, terms: &Terms) -> bool {
+        let raw = RawTerms::new(terms);
+
+        // SAFETY: The device is valid by the type invariant, and registered, since RTNL is held in
+        // a call for it.
+        unsafe { ffi::hv_netvsc_shim_agree(self.as_ptr(), &raw) }
     }
 
     /// Forgets what was sent on all queues and not completed. To be called while nothing is sent or
@@ -354,22 +393,11 @@ impl<'bound> Registration<'bound> {
         }
         let agreed = config.agreed;
         let alias = agreed.name.as_ref().map_or(&[][..], |name| name.bytes());
-        let (four, six) = (agreed.offloads.ipv4, agreed.offloads.ipv6);
-        let bit = |on, bit| if on { bit } else { 0 };
         let raw = RawConfig {
             address: agreed.address.as_ptr(),
             alias: alias.as_ptr(),
             alias_len: u32::try_from(alias.len())?,
-            mtu: agreed.mtu,
-            max_mtu: agreed.max_mtu,
-            tso_max: agreed.offloads.max_segmented,
-            checksums: bit(four.tcp, checksum::TCP4)
-                | bit(four.udp, checksum::UDP4)
-                | bit(six.tcp, checksum::TCP6)
-                | bit(six.udp, checksum::UDP6),
-            tso4: four.segments,
-            tso6: six.segments,
-            coalesce: agreed.offloads.coalesce,
+            terms: RawTerms::new(config.terms),
         };
         let pointer = Arc::as_ptr(data).cast_mut().cast();
 

@@ -125,12 +125,9 @@ pub(super) struct Rx {
     pub(super) fill_ip: bool,
 }
 
-/// `struct hv_netvsc_shim_config`.
+/// `struct hv_netvsc_shim_terms`.
 #[repr(C)]
-pub(super) struct RawConfig {
-    pub(super) address: *const u8,
-    pub(super) alias: *const u8,
-    pub(super) alias_len: u32,
+pub(super) struct RawTerms {
     pub(super) mtu: u32,
     pub(super) max_mtu: u32,
     pub(super) tso_max: u32,
@@ -138,6 +135,15 @@ pub(super) struct RawConfig {
     pub(super) tso4: bool,
     pub(super) tso6: bool,
     pub(super) coalesce: bool,
+}
+
+/// `struct hv_netvsc_shim_config`.
+#[repr(C)]
+pub(super) struct RawConfig {
+    pub(super) address: *const u8,
+    pub(super) alias: *const u8,
+    pub(super) alias_len: u32,
+    pub(super) terms: RawTerms,
 }
 
 /// `struct hv_netvsc_shim_limits`.
@@ -183,6 +189,8 @@ extern "C" {
         config: *const RawConfig,
     ) -> c_int;
     pub(super) fn hv_netvsc_shim_unregister(dev: *mut net_device);
+    pub(super) fn hv_netvsc_shim_agree(dev: *mut net_device, terms: *const RawTerms) -> bool;
+    pub(super) fn hv_netvsc_shim_mtu(dev: *const net_device) -> u32;
     pub(super) fn hv_netvsc_shim_recover(dev: *mut net_device);
     pub(super) fn hv_netvsc_shim_notify_peers(dev: *mut net_device);
     pub(super) fn hv_netvsc_shim_carrier(dev: *mut net_device, on: bool);

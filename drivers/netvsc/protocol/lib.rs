@@ -37,6 +37,7 @@ pub mod rx;
 pub mod sections;
 pub mod setup;
 pub mod silence;
+pub mod terms;
 pub mod transfer;
 pub mod vf;
 

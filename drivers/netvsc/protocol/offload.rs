@@ -79,7 +79,7 @@ impl Offloads {
 }
 
 impl Family {
-    const NONE: Self = Self {
+    pub(crate) const NONE: Self = Self {
         tcp: false,
         udp: false,
         segments: false,

@@ -182,6 +182,8 @@ pub struct Agreed {
     pub name: Option<Name>,
     /// Offloads that are on.
     pub offloads: Offloads,
+    /// The host can coalesce packets, whether or not that is on.
+    pub coalesces: bool,
     /// The link is up.
     pub connected: bool,
     /// Its speed in Mb/s.
@@ -223,6 +225,7 @@ impl Setup {
                 max_mtu: STANDARD_MTU,
                 name: None,
                 offloads: Offloads::NONE,
+                coalesces: false,
                 connected: false,
                 speed: None,
                 rss: None,
@@ -416,6 +419,7 @@ impl Setup {
             }
             Step::Offloads => match good.and_then(|value| Offloads::parse(agreed.version, value)) {
                 Some(mut offloads) => {
+                    agreed.coalesces = offloads.coalesce;
                     offloads.coalesce &= self.config.coalesce;
                     agreed.offloads = offloads;
                     Step::SetOffloads
@@ -425,6 +429,7 @@ impl Setup {
             Step::SetOffloads => {
                 if rndis::was_set(answer).is_err() {
                     agreed.offloads = Offloads::NONE;
+                    agreed.coalesces = false;
                 }
                 Step::Media
             }

@@ -3,7 +3,7 @@
 //! Layouts of what `ffi.rs` declares, asserted: the C compiler is given the same numbers in
 //! `shim_layout.h`.
 
-use super::{Piece, RawCard, RawConfig, RawLimits, RawSections, RawStats, Rx, Tx};
+use super::{Piece, RawCard, RawConfig, RawLimits, RawSections, RawStats, RawTerms, Rx, Tx};
 use netvsc_protocol::rss::KEY_LEN;
 use static_assertions::const_assert_eq;
 
@@ -58,17 +58,22 @@ vmbus::mirrored! {
 }
 
 vmbus::mirrored! {
+    RawTerms, 16;
+    mtu: 0, 4;
+    max_mtu: 4, 4;
+    tso_max: 8, 4;
+    checksums: 12, 1;
+    tso4: 13, 1;
+    tso6: 14, 1;
+    coalesce: 15, 1;
+}
+
+vmbus::mirrored! {
     RawConfig, 40;
     address: 0, 8;
     alias: 8, 8;
     alias_len: 16, 4;
-    mtu: 20, 4;
-    max_mtu: 24, 4;
-    tso_max: 28, 4;
-    checksums: 32, 1;
-    tso4: 33, 1;
-    tso6: 34, 1;
-    coalesce: 35, 1;
+    terms: 20, 16;
 }
 
 vmbus::mirrored! {

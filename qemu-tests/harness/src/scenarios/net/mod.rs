@@ -17,6 +17,7 @@ mod rebind;
 mod reload;
 mod stack;
 mod tcp;
+mod terms;
 mod timeout;
 mod two;
 mod unplug;
@@ -117,6 +118,17 @@ pub(super) const ALL: &[Scenario] = &[
             "a host that joins segments of a TCP connection",
             240,
             coalesce::run,
+        )
+    },
+    Scenario {
+        // C does not say so, nor does it switch on again what it has switched off
+        only: Some(&[Core::Rust, Core::RustOnC]),
+        machine: &terms::MACHINE,
+        ..shared(
+            "net-terms",
+            "a host that agrees on less when the adapter is connected anew, and on all again",
+            240,
+            terms::run,
         )
     },
     with_networks("net-two", "two adapters at a time", 240, two::run),

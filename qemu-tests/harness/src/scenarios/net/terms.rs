@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A host that agrees on less when the adapter is connected anew, and on all of it again: the stack is told, what is
+//! left to the host is what it does, and no frame is longer than it takes.
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::tcp::{copy, here};
+use crate::failure::expect;
+use crate::machine::{text, Machine};
+use crate::net::{Wire, IP, PEER_ADDRESS, PEER_ADDRESS6};
+use crate::scenarios::Context;
+use crate::storage::script;
+use crate::vm::Vm;
+
+/// Of an answer to a query (0x80000004), 16 is the length of the value, which begins at 24. In that of 156 bytes, which
+/// says what the host does, checksums are at 8 (IPv4) and 24 (IPv6), the most that is segmented at 84 and 96, and
+/// coalescing at 144 and 145. The longest frame is a number.
+///
+/// The first connection has no coalescing, the second one all, the third one nothing and frames of 4000 bytes at most,
+/// the fourth one all, but the host segments packets of 8192 bytes at most.
+const SCRIPT: &str = "\
+    on buffer op=0x80000004 u32@16=156 nth=1 do u16 168 0\n\
+    on buffer op=0x80000004 u32@16=156 nth=3 do u32 32 0 ; u32 48 0 ; u16 168 0\n\
+    on buffer op=0x80000004 u32@16=4 u32@24=9000 nth=2 do u32 24 4000\n\
+    on buffer op=0x80000004 u32@16=156 nth=4 do u32 108 8192 ; u32 120 8192\n";
+
+pub(in crate::scenarios) const MACHINE: Machine = Machine {
+    name: "net-terms",
+    files: &[text("terms", SCRIPT)],
+    devices: &[
+        "-device vmbus-bridge",
+        "-netdev hubport,id=wire,hubid=1",
+        "-device hv-net,id=wire,netdev=wire,rsc=on,num-queues=2,mac=52:54:00:00:10:02,\
+         instanceid=5c5100d1-5d4f-4c1e-9c63-0a6c2a0f1002,fault-script=@/terms",
+        "-netdev hubport,id=peer,hubid=1",
+        "-device e1000e,netdev=peer,romfile=,mac=52:54:00:00:10:03",
+    ],
+    ..super::coalesce::MACHINE
+};
+
+const LONG: u32 = 9000;
+const SHORT: u32 = 4000;
+/// Most that the host segments in the end, and a frame's header.
+const MOST_SEGMENTED: u32 = 8192 + 14;
+const KIB: u32 = 512;
+
+/// What the host has a say in, as `ethtool -k` names it.
+const OFFLOADS: [&str; 5] = [
+    "tx-checksum-ipv4",
+    "tx-checksum-ipv6",
+    "tx-tcp-segmentation",
+    "tx-tcp6-segmentation",
+    "large-receive-offload",
+];
+
+fn expect_features(vm: &Vm, name: &str, wanted: [bool; 5]) -> Result<()> {
+    let features = script(vm, &format!("ethtool -k {name}"))?;
+    for (feature, on) in OFFLOADS.into_iter().zip(wanted) {
+        let line = format!("{feature}: {}", if on { "on" } else { "off" });
+        expect(features.contains(&line), line, features.trim())?;
+    }
+    Ok(())
+}
+
+fn expect_mtu(vm: &Vm, name: &str, wanted: u32) -> Result<()> {
+    let found = script(vm, &format!("cat /sys/class/net/{name}/mtu"))?;
+    expect(
+        found.trim() == wanted.to_string(),
+        format!("an MTU of {wanted}"),
+        found.trim(),
+    )
+}
+
+/// Lines that say that another connection has agreed on less, or more.
+fn told(vm: &Vm, what: &str) -> Result<Vec<String>> {
+    let line = format!("the host agrees on {what} than before");
+    let log = vm.dmesg()?;
+    Ok(log
+        .lines()
+        .filter_map(|l| l.split_once(&line).map(|(_, rest)| rest.trim().to_owned()))
+        .collect())
+}
+
+fn expect_told(vm: &Vm, what: &str, wanted: &[&str]) -> Result<()> {
+    let found = told(vm, what)?;
+    expect(
+        found == wanted,
+        format!("of {what}: {wanted:?}"),
+        format!("{found:?}"),
+    )
+}
+
+/// A frame as the host has got it.
+struct Frame {
+    len: u32,
+    /// The host is to fill in a checksum, or to segment it.
+    offloaded: bool,
+    segmented: bool,
+}
+
+/// Frames that bring bytes to the other end, by IPv4 and IPv6, where they arrive as they were sent.
+fn sent(vm: &Vm) -> Result<Vec<Frame>> {
+    let trace = |on: bool| {
+        let event = json!({ "name": "hv_net_transmit", "enable": on });
+        vm.qmp("trace-event-set-state", &event).map(drop)
+    };
+    let start = vm.host.len();
+    trace(true)?;
+    for peer in [PEER_ADDRESS, PEER_ADDRESS6] {
+        copy(vm, here, Wire::at_peer, peer)?;
+    }
+    trace(false)?;
+    let frame = |line: String| {
+        let words: Vec<&str> = line
+            .split_once("hv_net_transmit")?
+            .1
+            .split_whitespace()
+            .collect();
+        let after = |name: &str| {
+            let at = words.iter().position(|word| *word == name)?;
+            words.get(at + 1).copied()
+        };
+        Some(Frame {
+            len: after("len")?.parse().ok()?,
+            offloaded: after("csum")? != "0x0" || after("lso")? != "0x0",
+            segmented: after("lso")? != "0x0",
+        })
+    };
+    Ok(vm.host.since(start).into_iter().filter_map(frame).collect())
+}
+
+pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
+    let vm = cx.vm;
+    let wire = Wire::connect(vm)?;
+    let (name, peer) = (&wire.name, &wire.peer);
+    script(
+        vm,
+        &format!("dd if=/dev/urandom of=/tmp/data bs=1k count={KIB} 2>/dev/null"),
+    )?;
+    expect_features(vm, name, [true, true, true, true, false])?;
+
+    // more than before
+    script(
+        vm,
+        &Wire::at_peer(&format!("{IP} link set {peer} mtu {LONG}")),
+    )?;
+    script(vm, &format!("{IP} link set {name} mtu {LONG}"))?;
+    expect_features(vm, name, [true; 5])?;
+    expect_mtu(vm, name, LONG)?;
+    wire.ping(&format!("-s {}", LONG - 28))?;
+
+    // nothing, and shorter frames
+    script(vm, &format!("ethtool -G {name} rx 1000"))?;
+    expect_features(vm, name, [false; 5])?;
+    expect_mtu(vm, name, SHORT)?;
+    wire.ping(&format!("-s {}", LONG - 28))?;
+    let frames = sent(vm)?;
+    let (longest, left) = (
+        frames.iter().map(|f| f.len).max().unwrap_or_default(),
+        frames.iter().filter(|f| f.offloaded).count(),
+    );
+    expect(
+        left == 0 && (1400..=SHORT + 14).contains(&longest),
+        format!(
+            "frames of {} bytes at most of which nothing is left to the host",
+            SHORT + 14
+        ),
+        format!("{longest} bytes, {left} of {} frames", frames.len()),
+    )?;
+
+    // all again, but less is segmented
+    script(vm, &format!("ethtool -G {name} rx 2000"))?;
+    expect_features(vm, name, [true; 5])?;
+    expect_mtu(vm, name, SHORT)?;
+    wire.ping("")?;
+    let frames = sent(vm)?;
+    let (longest, segmented) = (
+        frames.iter().map(|f| f.len).max().unwrap_or_default(),
+        frames.iter().filter(|f| f.segmented).count(),
+    );
+    expect(
+        segmented > 0 && (SHORT + 14..=MOST_SEGMENTED).contains(&longest),
+        format!("frames that the host segments, of {MOST_SEGMENTED} bytes at most"),
+        format!("{longest} bytes, {segmented} of {} frames", frames.len()),
+    )?;
+    script(vm, &format!("{IP} link set {name} mtu {LONG}"))?;
+    expect_mtu(vm, name, LONG)?;
+    wire.ping(&format!("-s {}", LONG - 28))?;
+    script(vm, "rm /tmp/data")?;
+
+    let sums =
+        |ip: &str| format!("checksums of TCP ({ip}), checksums of UDP ({ip}), segmentation ({ip})");
+    let all = format!("{}, {}, coalesced packets", sums("IPv4"), sums("IPv6"));
+    let less = format!(", without {all}, frames of more than {SHORT} bytes");
+    expect_told(vm, "less", &[&less])?;
+    expect_told(
+        vm,
+        "more",
+        &[", with coalesced packets", &format!(", with {all}")],
+    )
+}
