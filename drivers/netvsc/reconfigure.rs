@@ -106,20 +106,7 @@ fn announce(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>, connection: &Connection) {
         ..terms
     };
 
-    if let Some(lost) = former.beyond(&terms) {
-        dev_warn!(
-            adapter.dev,
-            "the host agrees on less than before, without {}\n",
-            Shown(&lost)
-        );
-    }
-    if let Some(won) = terms.beyond(&former) {
-        dev_info!(
-            adapter.dev,
-            "the host agrees on more than before, with {}\n",
-            Shown(&won)
-        );
-    }
+    say(adapter, &former, &terms);
     let coalesce = adapter.netdev.agree(rtnl, &terms);
 
     // The host has begun with what was wanted before.
@@ -128,6 +115,29 @@ fn announce(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>, connection: &Connection) {
             adapter.dev,
             "the host coalesces frames as before: {:?}\n",
             error
+        );
+    }
+}
+
+/// Says what differs, if something does: a host may agree on something else each time.
+fn say(adapter: &Adapter, former: &Terms, terms: &Terms) {
+    let (less, more) = (former.beyond(terms), terms.beyond(former));
+
+    if less.is_none() && more.is_none() || !adapter.event_lines.allow(&adapter.dev) {
+        return;
+    }
+    if let Some(lost) = less {
+        dev_warn!(
+            adapter.dev,
+            "the host agrees on less than before, without {}\n",
+            Shown(&lost)
+        );
+    }
+    if let Some(won) = more {
+        dev_info!(
+            adapter.dev,
+            "the host agrees on more than before, with {}\n",
+            Shown(&won)
         );
     }
 }

@@ -47,6 +47,7 @@ static void change_rx_flags(struct net_device *dev, int changed)
 /* Features in which the host has a say. */
 #define HOST_FEATURES (NETIF_F_IP_CSUM | NETIF_F_IPV6_CSUM | NETIF_F_TSO | NETIF_F_TSO6 | \
 		       NETIF_F_LRO)
+#define TSO_FEATURES (NETIF_F_TSO | NETIF_F_TSO6)
 /* Features that hold for tagged frames, too. */
 #define VLAN_FEATURES (NETIF_F_SG | NETIF_F_HIGHDMA | NETIF_F_RXCSUM | NETIF_F_IP_CSUM | \
 		       NETIF_F_IPV6_CSUM | NETIF_F_TSO | NETIF_F_TSO6)
@@ -67,7 +68,8 @@ static int set_features(struct net_device *dev, netdev_features_t features)
 {
 	int err = 0;
 
-	if ((features ^ dev->features) & NETIF_F_LRO)
+	/* Who agrees with another connection tells the host afterwards. */
+	if (!private_of(dev)->agreeing && (features ^ dev->features) & NETIF_F_LRO)
 		err = hv_netvsc_rust_set_coalesce(data_of(dev), features & NETIF_F_LRO);
 	if (!err)
 		hv_netvsc_shim_vf_features(dev, features);
@@ -295,7 +297,8 @@ static void set_terms(struct net_device *dev, const struct hv_netvsc_shim_terms 
 	private->checksums = terms->checksums;
 	dev->max_mtu = terms->max_mtu;
 	private->tso_max = terms->tso_max;
-	if (!private->tso_of_function)
+	/* What a function may do longer, the host does not have to; that is set again when it goes. */
+	if (!private->tso_of_function || terms->tso_max < dev->tso_max_size)
 		netif_set_tso_max_size(dev, terms->tso_max);
 }
 
@@ -309,20 +312,25 @@ static void init_features(struct net_device *dev)
 
 /*
  * There is another connection. What the host does not do any more is off, and on again when it does
- * and somebody wants it; what it has never done before is on. Under RTNL, while nothing is sent.
- * Returns whether frames may be joined.
+ * and somebody wants it. What it has never done before is on, but for what somebody may have switched
+ * off by other means: a router joins no frames, and who wants no segmentation wants none of IPv6.
+ * Under RTNL, while nothing is sent. Returns whether frames may be joined.
  */
 bool hv_netvsc_shim_agree(struct net_device *dev, const struct hv_netvsc_shim_terms *terms)
 {
 	struct private *private = netdev_priv(dev);
-	netdev_features_t new;
+	netdev_features_t new, not_wanted = NETIF_F_LRO;
 
 	set_terms(dev, terms);
+	if ((dev->hw_features & TSO_FEATURES) && !(dev->wanted_features & TSO_FEATURES))
+		not_wanted |= TSO_FEATURES;
 	new = private->offered & ~dev->hw_features;
 	dev->hw_features |= new;
-	dev->wanted_features |= new;
+	dev->wanted_features |= new & ~not_wanted;
 	dev->vlan_features |= new & VLAN_FEATURES;
+	private->agreeing = true;
 	netdev_update_features(dev);
+	private->agreeing = false;
 	if (terms->mtu < dev->mtu) {
 		private->shortened = true;
 		/* Who forbids that cannot make the host take longer ones. */

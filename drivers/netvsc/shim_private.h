@@ -65,6 +65,8 @@ struct private {
 	 * instead.
 	 */
 	u32 tso_max;
+	/* It is agreed with another connection. Under RTNL. */
+	bool agreeing;
 	bool tso_of_function;
 	/* CPUs whose numbers ethtool shows. */
 	u32 cpus;

@@ -147,6 +147,9 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
         &Wire::at_peer(&format!("{IP} link set {peer} mtu {LONG}")),
     )?;
     script(vm, &format!("{IP} link set {name} mtu {LONG}"))?;
+    // A router, for one, has switched off before what there was not: it does not come by itself.
+    expect_features(vm, name, [true, true, true, true, false])?;
+    script(vm, &format!("ethtool -K {name} lro on"))?;
     expect_features(vm, name, [true; 5])?;
     expect_mtu(vm, name, LONG)?;
     wire.ping(&format!("-s {}", LONG - 28))?;
