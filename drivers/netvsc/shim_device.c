@@ -297,7 +297,7 @@ static void set_terms(struct net_device *dev, const struct hv_netvsc_shim_terms 
 	private->checksums = terms->checksums;
 	dev->max_mtu = terms->max_mtu;
 	private->tso_max = terms->tso_max;
-	/* What a function may do longer, the host does not have to; that is set again when it goes. */
+	/* What a function takes may be longer than what the host does. */
 	if (!private->tso_of_function || terms->tso_max < dev->tso_max_size)
 		netif_set_tso_max_size(dev, terms->tso_max);
 }
@@ -311,10 +311,10 @@ static void init_features(struct net_device *dev)
 }
 
 /*
- * There is another connection. What the host does not do any more is off, and on again when it does
- * and somebody wants it. What it has never done before is on, but for what somebody may have switched
- * off by other means: a router joins no frames, and who wants no segmentation wants none of IPv6.
- * Under RTNL, while nothing is sent. Returns whether frames may be joined.
+ * There is another connection. What the host does not do any more is off, and on again when it
+ * does and somebody wants it. What it has never done before is on, but for what somebody may have
+ * switched off before it was there: a router joins no frames, and who wants no segmentation wants
+ * none of IPv6. Under RTNL, while nothing is sent. Returns whether frames may be joined.
  */
 bool hv_netvsc_shim_agree(struct net_device *dev, const struct hv_netvsc_shim_terms *terms)
 {
