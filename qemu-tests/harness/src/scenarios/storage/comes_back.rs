@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::allocations::Allocations;
+use crate::allocations::{Allocations, Who};
 use crate::failure::expect;
 use crate::machine::{text, Initramfs, Machine, Qemu};
 use crate::scenarios::Context;
@@ -72,7 +72,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     expect_status(vm, SLOW, "commands_abandoned", 0)?;
 
     // What waits for memory may wait for this disk: until the command has ended, none is asked for.
-    let allocations = Allocations::watch(vm)?;
+    let allocations = Allocations::watch(vm, &Who::KERNEL)?;
     let (status, said) = read(vm, &lost)?;
     let asked = allocations.take()?;
     let asked: Vec<String> = asked.into_iter().filter(|a| !a.contains(GOES)).collect();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use crate::allocations::{Allocations, Who};
 use crate::devices::{expect_none, BUS};
 use crate::failure::{expect, unmet};
 use crate::fio::LOAD;
@@ -43,6 +44,9 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
     ],
 };
 
+/// Who asks is a function of a module that has gone, and has no name any more.
+const GONE: &str = "call_site=0x";
+
 /// Far less than the time for which a message is posted again.
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -64,7 +68,18 @@ fn never_taken(vm: &Vm) -> Result<()> {
     let [core, driver] = modules else {
         return Err(unmet("two modules", format!("{modules:?}")));
     };
-    Job::start(vm, "goes", &format!("rmmod {driver} {core}"))?.expect_success(BOUND)?;
+    Job::start(vm, "driver-goes", &format!("rmmod {driver}"))?.expect_success(BOUND)?;
+    let allocations = Allocations::watch(vm, &Who::UNLOADS)?;
+    Job::start(vm, "goes", &format!("rmmod {core}"))?.expect_success(BOUND)?;
+    let asked = allocations.take()?;
+    allocations.end()?;
+    // Or there might be no UNLOAD. What the kernel does for devices and folders that go asks for memory, and is there to see.
+    let own: Vec<_> = asked.iter().filter(|a| a.contains(GONE)).collect();
+    expect(
+        !asked.is_empty() && own.is_empty(),
+        "no memory to be asked for by the core's own functions",
+        format!("{own:?}, and by others {} times", asked.len() - own.len()),
+    )?;
     let log = vm.dmesg()?;
     for line in [
         "UNLOAD failed: ",
