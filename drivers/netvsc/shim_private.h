@@ -43,6 +43,8 @@ struct private {
 	bool quiet;
 	/* Frames become shorter on the word of the host, not at the wish of somebody. */
 	bool shortened;
+	/* It is agreed with another connection. Under RTNL. */
+	bool agreeing;
 	u8 checksums;
 	/* Features that the host offers now. */
 	netdev_features_t offered;
@@ -65,8 +67,6 @@ struct private {
 	 * instead.
 	 */
 	u32 tso_max;
-	/* It is agreed with another connection. Under RTNL. */
-	bool agreeing;
 	bool tso_of_function;
 	/* CPUs whose numbers ethtool shows. */
 	u32 cpus;
