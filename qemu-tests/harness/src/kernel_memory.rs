@@ -20,13 +20,28 @@ const VMALLOC_SLACK: u64 = 64 * 1024;
 /// Areas of `vmallocinfo` that come and go as they like: those that are freed already, for whose address nobody has
 /// flushed the TLB yet; stacks, of workers above all, of which those of a few threads that have ended are kept
 /// (`kernel/fork.c:NR_CACHED_STACKS`); and chunks of memory for each CPU, 2 MiB at a time. Threads that do not end are
-/// seen in the slabs, if there are a dozen of them.
-const COME_AND_GO: [&str; 4] = [
+/// counted.
+const COME_AND_GO: [&str; 5] = [
     "unpurged",
     "dup_task_struct",
     "copy_process",
+    "kernel_clone",
     "pcpu_get_vm_areas",
 ];
+/// Caches that are not looked at. What each thread has is about 9 KiB: a kernel makes as many workers as there is work
+/// at a time, and keeps them for five minutes (`kernel/workqueue.c:IDLE_WORKER_TIMEOUT`). And the areas of vmalloc,
+/// which are looked at by themselves, and of which those that nobody has flushed yet are kept.
+const LEFT_OUT: [&str; 5] = [
+    "task_struct",
+    "sighand_cache",
+    "signal_cache",
+    "pid",
+    "vmap_area",
+];
+/// The kernel's threads, but for workers. What a queue has for itself alone (`kworker/R-`) is one of them.
+const THREADS: &str =
+    "grep -l '^Kthread:.*1' /proc/[0-9]*/status 2> /dev/null | sed 's/status$/comm/' \
+                       | xargs cat 2> /dev/null | grep -v '^kworker/[0-9u]' | sort";
 const PAGE_SLACK: u64 = 512;
 /// How often it is looked whether it is back, and how long in between.
 const LOOKS: u32 = 4;
@@ -38,13 +53,15 @@ pub(crate) struct Use {
     /// Areas of vmalloc, mapped memory included, in bytes by who has made them.
     areas: BTreeMap<String, u64>,
     pages: u64,
+    threads: Vec<String>,
 }
 
 impl Use {
     /// What is in use now, but for what is only cached.
     pub(crate) fn look(vm: &Vm) -> Result<Self> {
-        // what is only cached goes first
-        let shrink = "sync; echo 3 > /proc/sys/vm/drop_caches; \
+        let threads = vm.exec(&["sh", "-c", THREADS])?;
+        // what is only cached goes first, and what somebody has looked at is spared once
+        let shrink = "sync; for n in 1 2 3; do echo 3 > /proc/sys/vm/drop_caches; done; \
                       for s in /sys/kernel/slab/*/shrink; do echo 1 > $s; done; sleep 2";
         vm.exec(&["sh", "-c", shrink])?;
         let meminfo = vm.read("/proc/meminfo")?;
@@ -57,6 +74,7 @@ impl Use {
                 .collect(),
             areas: areas(&vm.read("/proc/vmallocinfo")?),
             pages: (field("MemTotal")? / 4).saturating_sub(free),
+            threads: threads.lines().map(str::to_owned).collect(),
         })
     }
 
@@ -93,27 +111,29 @@ impl Use {
                 format!("{after} after {times} times"),
             )
         };
-        check(
-            "slab bytes in use",
-            self.slab_bytes(),
-            after.slab_bytes(),
-            SLAB_SLACK,
+        let check_sum = |what, before: &BTreeMap<_, _>, after: &BTreeMap<_, _>, slack| {
+            check(what, before.values().sum(), after.values().sum(), slack)
+                .map_err(|error| found_too(error, &grown(before, after)))
+        };
+        let (old, new) = (self.slab_bytes(), after.slab_bytes());
+        check_sum("slab bytes in use", &old, &new, SLAB_SLACK)?;
+        let (old, new) = (&self.areas, &after.areas);
+        check_sum("bytes of vmalloc areas", old, new, VMALLOC_SLACK)?;
+        expect(
+            after.threads.len() <= self.threads.len(),
+            format!("no more than {} kernel threads", self.threads.len()),
+            after.threads.join(" "),
         )?;
-        check(
-            "bytes of vmalloc areas",
-            self.areas.values().sum(),
-            after.areas.values().sum(),
-            VMALLOC_SLACK,
-        )
-        .map_err(|error| found_too(error, &grown(&self.areas, &after.areas)))?;
         check("pages in use", self.pages, after.pages, PAGE_SLACK)
     }
 
-    fn slab_bytes(&self) -> u64 {
+    /// In use by cache, but for those that are left out.
+    fn slab_bytes(&self) -> BTreeMap<String, u64> {
         self.slabs
-            .values()
-            .map(|(objects, size)| objects * size)
-            .sum()
+            .iter()
+            .filter(|(name, _)| !LEFT_OUT.contains(&name.as_str()))
+            .map(|(name, (objects, size))| (name.clone(), objects * size))
+            .collect()
     }
 }
 
@@ -142,7 +162,46 @@ fn grown(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Strin
 
 #[cfg(test)]
 mod tests {
-    use super::{areas, grown};
+    use super::{areas, grown, Use, SLAB_SLACK};
+
+    fn used(slabs: &[(&str, u64, u64)], threads: &[&str]) -> Use {
+        Use {
+            slabs: slabs
+                .iter()
+                .map(|(name, objects, size)| ((*name).to_owned(), (*objects, *size)))
+                .collect(),
+            areas: areas(""),
+            pages: 1000,
+            threads: threads.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn what_is_left_behind_is_found() {
+        let before = used(&[("task_struct", 90, 9024), ("dentry", 10, 192)], &["ksmd"]);
+        // workers that idle
+        let workers = used(
+            &[("task_struct", 120, 9024), ("dentry", 10, 192)],
+            &["ksmd"],
+        );
+        assert!(before.compare(&workers, 10).is_ok());
+        let slack = 11 + SLAB_SLACK / 192;
+        let much = used(
+            &[("task_struct", 90, 9024), ("dentry", slack, 192)],
+            &["ksmd"],
+        );
+        let error = before.compare(&much, 10).expect_err("much").to_string();
+        assert!(error.contains("dentry +"), "{error}");
+        let thread = used(&[], &["ksmd", "scsi_eh_7"]);
+        let error = before
+            .compare(&thread, 10)
+            .expect_err("a thread")
+            .to_string();
+        assert!(error.contains("scsi_eh_7"), "{error}");
+        // each time one
+        let one = used(&[("kmalloc-4k", 10, 4096)], &["ksmd"]);
+        assert!(before.compare(&one, 10).is_err());
+    }
 
     #[test]
     fn who_has_more_of_vmalloc() {
