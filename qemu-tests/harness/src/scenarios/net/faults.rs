@@ -42,7 +42,8 @@ const LATE: &str = "5c5100d1-5d4f-4c1e-9c63-0a6c2a0f1004";
 /// As many senders as it takes to have more frames under way than a queue has room for: a socket has room for about 90
 /// of them.
 const SENDERS: u32 = 24;
-/// Bytes that may be under way in a queue, if the stack counts them: more than that.
+/// Bytes that may be under way in a queue, if the stack counts them: more than that. It looks at the limit when a frame
+/// is done; until then what does not fit waits, and of more than 1,000 frames the rest is dropped.
 const QUEUED: u32 = 100_000_000;
 /// The host is a second late, and a guest may be slow.
 const GOES_ON: Duration = Duration::from_secs(20);
@@ -108,6 +109,16 @@ fn stops_and_goes_on(vm: &Vm, name: &str, figures: &mut String) -> Result<()> {
              done"
         ),
     )?;
+    net::ping(vm, "10.0.4.2", "")?;
+    vm.wait_until(GOES_ON, "no frame under way", || {
+        let limits = format!("/sys/class/net/{name}/queues/tx-*/byte_queue_limits");
+        let all = script(vm, &format!("cat {limits}/inflight 2>/dev/null || true"))?;
+        Ok(if all.lines().all(|bytes| bytes == "0") {
+            Ok(())
+        } else {
+            Err(format!("bytes in each queue: {all}"))
+        })
+    })?;
     let load = format!(
         "for n in $(seq {SENDERS}); do
              ping -s 60000 -i 0.01 -c 2 -W 1 10.0.4.2 > /dev/null &
