@@ -97,8 +97,10 @@ fn announce(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>, connection: &Connection) {
     let Some(agreed) = connection.agreed.as_ref() else {
         return;
     };
-    let used = adapter.netdev.mtu();
-    let terms = Terms::of(agreed, adapter.settings.lock().mtu, used);
+    let asked = adapter.settings.lock().mtu;
+    // While an MTU that is asked for is less than that of the device, the latter is of before.
+    let used = adapter.netdev.mtu().min(asked);
+    let terms = Terms::of(agreed, asked, used);
     let offloads = core::mem::replace(&mut *adapter.offered.lock(), terms.offloads);
     let former = Terms {
         offloads,

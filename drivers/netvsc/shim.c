@@ -65,6 +65,14 @@ static int take_tag_out(struct sk_buff *skb)
 	return 0;
 }
 
+/* Not if the stack has had it ready since a connection on which the host did more. */
+static bool segments(const struct sk_buff *skb, const struct private *private)
+{
+	netdev_features_t kind = skb_is_gso_v6(skb) ? NETIF_F_TSO6 : NETIF_F_TSO;
+
+	return (private->offered & kind) && skb->len <= private->tso_max;
+}
+
 static void segment(struct sk_buff *skb, struct hv_netvsc_shim_tx *tx)
 {
 	tx->task = HV_NETVSC_SHIM_SEGMENT;
@@ -129,6 +137,8 @@ static int prepare(struct sk_buff *skb, struct net_device *dev, struct hv_netvsc
 	if (unlikely(skb->protocol == htons(ETH_P_8021Q)) && !skb_vlan_tag_present(skb) &&
 	    take_tag_out(skb))
 		return HV_NETVSC_SHIM_VLAN;
+	if (skb_is_gso(skb) && unlikely(!segments(skb, private)))
+		return HV_NETVSC_SHIM_TOO_BIG;
 	if (skb_is_gso(skb))
 		segment(skb, tx);
 	else if (skb->ip_summed == CHECKSUM_PARTIAL && checksum(skb, private->checksums, tx))

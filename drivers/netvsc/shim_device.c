@@ -170,10 +170,11 @@ static const struct netdev_stat_ops stat_ops = {
 
 static int change_mtu(struct net_device *dev, int mtu)
 {
+	struct private *private = netdev_priv(dev);
 	u32 agreed = mtu;
 	int err;
 
-	if (private_of(dev)->shortened) {
+	if (private->shortened) {
 		hv_netvsc_shim_vf_mtu(dev, mtu);
 		WRITE_ONCE(dev->mtu, mtu);
 		return 0;
@@ -184,7 +185,9 @@ static int change_mtu(struct net_device *dev, int mtu)
 	if (err)
 		return err;
 	/* The host may take shorter frames only. */
+	private->asked = true;
 	err = hv_netvsc_rust_change_mtu(data_of(dev), mtu, &agreed);
+	private->asked = false;
 	if (!err)
 		WRITE_ONCE(dev->mtu, agreed);
 	else
@@ -279,6 +282,19 @@ void hv_netvsc_shim_dealloc(struct net_device *dev)
 	free_netdev(dev);
 }
 
+/* The stack makes packets shorter by itself when less is segmented, but not longer again. Under RTNL. */
+void hv_netvsc_shim_set_tso_max(struct net_device *dev, u32 most)
+{
+	bool longest = dev->gso_max_size == dev->tso_max_size;
+	u32 gso_max = min(most, GSO_LEGACY_MAX_SIZE);
+
+	netif_set_tso_max_size(dev, most);
+	if (longest && gso_max > dev->gso_max_size) {
+		WRITE_ONCE(dev->gso_max_size, gso_max);
+		WRITE_ONCE(dev->gso_ipv4_max_size, gso_max);
+	}
+}
+
 static void set_terms(struct net_device *dev, const struct hv_netvsc_shim_terms *terms)
 {
 	struct private *private = netdev_priv(dev);
@@ -299,7 +315,7 @@ static void set_terms(struct net_device *dev, const struct hv_netvsc_shim_terms 
 	private->tso_max = terms->tso_max;
 	/* What a function takes may be longer than what the host does. */
 	if (!private->tso_of_function || terms->tso_max < dev->tso_max_size)
-		netif_set_tso_max_size(dev, terms->tso_max);
+		hv_netvsc_shim_set_tso_max(dev, terms->tso_max);
 }
 
 static void init_features(struct net_device *dev)
@@ -331,7 +347,10 @@ bool hv_netvsc_shim_agree(struct net_device *dev, const struct hv_netvsc_shim_te
 	private->agreeing = true;
 	netdev_update_features(dev);
 	private->agreeing = false;
-	if (terms->mtu < dev->mtu) {
+	if (terms->mtu < dev->mtu && private->asked) {
+		/* Others are told when all of it is done. */
+		WRITE_ONCE(dev->mtu, terms->mtu);
+	} else if (terms->mtu < dev->mtu) {
 		private->shortened = true;
 		/* Who forbids that cannot make the host take longer ones. */
 		if (dev_set_mtu(dev, terms->mtu))

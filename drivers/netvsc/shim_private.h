@@ -43,6 +43,8 @@ struct private {
 	bool quiet;
 	/* Frames become shorter on the word of the host, not at the wish of somebody. */
 	bool shortened;
+	/* Somebody asks for an MTU, and has others told of it. Under RTNL. */
+	bool asked;
 	/* It is agreed with another connection. Under RTNL. */
 	bool agreeing;
 	u8 checksums;
@@ -106,6 +108,8 @@ static inline struct net_device *function_of(struct net_device *dev)
 }
 
 extern const struct ethtool_ops hv_netvsc_shim_ethtool_ops;
+
+void hv_netvsc_shim_set_tso_max(struct net_device *dev, u32 most);
 
 netdev_tx_t hv_netvsc_shim_start_xmit(struct sk_buff *skb, struct net_device *dev);
 u16 hv_netvsc_shim_select_queue(struct net_device *dev, struct sk_buff *skb,

@@ -244,8 +244,8 @@ void hv_netvsc_shim_vf_path(struct net_device *dev, bool function)
 
 	rcu_assign_pointer(private->path, card);
 	if (card)
-		netif_set_tso_max_size(dev, card->tso_max_size);
+		hv_netvsc_shim_set_tso_max(dev, card->tso_max_size);
 	else if (private->tso_of_function)
-		netif_set_tso_max_size(dev, private->tso_max);
+		hv_netvsc_shim_set_tso_max(dev, private->tso_max);
 	private->tso_of_function = card;
 }

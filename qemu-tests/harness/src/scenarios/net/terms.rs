@@ -3,15 +3,18 @@
 //! A host that agrees on less when the adapter is connected anew, and on all of it again: the stack is told, what is
 //! left to the host is what it does, and no frame is longer than it takes.
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use anyhow::Result;
 use serde_json::json;
 
 use super::tcp::{copy, here};
 use crate::failure::expect;
 use crate::machine::{text, Machine};
-use crate::net::{Wire, IP, PEER_ADDRESS, PEER_ADDRESS6};
+use crate::net::{Wire, IP, PEER_ADDRESS, PEER_ADDRESS6, TRANSFER};
 use crate::scenarios::Context;
-use crate::storage::script;
+use crate::storage::{script, Job};
 use crate::vm::Vm;
 
 /// Of an answer to a query (0x80000004), 16 is the length of the value, which begins at 24. In that of 156 bytes, which
@@ -19,12 +22,14 @@ use crate::vm::Vm;
 /// coalescing at 144 and 145. The longest frame is a number.
 ///
 /// The first connection has no coalescing, the second one all, the third one nothing and frames of 4000 bytes at most,
-/// the fourth one all, but the host segments packets of 8192 bytes at most.
+/// the fourth one all, but the host segments packets of 8192 bytes at most. The fifth one is told of its sub-channels
+/// late.
 const SCRIPT: &str = "\
     on buffer op=0x80000004 u32@16=156 nth=1 do u16 168 0\n\
     on buffer op=0x80000004 u32@16=156 nth=3 do u32 32 0 ; u32 48 0 ; u16 168 0\n\
     on buffer op=0x80000004 u32@16=4 u32@24=9000 nth=2 do u32 24 4000\n\
-    on buffer op=0x80000004 u32@16=156 nth=4 do u32 108 8192 ; u32 120 8192\n";
+    on buffer op=0x80000004 u32@16=156 nth=4 do u32 108 8192 ; u32 120 8192\n\
+    on send type=11 op=133 nth=5 do delay 4000\n";
 
 pub(in crate::scenarios) const MACHINE: Machine = Machine {
     name: "net-terms",
@@ -45,6 +50,9 @@ const SHORT: u32 = 4000;
 /// Most that the host segments in the end, and a frame's header.
 const MOST_SEGMENTED: u32 = 8192 + 14;
 const KIB: u32 = 512;
+/// Of an Ethernet that has none of its own, and when the stack is to have been told of it.
+const STANDARD: u32 = 1500;
+const TOLD: Duration = Duration::from_millis(1500);
 
 /// What the host has a say in, as `ethtool -k` names it.
 const OFFLOADS: [&str; 5] = [
@@ -102,15 +110,23 @@ struct Frame {
 
 /// Frames that bring bytes to the other end, by IPv4 and IPv6, where they arrive as they were sent.
 fn sent(vm: &Vm) -> Result<Vec<Frame>> {
+    frames_of(vm, || {
+        for peer in [PEER_ADDRESS, PEER_ADDRESS6] {
+            copy(vm, here, Wire::at_peer, peer)?;
+        }
+        Ok(())
+    })
+}
+
+/// Frames that the host gets meanwhile.
+fn frames_of(vm: &Vm, load: impl FnOnce() -> Result<()>) -> Result<Vec<Frame>> {
     let trace = |on: bool| {
         let event = json!({ "name": "hv_net_transmit", "enable": on });
         vm.qmp("trace-event-set-state", &event).map(drop)
     };
     let start = vm.host.len();
     trace(true)?;
-    for peer in [PEER_ADDRESS, PEER_ADDRESS6] {
-        copy(vm, here, Wire::at_peer, peer)?;
-    }
+    load()?;
     trace(false)?;
     let frame = |line: String| {
         let words: Vec<&str> = line
@@ -191,6 +207,16 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     script(vm, &format!("{IP} link set {name} mtu {LONG}"))?;
     expect_mtu(vm, name, LONG)?;
     wire.ping(&format!("-s {}", LONG - 28))?;
+    no_longer_than_told(vm, &wire)?;
+
+    // as much as ever is segmented
+    let frames = sent(vm)?;
+    let longest = frames.iter().map(|f| f.len).max().unwrap_or_default();
+    expect(
+        longest > MOST_SEGMENTED,
+        format!("frames of more than {MOST_SEGMENTED} bytes"),
+        format!("{longest} bytes"),
+    )?;
     script(vm, "rm /tmp/data")?;
 
     let sums =
@@ -201,6 +227,34 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     expect_told(
         vm,
         "more",
-        &[", with coalesced packets", &format!(", with {all}")],
+        &[
+            ", with coalesced packets",
+            &format!(", with {all}"),
+            ", with segmentation of more than 8192 bytes",
+        ],
+    )
+}
+
+/// Shorter frames are asked for. They are it as soon as the host knows, also while it is late with sub-channels.
+fn no_longer_than_told(vm: &Vm, wire: &Wire<'_>) -> Result<()> {
+    // its answers are not to be longer, either
+    let peer = Wire::at_peer(&format!("{IP} link set {} mtu {STANDARD}", wire.peer));
+    script(vm, &peer)?;
+    let change = format!("{IP} link set {} mtu {STANDARD}", wire.name);
+    let change = Job::start(vm, "change", &change)?;
+    sleep(TOLD);
+    let pings = format!(
+        "ping -c 5 -i 0.1 -W 1 -s {} {PEER_ADDRESS} || true",
+        LONG - 28
+    );
+    let frames = frames_of(vm, || script(vm, &pings).map(drop))?;
+    change.expect_running()?;
+    change.expect_success(TRANSFER)?;
+    expect_mtu(vm, &wire.name, STANDARD)?;
+    let longest = frames.iter().map(|f| f.len).max().unwrap_or_default();
+    expect(
+        longest == STANDARD + 14,
+        format!("frames of {} bytes at most", STANDARD + 14),
+        format!("{longest} bytes, of {} frames", frames.len()),
     )
 }
