@@ -282,7 +282,7 @@ void hv_netvsc_shim_dealloc(struct net_device *dev)
 	free_netdev(dev);
 }
 
-/* The stack makes packets shorter by itself when less is segmented, but not longer again. Under RTNL. */
+/* The stack makes packets shorter by itself if less is segmented, but not longer. Under RTNL. */
 void hv_netvsc_shim_set_tso_max(struct net_device *dev, u32 most)
 {
 	bool longest = dev->gso_max_size == dev->tso_max_size;

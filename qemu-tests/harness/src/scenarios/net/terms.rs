@@ -23,13 +23,14 @@ use crate::vm::Vm;
 ///
 /// The first connection has no coalescing, the second one all, the third one nothing and frames of 4000 bytes at most,
 /// the fourth one all, but the host segments packets of 8192 bytes at most. The fifth one is told of its sub-channels
-/// late.
+/// late. Of those behind it every second one has nothing.
 const SCRIPT: &str = "\
     on buffer op=0x80000004 u32@16=156 nth=1 do u16 168 0\n\
     on buffer op=0x80000004 u32@16=156 nth=3 do u32 32 0 ; u32 48 0 ; u16 168 0\n\
     on buffer op=0x80000004 u32@16=4 u32@24=9000 nth=2 do u32 24 4000\n\
     on buffer op=0x80000004 u32@16=156 nth=4 do u32 108 8192 ; u32 120 8192\n\
-    on send type=11 op=133 nth=5 do delay 4000\n";
+    on send type=11 op=133 nth=5 do delay 4000\n\
+    on buffer op=0x80000004 u32@16=156 every=2 from=6 do u32 32 0 ; u32 48 0\n";
 
 pub(in crate::scenarios) const MACHINE: Machine = Machine {
     name: "net-terms",
@@ -53,6 +54,10 @@ const KIB: u32 = 512;
 /// Of an Ethernet that has none of its own, and when the stack is to have been told of it.
 const STANDARD: u32 = 1500;
 const TOLD: Duration = Duration::from_millis(1500);
+/// Connections under load, pauses in between, and the most that all of it takes, in seconds.
+const CHANGES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(300);
+const LOAD: u32 = 120;
 
 /// What the host has a say in, as `ethtool -k` names it.
 const OFFLOADS: [&str; 5] = [
@@ -118,33 +123,46 @@ fn sent(vm: &Vm) -> Result<Vec<Frame>> {
     })
 }
 
-/// Frames that the host gets meanwhile.
+/// Frames that the host gets meanwhile; of its last connection, if there is another one.
 fn frames_of(vm: &Vm, load: impl FnOnce() -> Result<()>) -> Result<Vec<Frame>> {
     let trace = |on: bool| {
-        let event = json!({ "name": "hv_net_transmit", "enable": on });
-        vm.qmp("trace-event-set-state", &event).map(drop)
+        for name in ["hv_net_initialize", "hv_net_transmit"] {
+            let event = json!({ "name": name, "enable": on });
+            vm.qmp("trace-event-set-state", &event)?;
+        }
+        anyhow::Ok(())
     };
     let start = vm.host.len();
     trace(true)?;
     load()?;
     trace(false)?;
-    let frame = |line: String| {
-        let words: Vec<&str> = line
-            .split_once("hv_net_transmit")?
-            .1
-            .split_whitespace()
-            .collect();
-        let after = |name: &str| {
-            let at = words.iter().position(|word| *word == name)?;
-            words.get(at + 1).copied()
-        };
-        Some(Frame {
-            len: after("len")?.parse().ok()?,
-            offloaded: after("csum")? != "0x0" || after("lso")? != "0x0",
-            segmented: after("lso")? != "0x0",
-        })
+    let lines = vm.host.since(start);
+    let last = lines
+        .rsplit(|line| line.contains("hv_net_initialize"))
+        .next();
+    Ok(last
+        .into_iter()
+        .flatten()
+        .filter_map(|l| frame(l))
+        .collect())
+}
+
+/// What a line of the trace says of a frame.
+fn frame(line: &str) -> Option<Frame> {
+    let words: Vec<&str> = line
+        .split_once("hv_net_transmit")?
+        .1
+        .split_whitespace()
+        .collect();
+    let after = |name: &str| {
+        let at = words.iter().position(|word| *word == name)?;
+        words.get(at + 1).copied()
     };
-    Ok(vm.host.since(start).into_iter().filter_map(frame).collect())
+    Some(Frame {
+        len: after("len")?.parse().ok()?,
+        offloaded: after("csum")? != "0x0" || after("lso")? != "0x0",
+        segmented: after("lso")? != "0x0",
+    })
 }
 
 pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
@@ -232,7 +250,9 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
             &format!(", with {all}"),
             ", with segmentation of more than 8192 bytes",
         ],
-    )
+    )?;
+    // the lines that follow are limited
+    nothing_of_before(vm, &wire)
 }
 
 /// Shorter frames are asked for. They are it as soon as the host knows, also while it is late with sub-channels.
@@ -256,5 +276,36 @@ fn no_longer_than_told(vm: &Vm, wire: &Wire<'_>) -> Result<()> {
         longest == STANDARD + 14,
         format!("frames of {} bytes at most", STANDARD + 14),
         format!("{longest} bytes, of {} frames", frames.len()),
+    )
+}
+
+/// What the stack had ready for a host that segments does not go to one that does not.
+fn nothing_of_before(vm: &Vm, wire: &Wire<'_>) -> Result<()> {
+    wire.serve()?;
+    let load = wire.load("load", &format!("-t {LOAD} -P 4"))?;
+    sleep(TOLD);
+    let (mut without, mut segmented) = (0, 0);
+    for n in 0..CHANGES {
+        let change = format!("ethtool -G {} rx {}", wire.name, 1000 + 500 * (n % 2));
+        let frames = frames_of(vm, || script(vm, &change).map(drop))?;
+        let features = script(vm, &format!("ethtool -k {}", wire.name))?;
+        if features.contains("tx-tcp-segmentation: off") {
+            without += 1;
+            segmented += frames.iter().filter(|f| f.segmented).count();
+        }
+        sleep(PAUSE);
+    }
+    load.expect_running()?;
+    script(vm, "killall -9 iperf3; rm -f /tmp/iperf3.pid")?;
+    load.wait(TRANSFER)?;
+    expect(
+        without == CHANGES / 2,
+        format!("{} connections without segmentation", CHANGES / 2),
+        without,
+    )?;
+    expect(
+        segmented == 0,
+        "no frame that such a host is to segment",
+        segmented,
     )
 }
