@@ -38,12 +38,13 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
         "the panic's message on the console",
         "no such line",
     )?;
-    expect_unload(vm)
+    expect_unload(vm, 0)
 }
 
-/// The host got an UNLOAD (message 16), and its answer was seen at once, whichever CPU read it.
-pub(super) fn expect_unload(vm: &Vm) -> Result<()> {
-    let messages = vm.host.since(0);
+/// The host got an UNLOAD (message 16) from this line of its trace on, and its answer was seen at once, whichever CPU
+/// read it.
+pub(super) fn expect_unload(vm: &Vm, seen: usize) -> Result<()> {
+    let messages = vm.host.since(seen);
     let unload = messages
         .iter()
         .any(|l| l.contains("vmbus_recv_message") && l.contains(" type 16 "));

@@ -22,6 +22,7 @@ pub(super) fn run(cx: &mut Context<'_>) -> Result<()> {
 
 /// An end by this command, as the kernel, which says this, QEMU and the host see it.
 pub(super) fn ends_in_order(vm: &Vm, command: &str, last_words: &str) -> Result<()> {
+    let seen = vm.host.len();
     let argv = vec![command.to_owned(), "-f".to_owned()];
     vm.tell(GuestRequest::Exec { argv })?;
     // `-no-reboot` makes the reset QEMU's end
@@ -39,7 +40,7 @@ pub(super) fn ends_in_order(vm: &Vm, command: &str, last_words: &str) -> Result<
     )?;
     // the C core says nothing to the host here
     match vm.core {
-        Core::Rust => super::panic::expect_unload(vm),
+        Core::Rust => super::panic::expect_unload(vm, seen),
         Core::C | Core::RustOnC => Ok(()),
     }
 }

@@ -31,7 +31,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     std::thread::sleep(std::time::Duration::from_secs(1));
     job.expect_running()?;
     vm.crash(CPU)?;
-    panic::expect_unload(vm)?;
+    panic::expect_unload(vm, 0)?;
 
     let saved = save(vm)?;
     reboot::ends_in_order(vm, "reboot", "reboot: Restarting system")?;
