@@ -223,11 +223,18 @@ impl Images {
         Ok(())
     }
 
-    /// Those with one set of drivers, and what it takes to find a root.
+    /// Those with one set of drivers, and what it takes to find a root; with a crash kernel, a network, too.
     fn add_alone(&self, kind: Initramfs, paths: &Paths, tested: &Kernel) -> Result<()> {
         for core in Core::ALL {
-            let drivers = [&ROOT_MODULES[..], core.storage_drivers()].concat();
-            let mut guest = guest(paths, tested, &drivers)?.finish();
+            let mut drivers = [&ROOT_MODULES[..], core.storage_drivers()].concat();
+            if kind == Initramfs::CrashKernel {
+                drivers.push(core.net_module());
+            }
+            let mut guest = guest(paths, tested, &drivers)?;
+            if kind == Initramfs::CrashKernel {
+                add_program(&mut guest, paths, IP)?;
+            }
+            let mut guest = guest.finish();
             if kind == Initramfs::CrashKernel {
                 let mut archive = Archive::default();
                 archive.copy(&self.kernel, CRASH_KERNEL)?;

@@ -61,7 +61,7 @@ pub(crate) enum Initramfs {
     Tools,
     /// What it takes to find a root on a disk of VMBus, with one set of drivers.
     FindRoot,
-    /// The same, with a crash kernel whose initramfs is the same too.
+    /// The same and the driver of networks, with a crash kernel whose initramfs is the same too.
     CrashKernel,
     /// Drivers of disks and networks; the root for people is on a disk.
     Reached,

@@ -254,22 +254,7 @@ impl Stream<'_> {
     /// It must be under way, and bytes must come and go from now on: the connections have survived what
     /// was done. Those without flow wait for their retransmission, longer each time.
     pub(crate) fn expect_flow(&self) -> Result<()> {
-        let bytes = || -> Result<[u64; 2]> {
-            Ok([
-                statistic(self.vm, &self.interface, "tx_bytes")?,
-                statistic(self.vm, &self.interface, "rx_bytes")?,
-            ])
-        };
-        let before = bytes()?;
-        self.vm.wait_until(TRANSFER, "bytes both ways", || {
-            self.job.expect_running()?;
-            let now = bytes()?;
-            Ok(if (0..2).all(|i| now[i] >= before[i] + FLOW) {
-                Ok(())
-            } else {
-                Err(format!("{before:?} bytes before, {now:?} now"))
-            })
-        })
+        wait_flow(self.vm, &self.interface, || self.job.expect_running())
     }
 
     /// End it, after a last look that it is under way.
@@ -280,6 +265,26 @@ impl Stream<'_> {
         script(self.vm, END_CLIENTS)?;
         self.job.wait(TRANSFER).map(drop)
     }
+}
+
+/// Wait until a load that is under way has moved bytes both ways from now on.
+pub(crate) fn wait_flow(vm: &Vm, name: &str, under_way: impl Fn() -> Result<()>) -> Result<()> {
+    let bytes = || -> Result<[u64; 2]> {
+        Ok([
+            statistic(vm, name, "tx_bytes")?,
+            statistic(vm, name, "rx_bytes")?,
+        ])
+    };
+    let before = bytes()?;
+    vm.wait_until(TRANSFER, &format!("bytes both ways at {name}"), || {
+        under_way()?;
+        let now = bytes()?;
+        Ok(if (0..2).all(|i| now[i] >= before[i] + FLOW) {
+            Ok(())
+        } else {
+            Err(format!("{before:?} bytes before, {now:?} now"))
+        })
+    })
 }
 
 /// Ends the clients of iperf3, by what is installed in a guest.
@@ -312,6 +317,20 @@ fn peer(vm: &Vm) -> Result<String> {
     ];
     script(vm, &commands.join("\n"))?;
     Ok(name)
+}
+
+/// What udhcpc calls with what it got.
+const ON_LEASE: &str = r#"#!/bin/sh
+[ "$1" = bound ] || exit 0
+ip addr replace "$ip/24" dev "$interface"
+ip route replace default via "$router" dev "$interface"
+"#;
+
+/// Let an interface have an address by DHCP.
+pub(crate) fn lease(vm: &Vm, name: &str) -> Result<()> {
+    vm.write("/tmp/on-lease", ON_LEASE)?;
+    let ask = format!("chmod +x /tmp/on-lease; udhcpc -i {name} -n -q -t 5 -s /tmp/on-lease");
+    script(vm, &ask).map(drop)
 }
 
 /// All of some pings are answered.

@@ -20,6 +20,7 @@ use crate::{firmware, installed};
 
 const BOOT_TIMEOUT: Duration = Duration::from_secs(150);
 const CRASH_TIMEOUT: Duration = Duration::from_secs(150);
+const CRASH_ARGUMENTS: &str = "console=ttyS0 loglevel=5 panic=1 nr_cpus=1 reset_devices";
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(120);
 /// A card that is to go is looked after 5 s later; and then there is what the guest does.
 const GONE: Duration = Duration::from_secs(60);
@@ -203,12 +204,13 @@ impl Vm {
         firmware::trust(paths, &variables, certificate)
     }
 
-    /// Load the crash kernel that the initramfs has.
-    pub(crate) fn load_crash_kernel(&self, command_line: &str) -> Result<()> {
+    /// Load the crash kernel that the initramfs has; it uses one CPU.
+    pub(crate) fn load_crash_kernel(&self) -> Result<()> {
+        let arguments = self.core.kernel_arguments();
         let ask = GuestRequest::LoadCrashKernel {
             kernel: CRASH_KERNEL.into(),
             initramfs: CRASH_INITRAMFS.into(),
-            command_line: command_line.into(),
+            command_line: format!("{CRASH_ARGUMENTS} {arguments}"),
         };
         match self.ask(ask)? {
             GuestReply::Done => Ok(()),

@@ -5,6 +5,7 @@
 mod coalesce;
 mod console;
 mod copybreak;
+mod crash;
 mod faults;
 mod fragmented;
 mod late_host;
@@ -29,7 +30,7 @@ mod xdp;
 
 use anyhow::Result;
 
-use super::{shared, Context, Scenario};
+use super::{shared, Context, Guest, Scenario};
 use crate::drivers::Core;
 
 const fn with_networks(
@@ -169,6 +170,17 @@ pub(super) const ALL: &[Scenario] = &[
         480,
         unplug::run,
     ),
+    Scenario {
+        machine: &crash::MACHINE,
+        guest: Guest::Ends,
+        expected_trouble: &["Kernel panic", "sysrq triggered crash"],
+        ..shared(
+            "net-crash",
+            "a crash kernel sends memory to the host",
+            480,
+            crash::run,
+        )
+    },
     Scenario {
         // C stops no queue for what the host has, and notices nothing
         only: Some(&[Core::Rust, Core::RustOnC]),

@@ -13,22 +13,11 @@ use crate::storage::script;
 
 const ROUTER: Duration = Duration::from_secs(40);
 
-/// What udhcpc calls with what it got.
-const ON_LEASE: &str = r#"#!/bin/sh
-[ "$1" = bound ] || exit 0
-ip addr replace "$ip/24" dev "$interface"
-ip route replace default via "$router" dev "$interface"
-"#;
-
 pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
     vm.load_core()?;
     let name = net::wait_for(vm, USER)?;
-    vm.write("/tmp/on-lease", ON_LEASE)?;
-    script(
-        vm,
-        &format!("chmod +x /tmp/on-lease; udhcpc -i {name} -n -q -t 5 -s /tmp/on-lease"),
-    )?;
+    net::lease(vm, &name)?;
     let addresses = script(vm, &format!("{IP} -4 -o addr show dev {name}"))?;
     expect(
         addresses.contains("10.0.2.15/24"),

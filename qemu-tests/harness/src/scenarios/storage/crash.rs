@@ -20,11 +20,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     let vm = cx.vm;
     storage::load(vm)?;
     let loaded = storage::wait_for(vm, MAIN, LOADED_DISK)?;
-    let arguments = format!(
-        "console=ttyS0 loglevel=5 panic=1 nr_cpus=1 reset_devices {}",
-        vm.core.kernel_arguments()
-    );
-    vm.load_crash_kernel(&arguments)?;
+    vm.load_crash_kernel()?;
     let load =
         format!("while dd if=/dev/zero of=/dev/{loaded} bs=64k count=256 oflag=direct; do :; done");
     let job = Job::start(vm, "load", &load)?;
