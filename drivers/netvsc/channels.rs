@@ -9,7 +9,7 @@ use crate::{
     adapter::Adapter,
     connection::Connection,
     control::{is_silence, Wait},
-    net::{ring_pages, Napi},
+    net::{ring_pages, Napi, Rtnl},
     poll::{Events, Poller},
     work::SPREAD,
 };
@@ -25,6 +25,8 @@ use vmbus::{ChannelConfig, Lingering, OpenChannel, Receiver, SubChannel, SubChan
 
 /// Bytes of a page.
 const PAGE: usize = 4096;
+/// How long who asked for channels waits for them, in milliseconds.
+const COME_MS: u32 = 2_000;
 /// Pages of a ring at least and at most.
 const RING_PAGES: core::ops::RangeInclusive<usize> = 16..=4096;
 
@@ -110,6 +112,10 @@ pub(crate) struct Channels {
     subs: KVec<Channel>,
     /// Sub-channels that were asked for.
     asked: u32,
+    /// Those that the host has promised, once it has answered.
+    promised: Option<u32>,
+    /// Those that it has offered, whether they are used or not.
+    offered: u32,
 }
 
 impl Channels {
@@ -119,6 +125,8 @@ impl Channels {
             primary: None,
             subs: KVec::new(),
             asked: 0,
+            promised: None,
+            offered: 0,
         }
     }
 
@@ -156,6 +164,12 @@ impl Channels {
                 f(channel.index);
             }
         }
+    }
+
+    /// Whether the host has kept its promise.
+    fn have_all_come(&self) -> bool {
+        self.promised
+            .is_some_and(|promised| self.offered >= promised)
     }
 
     /// How many there are without a gap.
@@ -210,11 +224,53 @@ fn ask(connection: &Arc<Connection>, wanted: u32) -> Result {
     {
         Some(Answer::SubChannels {
             status: STATUS_SUCCESS,
-            ..
-        }) => Ok(()),
+            count,
+        }) => {
+            note(connection, |channels| channels.promised = Some(count));
+            Ok(())
+        }
         Some(Answer::SubChannels { .. }) => Err(EIO),
         _ => Err(EPROTO),
     }
+}
+
+/// Takes a note of sub-channels, and wakes who waits for all of them.
+fn note(connection: &Connection, take: impl FnOnce(&mut Channels)) {
+    let mut channels = connection.channels.lock();
+
+    take(&mut channels);
+    if channels.have_all_come() {
+        connection.all_came.complete();
+    }
+}
+
+/// Waits for the sub-channels that the host has promised, and uses them: whoever has asked for
+/// another connection finds as many queues as it has. What comes later is used when it does. May
+/// sleep, for a bounded time.
+pub(crate) fn await_all(connection: &Arc<Connection>, rtnl: &Rtnl<'_>) {
+    let adapter = &connection.adapter;
+
+    if connection.channels.lock().promised.is_none() {
+        return;
+    }
+    // Who opens them needs no RTNL. Whoever gives up after this look wakes us.
+    if !connection.is_dead() {
+        connection.all_came.wait_timeout(COME_MS);
+    }
+    let row = connection.channels.lock().row();
+
+    if row == 0 || row == connection.used() {
+        return;
+    }
+    // What the host does not do at once it is asked by the work item, which runs for each of them.
+    let _ = spread_over(connection, Wait::Brief, row, || {
+        let own_table = adapter.netdev.has_own_table(rtnl);
+
+        adapter.spread.lock().on_other_row(own_table);
+        connection.set_used(row);
+        adapter.netdev.use_queues(rtnl, row);
+        true
+    });
 }
 
 /// Takes the sub-channels of the device.
@@ -254,7 +310,12 @@ impl Acceptor {
 
 impl SubChannels for Acceptor {
     fn offered(&self, channel: SubChannel) {
-        let Err(error) = self.open(&channel) else {
+        let opened = self.open(&channel);
+
+        note(&self.0, |channels| {
+            channels.offered = channels.offered.saturating_add(1);
+        });
+        let Err(error) = opened else {
             return;
         };
         let adapter = &self.0.adapter;
@@ -307,7 +368,9 @@ impl WorkItem<SPREAD> for Adapter {
         // A new connection, which is made under RTNL, begins with one queue.
         let result = spread_over(&connection, Wait::Patient, row, || {
             this.netdev.set_queues(row, |own_table| {
-                let published = this.is_published(&connection);
+                // Where the row is another one by now, that is for the next run.
+                let published =
+                    this.is_published(&connection) && connection.channels.lock().row() == row;
 
                 if published {
                     this.spread.lock().on_other_row(own_table);

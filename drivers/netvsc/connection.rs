@@ -19,7 +19,7 @@ use netvsc_protocol::{
     nvsp::Version,
     setup::Agreed,
 };
-use vmbus::{OutgoingPacket, Sender};
+use vmbus::{abstractions::Completion, OutgoingPacket, Sender};
 
 /// How long frames that are with the host are waited for before the channels are closed, in
 /// milliseconds.
@@ -66,6 +66,9 @@ pub(crate) struct Connection {
     pub(crate) control: Control,
     #[pin]
     pub(crate) channels: Mutex<Channels>,
+    /// The sub-channels that the host has promised were offered.
+    #[pin]
+    pub(crate) all_came: Completion,
     /// Held while it is ended.
     #[pin]
     ending: Mutex<()>,
@@ -99,6 +102,7 @@ impl Connection {
                 link <- new_spinlock_irq!(Link::new()),
                 control <- control,
                 channels <- new_mutex!(Channels::new()),
+                all_came <- Completion::new(),
                 ending <- new_mutex!(()),
             }),
             GFP_KERNEL,
@@ -264,6 +268,7 @@ impl Connection {
     fn die(&self) {
         self.dead.store(true, Release);
         self.control.wake();
+        self.all_came.complete();
     }
 
     /// Ends it: closes the channels, so that the host lets go of all memory, and frees what was

@@ -81,6 +81,8 @@ fn reconnect(adapter: &Arc<Adapter>, rtnl: &Rtnl<'_>, new: Settings) -> Result {
     };
 
     go_on(adapter, rtnl, &connection);
+    // Or who looks next finds one queue, and tools that put back what they found would leave it so.
+    channels::await_all(&connection, rtnl);
     first.map(drop)
 }
 
