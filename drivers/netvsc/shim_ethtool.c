@@ -142,11 +142,13 @@ static int get_rxfh(struct net_device *dev, struct ethtool_rxfh_param *rxfh)
 {
 	u8 key[HV_NETVSC_SHIM_KEY];
 	/* An empty table is somewhere too, and aligned. */
-	u32 none;
+	u32 none, len = 0;
 
+	/* Who looks for queues that the table names says no size, and has room for all of it. */
+	if (rxfh->indir)
+		len = rxfh->indir_size ?: get_rxfh_indir_size(dev);
 	rxfh->hfunc = ETH_RSS_HASH_TOP;
-	hv_netvsc_rust_spread(data_of(dev), rxfh->indir ?: &none,
-			      rxfh->indir ? rxfh->indir_size : 0, rxfh->key ?: key);
+	hv_netvsc_rust_spread(data_of(dev), rxfh->indir ?: &none, len, rxfh->key ?: key);
 	return 0;
 }
 
