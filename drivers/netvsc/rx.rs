@@ -234,11 +234,9 @@ fn deliver(
     match delivered {
         Delivered::Unicast => {}
         Delivered::Multicast => queue.counters.multicast.add(1),
-        // As the C driver counts: not among those that were received.
-        Delivered::XdpDropped => {
-            queue.counters.xdp_drop.add(1);
-            return Kept::Uncounted;
-        }
+        // A program is the first layer of the stack: what it dropped was received. The C driver
+        // does not count it.
+        Delivered::XdpDropped => queue.counters.xdp_drop.add(1),
         Delivered::XdpSent => queue.counters.xdp_tx.add(1),
         Delivered::XdpRedirected => queue.counters.xdp_redirect.add(1),
         Delivered::NoMemory => {
