@@ -30,6 +30,7 @@ KERNEL_KEY=$(key "$ROOT_KEY" "$SETUP/make-kernel" "$KERNEL_SERIES" "$CACHE")
 ROOT=$CACHE/root-$ROOT_KEY
 KERNEL=$CACHE/kernel-$KERNEL_KEY # a link, made when the folder behind it is complete
 GUEST_TOOLS=$CACHE/guesttools-$(key "$ROOT_KEY" "$SETUP/guest-packages" "$SETUP/make-unpacked")
+SELFTESTS=$CACHE/selftests-$(key "$KERNEL_KEY" "$SETUP/selftests-packages" "$SETUP/make-selftests" "$SETUP/make-unpacked")
 FIRMWARE=$CACHE/firmware-$(key "$ROOT_KEY" "$SETUP/firmware-packages" "$SETUP/make-unpacked")
 MACHINE=$CACHE/machine-$(key "$ROOT_KEY" "$SETUP/machine-packages" "$SETUP/make-machine")
 DKMS_DEBS=$CACHE/dkmsdebs-$(key "$KERNEL_KEY" "$SETUP/dkms-packages" "$SETUP/make-dkms-debs")
@@ -39,7 +40,7 @@ QEMU=$CACHE/qemu-$(key "$QEMU_TREE" "$TOP"/qemu-tests/qemu/{patches,plugins}/*)
 # who works on that QEMU has it elsewhere (and shows it with VMBUS_BIND)
 QEMU=${VMBUS_TEST_QEMU:-$QEMU}
 
-ENTRY='(root|stock|testkernel|guesttools|firmware|machine|dkmsdebs|qemutree|qemu|build)-[0-9a-f]{12}(\..*)?|crates-bitflags-.*'
+ENTRY='(root|stock|testkernel|guesttools|selftests|firmware|machine|dkmsdebs|qemutree|qemu|build)-[0-9a-f]{12}(\..*)?|crates-bitflags-.*'
 
 entries() { # tests and actions of find: the cache's folders with a key; VMBUS_CACHE may hold others
 	find "$CACHE" -mindepth 1 -maxdepth 1 -regextype posix-extended -type d -regex ".*/($ENTRY)" "$@"

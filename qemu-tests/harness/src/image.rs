@@ -56,6 +56,27 @@ const NET_MODULES: [&str; 10] = [
     "veth",
 ];
 
+/// What the kernel's own tests put on top of an adapter, besides.
+const SELFTEST_MODULES: [&str; 17] = [
+    "act_mirred",
+    "act_skbedit",
+    "cls_bpf",
+    "cls_flower",
+    "cls_fw",
+    "cls_matchall",
+    "configfs",
+    "dummy",
+    "ip6_gre",
+    "ip_gre",
+    "macsec",
+    "pppoe",
+    "sch_etf",
+    "sch_fq",
+    "sch_ingress",
+    "sch_prio",
+    "vxlan",
+];
+
 /// What a guest needs of them to mount a root, besides the driver under test.
 const ROOT_MODULES: [&str; 2] = ["sd_mod", "ext4"];
 
@@ -117,6 +138,15 @@ const NET_TOOLS: [&str; 10] = [
     "/usr/sbin/nft",
 ];
 
+/// Programs of the kernel's own tests, from the folder that they are in or from the root.
+const SELFTEST_TOOLS: [&str; 5] = [
+    PYTHON,
+    "/usr/bin/bash",
+    "/usr/bin/socat",
+    "/usr/sbin/bpftool",
+    "/usr/sbin/tc",
+];
+const PYTHON: &str = "/usr/bin/python3";
 /// Where XDP programs are in guests with networks.
 pub(crate) const XDP: &str = "/usr/lib/xdp";
 
@@ -266,6 +296,7 @@ impl Images {
         self.folder.join(match (kind, core) {
             (Initramfs::Drivers, _) => "guest.cpio",
             (Initramfs::Tools, _) => "tools-guest.cpio",
+            (Initramfs::Selftests, _) => "selftests-guest.cpio",
             (Initramfs::Measure, _) => "measured-guest.cpio",
             (Initramfs::MeasureNet, _) => "measured-net-guest.cpio",
             (Initramfs::Reached, _) => "reached-guest.cpio",
@@ -431,6 +462,7 @@ fn both_cores(kind: Initramfs, paths: &Paths, kernel: &Kernel) -> Result<Archive
     let modules: &[&[&str]] = match kind {
         Initramfs::Measure => &[&MEASURED_MODULES],
         Initramfs::MeasureNet => &[&MEASURED_MODULES, &MEASURED_NET_MODULES],
+        Initramfs::Selftests => &[&GUEST_MODULES, &NET_MODULES, &SELFTEST_MODULES],
         Initramfs::Reached | Initramfs::Tools => &[&GUEST_MODULES, &NET_MODULES],
         Initramfs::Drivers
         | Initramfs::FindRoot
@@ -445,6 +477,10 @@ fn both_cores(kind: Initramfs, paths: &Paths, kernel: &Kernel) -> Result<Archive
     let mut guest = guest(paths, kernel, &modules)?;
     match kind {
         Initramfs::Tools => add_tools(&mut guest, paths)?,
+        Initramfs::Selftests => {
+            add_tools(&mut guest, paths)?;
+            add_selftests(&mut guest, paths)?;
+        }
         Initramfs::MeasureNet => add_program(&mut guest, paths, IP)?,
         _ => {}
     }
@@ -472,6 +508,17 @@ fn add_tools(archive: &mut Archive, paths: &Paths) -> Result<()> {
     // loaded by iperf3 when it ends its threads
     archive.copy(Path::new(LIBGCC), LIBGCC)?;
     add_xdp(archive, &paths.xdp)
+}
+
+/// The kernel's own tests, and what they need.
+fn add_selftests(archive: &mut Archive, paths: &Paths) -> Result<()> {
+    let folder = &paths.selftests;
+    for program in SELFTEST_TOOLS {
+        for file in programs::with_libraries(folder, program)? {
+            archive.copy(&file.from, &file.to.to_string_lossy())?;
+        }
+    }
+    add_folder(archive, folder, folder)
 }
 
 /// Where the last module tree that was put together is.

@@ -59,6 +59,8 @@ pub(crate) enum Initramfs {
     Drivers,
     /// [`Self::Drivers`], drivers of networks, and programs for disks and networks.
     Tools,
+    /// [`Self::Tools`], the kernel's own tests of network drivers, and what they need.
+    Selftests,
     /// What it takes to find a root on a disk of VMBus, with one set of drivers.
     FindRoot,
     /// The same and the driver of networks, with a crash kernel whose initramfs is the same too.

@@ -20,6 +20,8 @@ pub(crate) struct Paths {
     pub(crate) firmware: PathBuf,
     /// The folder with programs that only guests run.
     pub(crate) guest_tools: PathBuf,
+    /// The folder with the kernel's own tests of network drivers; there only when a scenario needs it.
+    pub(crate) selftests: PathBuf,
     /// What belongs to this checkout in the cache.
     pub(crate) build: PathBuf,
     /// What belongs to this run.
@@ -64,6 +66,7 @@ impl Paths {
             qemu: get("VMBUS_QEMU")?,
             firmware: get("VMBUS_FIRMWARE")?,
             guest_tools: get("VMBUS_GUEST_TOOLS")?,
+            selftests: get("VMBUS_SELFTESTS")?,
             build,
             modules: get("VMBUS_TEST_MODULES")?,
             packages: get("VMBUS_TEST_PACKAGES")?,
@@ -107,6 +110,7 @@ impl Paths {
             ("VMBUS_QEMU", &self.qemu),
             ("VMBUS_FIRMWARE", &self.firmware),
             ("VMBUS_GUEST_TOOLS", &self.guest_tools),
+            ("VMBUS_SELFTESTS", &self.selftests),
             ("VMBUS_BUILD", &folder.join("build")),
             ("VMBUS_TEST_MODULES", &self.modules),
             ("VMBUS_TEST_PACKAGES", &self.packages),

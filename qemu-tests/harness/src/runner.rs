@@ -26,7 +26,7 @@ use crate::paths::Paths;
 use crate::prepared;
 use crate::races;
 use crate::races::Seeds;
-use crate::scenarios::{all, Notes, Run, Scenario, USUAL_ON_C};
+use crate::scenarios::{all, Notes, Run, Scenario, ONLY_NAMED, USUAL_ON_C};
 use crate::schedule::Schedule;
 use crate::second_try::{self, Failed};
 
@@ -168,7 +168,7 @@ fn means(word: &str, scenario: &str) -> bool {
 }
 
 /// The scenarios that are meant, in the table's order; each word must mean some. Without a word,
-/// those of the level.
+/// those of the level but for [`ONLY_NAMED`].
 fn named(words: &[String], level: Level) -> Result<Vec<&'static Scenario>> {
     for word in words {
         if !all().any(|s| means(word, s.name)) {
@@ -178,7 +178,9 @@ fn named(words: &[String], level: Level) -> Result<Vec<&'static Scenario>> {
     }
     Ok(all()
         .filter(|s| match words {
-            [] => s.level.is_none_or(|l| l == level),
+            [] => s.level.is_none_or(|l| l == level) && !ONLY_NAMED.contains(&s.name),
+            // by all of its name, not by that of its group
+            words if ONLY_NAMED.contains(&s.name) => words.iter().any(|w| w == s.name),
             words => words.iter().any(|w| means(w, s.name)),
         })
         .collect())
@@ -311,5 +313,13 @@ mod tests {
         assert!(named(&["balloon", "baloon"]).is_err());
         assert!(named(&[]).unwrap().iter().all(|s| s.name != "direct-level"));
         assert_eq!(named(&["direct-level"]).unwrap().len(), 1);
+        let long = |list| {
+            named(list)
+                .unwrap()
+                .iter()
+                .any(|s| s.name == "net-selftests-long")
+        };
+        assert!(!long(&[]) && !long(&["net", "net-selftests"]));
+        assert!(long(&["net-selftests-long"]));
     }
 }

@@ -223,6 +223,9 @@ pub(crate) const USUAL_ON_C: &[&str] = &[
     "net-unplug",
 ];
 
+/// Those that run only if all of their name is said: they take minutes, and find little that others do not.
+pub(crate) const ONLY_NAMED: &[&str] = &["net-selftests-long"];
+
 /// Those of the core and the balloon.
 const CORE: &[Scenario] = &[
     packaged(
@@ -550,7 +553,7 @@ const OWN: &[Scenario] = &[
 mod tests {
     use std::process::Command;
 
-    use super::{all, USUAL_ON_C};
+    use super::{all, ONLY_NAMED, USUAL_ON_C};
     use crate::drivers::Core;
 
     #[test]
@@ -562,6 +565,13 @@ mod tests {
                 only.is_none_or(|only| only.contains(&Core::RustOnC)),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn what_runs_only_if_it_is_named_is_there() {
+        for name in ONLY_NAMED {
+            assert!(all().any(|scenario| scenario.name == *name), "{name}");
         }
     }
 

@@ -16,6 +16,7 @@ mod ping;
 mod queues;
 mod rebind;
 mod reload;
+mod selftests;
 mod stack;
 mod tcp;
 mod terms;
@@ -32,6 +33,7 @@ use anyhow::Result;
 
 use super::{shared, Context, Guest, Scenario};
 use crate::drivers::Core;
+use crate::level::Level;
 
 const fn with_networks(
     name: &'static str,
@@ -110,6 +112,30 @@ pub(super) const ALL: &[Scenario] = &[
             "the kernel's messages go out over the adapter under load",
             240,
             console::run,
+        )
+    },
+    Scenario {
+        machine: &selftests::MACHINE,
+        // some wait for times of their own
+        level: Some(Level::Emulated),
+        // what is skipped depends on the kernel's settings
+        kernel_has: Some("CONFIG_MODULE_COMPRESS_XZ=y"),
+        ..shared(
+            "net-selftests",
+            "the kernel's own tests of network drivers that one adapter is enough for",
+            900,
+            selftests::run,
+        )
+    },
+    Scenario {
+        machine: &selftests::MACHINE,
+        level: Some(Level::Emulated),
+        kernel_has: Some("CONFIG_MODULE_COMPRESS_XZ=y"),
+        ..shared(
+            "net-selftests-long",
+            "those of them that take long",
+            3600,
+            selftests::run_long,
         )
     },
     Scenario {
