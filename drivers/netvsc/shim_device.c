@@ -185,9 +185,7 @@ static int change_mtu(struct net_device *dev, int mtu)
 	if (err)
 		return err;
 	/* The host may take shorter frames only. */
-	private->asked = true;
 	err = hv_netvsc_rust_change_mtu(data_of(dev), mtu, &agreed);
-	private->asked = false;
 	if (!err)
 		WRITE_ONCE(dev->mtu, agreed);
 	else
@@ -347,10 +345,8 @@ bool hv_netvsc_shim_agree(struct net_device *dev, const struct hv_netvsc_shim_te
 	private->agreeing = true;
 	netdev_update_features(dev);
 	private->agreeing = false;
-	if (terms->mtu < dev->mtu && private->asked) {
-		/* Others are told when all of it is done. */
-		WRITE_ONCE(dev->mtu, terms->mtu);
-	} else if (terms->mtu < dev->mtu) {
+	if (terms->mtu < dev->mtu) {
+		/* Also where somebody asks for it: IPv6 and devices on top have one of their own. */
 		private->shortened = true;
 		/* Who forbids that cannot make the host take longer ones. */
 		if (dev_set_mtu(dev, terms->mtu))

@@ -41,10 +41,8 @@ struct private {
 	bool registered;
 	/* Nothing is to be sent: no queue is woken alone. */
 	bool quiet;
-	/* Frames become shorter on the word of the host, not at the wish of somebody. */
+	/* Frames become shorter with another connection, which is there already. */
 	bool shortened;
-	/* Somebody asks for an MTU, and has others told of it. Under RTNL. */
-	bool asked;
 	/* It is agreed with another connection. Under RTNL. */
 	bool agreeing;
 	u8 checksums;
