@@ -71,7 +71,7 @@ impl Drop for Bound<'_> {
         let hurry = || {
             self.adapter
                 .connection
-                .with(|connection| connection.control.hurry())
+                .with(|connection| connection.hurry())
         };
 
         // Nobody waits any longer for a host that is known to be silent, or is found to be so.

@@ -172,6 +172,12 @@ impl Channels {
             .is_some_and(|promised| self.offered >= promised)
     }
 
+    /// Whether it has promised more than there are.
+    fn are_to_come(&self) -> bool {
+        self.promised
+            .is_some_and(|promised| self.offered < promised)
+    }
+
     /// How many there are without a gap.
     fn row(&self) -> u32 {
         let mut row = u32::from(self.primary.is_some());
@@ -226,7 +232,10 @@ fn ask(connection: &Arc<Connection>, wanted: u32) -> Result {
             status: STATUS_SUCCESS,
             count,
         }) => {
-            note(connection, |channels| channels.promised = Some(count));
+            // A host may say more than it was asked for.
+            note(connection, |channels| {
+                channels.promised = Some(count.min(wanted));
+            });
             Ok(())
         }
         Some(Answer::SubChannels { .. }) => Err(EIO),
@@ -246,31 +255,29 @@ fn note(connection: &Connection, take: impl FnOnce(&mut Channels)) {
 
 /// Waits for the sub-channels that the host has promised, and uses them: whoever has asked for
 /// another connection finds as many queues as it has. What comes later is used when it does. May
-/// sleep, for a bounded time.
+/// sleep, for [`COME_MS`] at most: the host is asked to spread over them by the work item, which
+/// runs for each of them.
 pub(crate) fn await_all(connection: &Arc<Connection>, rtnl: &Rtnl<'_>) {
     let adapter = &connection.adapter;
 
-    if connection.channels.lock().promised.is_none() {
-        return;
-    }
-    // Who opens them needs no RTNL. Whoever gives up after this look wakes us.
-    if !connection.is_dead() {
+    // Who opens them needs no RTNL. Whoever gives up, or is in a hurry, after this look wakes us.
+    if connection.channels.lock().are_to_come()
+        && !connection.is_dead()
+        && !connection.control.is_hurried()
+    {
         connection.all_came.wait_timeout(COME_MS);
     }
     let row = connection.channels.lock().row();
 
-    if row == 0 || row == connection.used() {
+    // Fewer are used once the host does not spread over the others any more.
+    if row <= connection.used() {
         return;
     }
-    // What the host does not do at once it is asked by the work item, which runs for each of them.
-    let _ = spread_over(connection, Wait::Brief, row, || {
-        let own_table = adapter.netdev.has_own_table(rtnl);
+    let own_table = adapter.netdev.has_own_table(rtnl);
 
-        adapter.spread.lock().on_other_row(own_table);
-        connection.set_used(row);
-        adapter.netdev.use_queues(rtnl, row);
-        true
-    });
+    adapter.spread.lock().on_other_row(own_table);
+    connection.set_used(row);
+    adapter.netdev.use_queues(rtnl, row);
 }
 
 /// Takes the sub-channels of the device.
@@ -313,7 +320,9 @@ impl SubChannels for Acceptor {
         let opened = self.open(&channel);
 
         note(&self.0, |channels| {
-            channels.offered = channels.offered.saturating_add(1);
+            if (1..=channels.asked).contains(&channel.index().into()) {
+                channels.offered = channels.offered.saturating_add(1);
+            }
         });
         let Err(error) = opened else {
             return;

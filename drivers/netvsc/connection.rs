@@ -152,6 +152,12 @@ impl Connection {
         self.dead.load(Acquire)
     }
 
+    /// Wakes whoever waits; from now on nobody waits for a silent host. Any context but NMI.
+    pub(crate) fn hurry(&self) {
+        self.control.hurry();
+        self.all_came.complete();
+    }
+
     /// Queues that are used.
     #[inline]
     pub(crate) fn used(&self) -> u32 {

@@ -217,13 +217,13 @@ impl Operations for Adapter {
 
         // As many were wanted before: they are on their way, or did not come.
         if new == settings && now != channels {
-            let is_young = this.connection()?.age_ms() < COMING_MS;
+            let connection = this.connection()?;
 
-            return if is_young {
-                Ok(())
-            } else {
-                renew(&this.into(), rtnl, new)
-            };
+            if connection.age_ms() >= COMING_MS {
+                return renew(&this.into(), rtnl, new);
+            }
+            channels::await_all(&connection, rtnl);
+            return Ok(());
         }
         reconfigure(&this.into(), rtnl, new)
     }
