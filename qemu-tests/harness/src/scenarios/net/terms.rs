@@ -4,7 +4,7 @@
 //! left to the host is what it does, and no frame is longer than it takes.
 
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::json;
@@ -23,13 +23,15 @@ use crate::vm::Vm;
 ///
 /// The first connection has no coalescing, the second one all, the third one nothing and frames of 4000 bytes at most,
 /// the fourth one all, but the host segments packets of 8192 bytes at most. The fifth one is told of its sub-channels
-/// late. Of those behind it every second one has nothing.
+/// late. Of those behind it every second one has nothing, and all
+/// are promised a thousand sub-channels.
 const SCRIPT: &str = "\
     on buffer op=0x80000004 u32@16=156 nth=1 do u16 168 0\n\
     on buffer op=0x80000004 u32@16=156 nth=3 do u32 32 0 ; u32 48 0 ; u16 168 0\n\
     on buffer op=0x80000004 u32@16=4 u32@24=9000 nth=2 do u32 24 4000\n\
     on buffer op=0x80000004 u32@16=156 nth=4 do u32 108 8192 ; u32 120 8192\n\
     on send type=11 op=133 nth=5 do delay 4000\n\
+    on send type=11 op=133 from=6 do u32 8 1000\n\
     on buffer op=0x80000004 u32@16=156 every=2 from=6 do u32 32 0 ; u32 48 0\n";
 
 pub(in crate::scenarios) const MACHINE: Machine = Machine {
@@ -58,6 +60,8 @@ const TOLD: Duration = Duration::from_millis(1500);
 const CHANGES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(300);
 const LOAD: u32 = 120;
+/// How long the driver waits for sub-channels that were promised.
+const COME: Duration = Duration::from_secs(2);
 
 /// What the host has a say in, as `ethtool -k` names it.
 const OFFLOADS: [&str; 5] = [
@@ -263,12 +267,17 @@ fn no_longer_than_told(vm: &Vm, wire: &Wire<'_>) -> Result<()> {
     let change = format!("{IP} link set {} mtu {STANDARD}", wire.name);
     let change = Job::start(vm, "change", &change)?;
     sleep(TOLD);
+    // IPv6 has an MTU of its own for each device
     let pings = format!(
-        "ping -c 5 -i 0.1 -W 1 -s {} {PEER_ADDRESS} || true",
-        LONG - 28
+        "for peer in {PEER_ADDRESS} {PEER_ADDRESS6}; do
+             ping -c 3 -i 0.1 -W 1 -s {} $peer || true
+         done",
+        LONG - 48
     );
-    let frames = frames_of(vm, || script(vm, &pings).map(drop))?;
-    change.expect_running()?;
+    let frames = frames_of(vm, || {
+        change.expect_running()?;
+        script(vm, &pings).map(drop)
+    })?;
     change.expect_success(TRANSFER)?;
     expect_mtu(vm, &wire.name, STANDARD)?;
     let longest = frames.iter().map(|f| f.len).max().unwrap_or_default();
@@ -279,18 +288,25 @@ fn no_longer_than_told(vm: &Vm, wire: &Wire<'_>) -> Result<()> {
     )
 }
 
-/// What the stack had ready for a host that segments does not go to one that does not.
+/// What the stack had ready for a host that segments does not go to one that does not. And nobody waits for more
+/// sub-channels than were asked for.
 fn nothing_of_before(vm: &Vm, wire: &Wire<'_>) -> Result<()> {
     wire.serve()?;
     let load = wire.load("load", &format!("-t {LOAD} -P 4"))?;
     sleep(TOLD);
-    let (mut without, mut segmented) = (0, 0);
+    let (mut without, mut segmented, mut quickest) = (0, 0, COME);
     for n in 0..CHANGES {
         let change = format!("ethtool -G {} rx {}", wire.name, 1000 + 500 * (n % 2));
-        let frames = frames_of(vm, || script(vm, &change).map(drop))?;
+        let frames = frames_of(vm, || {
+            let start = Instant::now();
+            script(vm, &change)?;
+            quickest = quickest.min(start.elapsed());
+            Ok(())
+        })?;
         let features = script(vm, &format!("ethtool -k {}", wire.name))?;
         if features.contains("tx-tcp-segmentation: off") {
             without += 1;
+            expect(!frames.is_empty(), "frames of the load", "none")?;
             segmented += frames.iter().filter(|f| f.segmented).count();
         }
         sleep(PAUSE);
@@ -302,6 +318,11 @@ fn nothing_of_before(vm: &Vm, wire: &Wire<'_>) -> Result<()> {
         without == CHANGES / 2,
         format!("{} connections without segmentation", CHANGES / 2),
         without,
+    )?;
+    expect(
+        quickest < COME,
+        format!("a change in less than {COME:?}"),
+        "none",
     )?;
     expect(
         segmented == 0,

@@ -27,7 +27,8 @@ pub(super) struct Case {
     pub(super) reason: String,
 }
 
-/// The name of what stands for a test that ended before it said how many cases it has, or before the last of them.
+/// The name of what stands for a test that ended before it said how many cases it has, or before the last of them, or
+/// that did not end well after it.
 pub(super) const BROKEN: &str = "-";
 
 /// The cases of a test, whose own name is `stem`.
@@ -36,17 +37,33 @@ pub(super) fn parse(said: &str, stem: &str) -> Vec<Case> {
         .lines()
         .find_map(|line| line.strip_prefix("1..")?.trim().parse::<usize>().ok());
     let mut cases: Vec<_> = said.lines().filter_map(|line| case(line, stem)).collect();
-    if planned != Some(cases.len()) {
+    let broken = match planned {
+        None => Some("no plan".to_owned()),
+        Some(planned) if planned != cases.len() => {
+            Some(format!("{} of {planned} cases", cases.len()))
+        }
+        Some(_) => bad_end(said, &cases),
+    };
+    if let Some(reason) = broken {
         cases.push(Case {
             name: BROKEN.to_owned(),
             outcome: Outcome::Fail,
-            reason: planned.map_or_else(
-                || "no plan".to_owned(),
-                |planned| format!("{} of {planned} cases", cases.len()),
-            ),
+            reason,
         });
     }
     cases
+}
+
+/// The line `status N` is of what ran the test. One of its cases that fails is a status of 1; if all are skipped, it is 4.
+fn bad_end(said: &str, cases: &[Case]) -> Option<String> {
+    let status = said.lines().last()?.strip_prefix("status ")?;
+    let all = |outcome| cases.iter().all(|case| case.outcome == outcome);
+    let meant = match status {
+        "1" => cases.iter().any(|case| case.outcome == Outcome::Fail),
+        "4" => all(Outcome::Skip),
+        _ => false,
+    };
+    (!meant).then(|| format!("status {status}"))
 }
 
 /// `[not ]ok NUMBER TEST.NAME[ # [SKIP|XFAIL ]REASON]`
@@ -112,11 +129,22 @@ mod tests {
 
     #[test]
     fn a_test_that_ends_early_is_broken() {
-        let last = |said| found(said).pop().unwrap();
+        let last = |said: &str| found(said).pop().unwrap();
         let broken = |why: &str| ("-".to_owned(), Outcome::Fail, why.to_owned());
         assert_eq!(last("Traceback\nstatus 1\n"), broken("no plan"));
         assert_eq!(last("1..2\nok 1 xdp.a\n"), broken("1 of 2 cases"));
         assert_eq!(last("ok 1 xdp.a\n"), broken("no plan"));
+        // or does not end well
+        let ends = |case: &str, status: u32| last(&format!("1..1\n{case}\nstatus {status}\n"));
+        for (case, status) in [
+            ("ok 1 xdp.a", 1),
+            ("ok 1 xdp.a", 124),
+            ("not ok 1 xdp.a", 2),
+        ] {
+            assert_eq!(ends(case, status), broken(&format!("status {status}")));
+        }
+        assert_eq!(ends("not ok 1 xdp.a", 1).0, "a");
+        assert_eq!(ends("ok 1 xdp.a # SKIP", 4).0, "a");
         // who prints a plan of nothing has none
         assert!(found("1..0\n").is_empty());
     }
