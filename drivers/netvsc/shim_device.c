@@ -346,7 +346,7 @@ bool hv_netvsc_shim_agree(struct net_device *dev, const struct hv_netvsc_shim_te
 	netdev_update_features(dev);
 	private->agreeing = false;
 	if (terms->mtu < dev->mtu) {
-		/* Also where somebody asks for it: IPv6 and devices on top have one of their own. */
+		/* Somebody may ask for it: IPv6 and devices on top have one of their own. */
 		private->shortened = true;
 		/* Who forbids that cannot make the host take longer ones. */
 		if (dev_set_mtu(dev, terms->mtu))
