@@ -174,8 +174,7 @@ impl Channels {
 
     /// Whether it has promised more than there are.
     fn are_to_come(&self) -> bool {
-        self.promised
-            .is_some_and(|promised| self.offered < promised)
+        self.promised.is_some() && !self.have_all_come()
     }
 
     /// How many there are without a gap.

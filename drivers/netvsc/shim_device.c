@@ -170,11 +170,10 @@ static const struct netdev_stat_ops stat_ops = {
 
 static int change_mtu(struct net_device *dev, int mtu)
 {
-	struct private *private = netdev_priv(dev);
 	u32 agreed = mtu;
 	int err;
 
-	if (private->shortened) {
+	if (private_of(dev)->shortened) {
 		hv_netvsc_shim_vf_mtu(dev, mtu);
 		WRITE_ONCE(dev->mtu, mtu);
 		return 0;
