@@ -13,6 +13,7 @@ mod link;
 mod migrate;
 mod mtu;
 mod ping;
+mod plug_cycles;
 mod queues;
 mod rebind;
 mod reload;
@@ -196,6 +197,17 @@ pub(super) const ALL: &[Scenario] = &[
         480,
         unplug::run,
     ),
+    Scenario {
+        // what goes at a bad moment has the C core wait for ever, and it puts channels' folders elsewhere
+        only: Some(&[Core::Rust]),
+        machine: &plug_cycles::MACHINE,
+        ..shared(
+            "net-plug-cycles",
+            "an adapter comes and goes again and again, under load and at bad moments",
+            480,
+            plug_cycles::run,
+        )
+    },
     Scenario {
         machine: &crash::MACHINE,
         guest: Guest::Ends,
