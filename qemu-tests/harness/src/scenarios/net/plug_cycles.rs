@@ -189,7 +189,11 @@ fn rounds(vm: &Vm, rounds: u32) -> Result<u32> {
 
 /// What the users of the adapters have said.
 fn said(vm: &Vm) -> String {
-    let said = vm.try_exec(&["sh", "-c", "tail -n 3 /tmp/user.out /tmp/at-up.out"]);
+    let said = vm.try_exec(&[
+        "sh",
+        "-c",
+        "tail -n 1 /tmp/at-up.out; tail -n 40 /tmp/user.out",
+    ]);
     said.map(|said| said.stdout).unwrap_or_default()
 }
 
@@ -295,7 +299,16 @@ fn user() -> String {
              until [ \"$(cat /sys/class/net/$name/carrier)\" = 1 ]; do
                  usleep 10000
              done
-             ping -q -c 1 -W 5 {PEER_ADDRESS}
+             # its socket gets the pings of the other end, too, and has little room
+             tries=0
+             until ping -q -c 1 -W 3 {PEER_ADDRESS}; do
+                 tries=$((tries + 1))
+                 [ $tries -lt 10 ] || {{
+                     {IP} -s link show dev $name
+                     cat /sys/kernel/debug/hv-netvsc-rust-{WIRE}/status
+                     exit 1
+                 }}
+             done
              {load}
              say used
              while grep -qix {WIRE_MAC} /sys/class/net/*/address 2> /dev/null; do
