@@ -173,6 +173,7 @@ fn perform(id: u64, ask: GuestRequest) -> Result<GuestReply> {
             net_load::stream(&load)?;
             GuestReply::Done
         }
+        GuestRequest::RoundTrips(load) => GuestReply::Loaded(net_load::round_trips(&load)?),
         GuestRequest::QueueStatistics { device } => GuestReply::Data {
             data: queue_stats::of(&device)?,
         },

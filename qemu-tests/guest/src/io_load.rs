@@ -8,13 +8,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{bail, ensure, Context, Result};
 use nix::libc::{self, c_long};
 use nix::sched::{sched_setaffinity, CpuSet};
 use nix::unistd::Pid;
 
+use crate::latency::{nanoseconds, report};
 use crate::protocol::{Load, LoadReport};
 use crate::window::Window;
 
@@ -50,12 +51,7 @@ pub(crate) fn run(load: &Load) -> Result<LoadReport> {
     let elapsed = start.elapsed();
     drop(window);
 
-    latencies.sort_unstable();
-    Ok(LoadReport {
-        nanoseconds: nanoseconds(elapsed),
-        p50: percentile(&latencies, 50),
-        p99: percentile(&latencies, 99),
-    })
+    Ok(report(elapsed, latencies))
 }
 
 /// The SCSI disk with so many MiB.
@@ -75,16 +71,6 @@ fn stay_on(cpu: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu)?;
     sched_setaffinity(Pid::from_raw(0), &set).context("sched_setaffinity")
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Of sorted values; 0 if there are none.
-fn percentile(sorted: &[u64], percent: usize) -> u64 {
-    let rank = (sorted.len() * percent).div_ceil(100);
-    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)
 }
 
 #[derive(Clone)]
@@ -205,18 +191,4 @@ fn check(result: c_long) -> Result<()> {
         return Err(io::Error::last_os_error()).context("asynchronous I/O");
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::percentile;
-
-    #[test]
-    fn percentiles_are_values_that_were_seen() {
-        assert_eq!(percentile(&[], 50), 0);
-        assert_eq!(percentile(&[7], 99), 7);
-        let hundred: Vec<u64> = (1..=100).collect();
-        assert_eq!(percentile(&hundred, 50), 50);
-        assert_eq!(percentile(&hundred, 99), 99);
-    }
 }

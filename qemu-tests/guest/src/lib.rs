@@ -16,6 +16,7 @@ pub mod agent;
 pub mod fragment;
 pub mod init;
 mod io_load;
+mod latency;
 pub mod level1;
 mod look;
 mod net_load;

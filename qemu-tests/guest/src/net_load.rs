@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Loads for benchmarks of networks: a number of frames that the kernel's own generator (pktgen) sends, one by one, and
-//! a TCP stream.
+//! Loads for benchmarks of networks: a number of frames that the kernel's own generator (pktgen) sends, one by one, a
+//! TCP stream, and round trips by TCP.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::mpsc::channel;
-use std::thread;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use anyhow::{anyhow, ensure, Context, Result};
 use nix::sched::{setns, CloneFlags};
 
-use crate::protocol::{Packets, Stream};
+use crate::latency::{nanoseconds, report};
+use crate::protocol::{Listener, LoadReport, Packets, RoundTrips, Stream};
 use crate::window::Window;
 
 const THREAD: &str = "/proc/net/pktgen/kpktgend_0";
@@ -70,49 +72,30 @@ fn tell(file: &str, what: &str) -> Result<()> {
 /// Send a TCP stream to somebody in another network namespace. The window has all of it, from the connection until
 /// the other end has seen the end.
 pub(crate) fn stream(load: &Stream) -> Result<()> {
-    let address = format!("{}:{}", load.to, load.port);
-    let namespace =
-        File::open(format!("/run/netns/{}", load.namespace)).context("the namespace")?;
     let total = load.mib << 20;
-    let (ready, is_ready) = channel();
-    let receiver = {
-        let address = address.clone();
-        thread::spawn(move || -> Result<usize> {
-            setns(namespace, CloneFlags::CLONE_NEWNET).context("the namespace")?;
-            let listener = TcpListener::bind(address).context("the receiver")?;
-            // who waits for it has gone if this fails
-            let _ = ready.send(());
-            let (mut stream, _) = listener.accept()?;
-            let mut buffer = vec![0; PIECE];
-            let mut received = 0;
-            loop {
-                match stream.read(&mut buffer)? {
-                    0 => return Ok(received),
-                    length => received += length,
-                }
+    let peer = Peer::listen(&load.to, |mut stream| {
+        let mut buffer = vec![0; PIECE];
+        let mut received = 0;
+        loop {
+            match stream.read(&mut buffer)? {
+                0 => return Ok(received),
+                length => received += length,
             }
-        })
-    };
-    if is_ready.recv().is_err() {
-        // it has told why it is gone
-        return receiver
-            .join()
-            .map_err(|_| anyhow!("the receiver"))?
-            .map(drop);
-    }
+        }
+    })?;
 
     let window = Window::begin();
-    let sent = send(&address, total);
-    let received = receiver.join().map_err(|_| anyhow!("the receiver"));
+    let sent = send(&load.to, total);
+    let received = peer.end();
     drop(window);
     sent.context("the sender")?;
-    let received = received??;
+    let received = received?;
     ensure!(received == total, "{received} of {total} bytes came");
     Ok(())
 }
 
-fn send(address: &str, total: usize) -> Result<()> {
-    let mut stream = TcpStream::connect(address)?;
+fn send(to: &Listener, total: usize) -> Result<()> {
+    let mut stream = connect(to)?;
     let piece = vec![0x5a; PIECE];
     let mut left = total;
     while left > 0 {
@@ -121,4 +104,78 @@ fn send(address: &str, total: usize) -> Result<()> {
         left -= length;
     }
     Ok(())
+}
+
+/// Have one byte after the other sent back by somebody in another network namespace. The window has nothing but that.
+pub(crate) fn round_trips(load: &RoundTrips) -> Result<LoadReport> {
+    let peer = Peer::listen(&load.to, |mut stream| {
+        let mut byte = [0];
+        stream.set_nodelay(true)?;
+        while stream.read(&mut byte)? != 0 {
+            stream.write_all(&byte)?;
+        }
+        Ok(())
+    })?;
+    let mut stream = connect(&load.to)?;
+    stream.set_nodelay(true)?;
+    let mut latencies = vec![0; load.count];
+
+    let window = Window::begin();
+    let start = Instant::now();
+    let made = trips(&mut stream, &mut latencies);
+    let elapsed = start.elapsed();
+    drop(window);
+    drop(stream);
+    made.context("the sender")?;
+    peer.end()?;
+    Ok(report(elapsed, latencies))
+}
+
+fn trips(stream: &mut TcpStream, latencies: &mut [u64]) -> Result<()> {
+    let mut byte = [0];
+    for latency in latencies {
+        let start = Instant::now();
+        stream.write_all(&byte)?;
+        stream.read_exact(&mut byte)?;
+        *latency = nanoseconds(start.elapsed());
+    }
+    Ok(())
+}
+
+fn connect(to: &Listener) -> Result<TcpStream> {
+    Ok(TcpStream::connect((to.address.as_str(), to.port))?)
+}
+
+/// Somebody in another network namespace.
+struct Peer<T>(JoinHandle<Result<T>>);
+
+impl<T: Send + 'static> Peer<T> {
+    /// Who does this with the first who connects; he listens.
+    fn listen(
+        at: &Listener,
+        serve: impl FnOnce(TcpStream) -> Result<T> + Send + 'static,
+    ) -> Result<Self> {
+        let namespace =
+            File::open(format!("/run/netns/{}", at.namespace)).context("the namespace")?;
+        let address = (at.address.clone(), at.port);
+        let (ready, is_ready) = channel();
+        let peer = Self(thread::spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).context("the namespace")?;
+            let listener = TcpListener::bind(address).context("the receiver")?;
+            // who waits for it has gone if this fails
+            let _ = ready.send(());
+            let (stream, _) = listener.accept()?;
+            serve(stream)
+        }));
+        match is_ready.recv() {
+            Ok(()) => Ok(peer),
+            // it has told why it is gone
+            Err(_) => Err(peer.end().err().context("the receiver")?),
+        }
+    }
+
+    /// What he has to tell in the end.
+    fn end(self) -> Result<T> {
+        self.0.join().map_err(|_| anyhow!("the receiver"))?
+    }
 }

@@ -71,6 +71,8 @@ pub enum GuestRequest {
     Packets(Packets),
     /// Send a stream, in a window of [`crate::window`].
     Stream(Stream),
+    /// Have bytes sent back, one after the other, in a window of [`crate::window`].
+    RoundTrips(RoundTrips),
     /// What an interface has counted for each queue, and in all, as text.
     QueueStatistics {
         /// Its name.
@@ -120,25 +122,41 @@ pub struct Packets {
     pub port: u16,
 }
 
-/// A TCP stream to another network namespace of the guest.
+/// Who listens for TCP in another network namespace of the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stream {
-    /// Where it is received.
+pub struct Listener {
+    /// Where it is.
     pub namespace: String,
-    /// The receiver's IPv4 address.
-    pub to: String,
+    /// Its IPv4 address there.
+    pub address: String,
     /// Its port.
     pub port: u16,
+}
+
+/// A TCP stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stream {
+    /// Who receives it.
+    pub to: Listener,
     /// How much is sent.
     pub mib: usize,
 }
 
-/// How a [`Load`] went, in the guest's time.
+/// One byte by TCP, and one back, again and again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoundTrips {
+    /// Who sends back.
+    pub to: Listener,
+    /// How often.
+    pub count: usize,
+}
+
+/// How a [`Load`], or [`RoundTrips`], went, in the guest's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadReport {
     /// All of it.
     pub nanoseconds: u64,
-    /// Half of the reads took no longer.
+    /// Half of them took no longer.
     pub p50: u64,
     /// 99 of 100 took no longer.
     pub p99: u64,
@@ -167,7 +185,7 @@ pub enum GuestReply {
         /// The names.
         names: Vec<String>,
     },
-    /// The reads are done.
+    /// The reads, or the round trips, are done.
     Loaded(LoadReport),
     /// What [`SCRIPT`] gave, up to the first error.
     Script {

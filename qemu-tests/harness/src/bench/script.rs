@@ -9,7 +9,9 @@
 use std::vec::IntoIter;
 
 use anyhow::{anyhow, bail, ensure, Context, Result};
-use vmbus_guest::protocol::{GuestReply, GuestRequest, Load, LoadReport, Packets, Stream};
+use vmbus_guest::protocol::{
+    GuestReply, GuestRequest, Load, LoadReport, Packets, RoundTrips, Stream,
+};
 
 use crate::counter::Window;
 use crate::vm::Vm;
@@ -53,6 +55,11 @@ impl Script {
         self.0.push(GuestRequest::Stream(stream));
     }
 
+    /// Have bytes sent back, in a window.
+    pub(super) fn round_trips(&mut self, trips: RoundTrips) {
+        self.0.push(GuestRequest::RoundTrips(trips));
+    }
+
     /// A window in which nothing is asked for.
     pub(super) fn watch(&mut self, milliseconds: u64) {
         self.0.push(GuestRequest::Watch { milliseconds });
@@ -94,6 +101,7 @@ impl Results {
                 GuestRequest::Load(_)
                 | GuestRequest::Packets(_)
                 | GuestRequest::Stream(_)
+                | GuestRequest::RoundTrips(_)
                 | GuestRequest::Watch { .. } => Some(
                     windows
                         .next()

@@ -1,35 +1,73 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `make bench BENCH=tcp`: what a TCP stream costs the guest that goes from one adapter to another of the same kind, by
-//! the Rust and the C drivers, by emulated e1000e and by virtio. All that the kernel does for it at both ends counts.
+//! `make bench BENCH=tcp`: what a TCP stream costs the guest that goes from one adapter to another of the same kind, and
+//! what a round trip of one byte does, by the Rust and the C drivers, by emulated e1000e and by virtio. All that the
+//! kernel does for it at both ends counts.
 
 use std::fmt::Write as _;
 
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::{json, Value};
-use vmbus_guest::protocol::Stream;
+use vmbus_guest::protocol::{Listener, RoundTrips, Stream};
 
 use super::cases::{Case, Cases, Figure, Goal, Sampled};
 use super::measure::{events, shares, Events, Known, Share};
 use super::net::variant::{Variant, VARIANTS};
-use super::script::Script;
+use super::script::{Results, Script};
+use super::symbols::Symbols;
 use super::variant::{Doorbell, BACKENDS};
 use super::{rounds, Options, Written};
+use crate::counter::Window;
 use crate::failure::expect;
 use crate::lane::Lane;
 use crate::machine::{disk, Initramfs, Machine, Qemu};
 use crate::net::{IP, PEER};
 use crate::vm::Vm;
 
-/// What is sent, in MiB, and before that, for what happens only once.
-const MIB: usize = 64;
-const FEW_MIB: usize = 16;
-const FIRST_MIB: usize = 4;
+/// One kind of traffic.
+#[derive(Debug)]
+struct Traffic {
+    name: &'static str,
+    /// What is counted.
+    unit: &'static str,
+    /// How many come first, for what happens only once.
+    first: usize,
+    few: usize,
+    many: usize,
+}
 
-/// The Rust driver shall need at most this share of the C driver's instructions.
+impl Traffic {
+    fn count(&self, options: &Options) -> usize {
+        if options.quick {
+            self.few
+        } else {
+            self.many
+        }
+    }
+}
+
+const STREAM: Traffic = Traffic {
+    name: "stream",
+    unit: "MiB",
+    first: 4,
+    few: 16,
+    many: 64,
+};
+
+const ROUND_TRIPS: Traffic = Traffic {
+    name: "round trips",
+    unit: "trip",
+    first: 100,
+    few: 500,
+    many: 2000,
+};
+
+/// In the order in which they are measured.
+const PLACES: [&Traffic; 2] = [&STREAM, &ROUND_TRIPS];
+
+/// The Rust driver shall need at most this share of the C driver's instructions for a stream.
 const GOAL: f64 = 0.85;
-const PLACE: &str = "tcp";
 
 /// Ethernet addresses of the two adapters.
 const SENDER_MAC: &str = "52:54:00:00:20:01";
@@ -94,7 +132,6 @@ fn machine(variant: &Variant) -> &'static Machine {
 
 /// Measure, and write the results.
 pub(super) fn run(lane: &mut Lane<'_>, options: &Options) -> Result<bool> {
-    let mib = if options.quick { FEW_MIB } else { MIB };
     let mut samples: Vec<Sample> = Vec::new();
     let mut known = Known::default();
     rounds(
@@ -104,14 +141,14 @@ pub(super) fn run(lane: &mut Lane<'_>, options: &Options) -> Result<bool> {
         &VARIANTS,
         |v| v.name,
         |lane, variant, progress| {
-            let script = script(variant, mib);
-            samples.push(lane.with_script(
+            let script = script(variant, options);
+            samples.extend(lane.with_script(
                 machine(variant),
                 variant.core,
                 script.requests(),
                 |vm| {
                     progress("measures by itself");
-                    boot(vm, variant, &script, mib, &mut known)
+                    boot(vm, variant, &script, options, &mut known)
                 },
             )?);
             Report::new(&samples).written()
@@ -119,7 +156,7 @@ pub(super) fn run(lane: &mut Lane<'_>, options: &Options) -> Result<bool> {
     )
 }
 
-fn script(variant: &Variant, mib: usize) -> Script {
+fn script(variant: &Variant, options: &Options) -> Script {
     let mut script = Script::default();
     let disks = variant.core.storage_module();
     script.exec(&["modprobe", "-a", disks, "sd_mod", variant.module]);
@@ -144,75 +181,132 @@ fn script(variant: &Variant, mib: usize) -> Script {
          {IP} -n {PEER} link set nut-rx up
          sleep 8"
     ));
-    for mib in [FIRST_MIB, mib] {
+    for mib in [STREAM.first, STREAM.count(options)] {
         events(&mut script, variant.doorbell);
         script.stream(Stream {
-            namespace: PEER.into(),
-            to: "192.168.11.2".into(),
-            port: 5201,
+            to: listener(5201),
             mib,
+        });
+        events(&mut script, variant.doorbell);
+    }
+    for count in [ROUND_TRIPS.first, ROUND_TRIPS.count(options)] {
+        events(&mut script, variant.doorbell);
+        script.round_trips(RoundTrips {
+            to: listener(5202),
+            count,
         });
         events(&mut script, variant.doorbell);
     }
     script
 }
 
+/// At the other end.
+fn listener(port: u16) -> Listener {
+    Listener {
+        namespace: PEER.into(),
+        address: "192.168.11.2".into(),
+        port,
+    }
+}
+
 fn boot(
     vm: &Vm,
     variant: &Variant,
     script: &Script,
-    mib: usize,
+    options: &Options,
     known: &mut Known,
-) -> Result<Sample> {
+) -> Result<Vec<Sample>> {
     let mut results = script.results(vm)?;
     results.text()?;
     results.text()?;
-    Events::take(variant.interrupts, &mut results)?;
-    results.window()?;
-    Events::take(variant.interrupts, &mut results)?;
-    let before = Events::take(variant.interrupts, &mut results)?;
-    let window = results.window()?;
-    let after = Events::take(variant.interrupts, &mut results)?;
-
-    let symbols = known.symbols(vm)?;
-    let functions = symbols.functions(&window.blocks);
-    let count = mib as f64;
-    let own = functions.iter().filter(|f| (variant.owns)(f.symbol));
-    let driver: u64 = own.map(|f| f.instructions).sum();
-    expect(driver > 0, "a driver that has done something", driver)?;
-    let doorbells = match variant.doorbell {
-        None => f64::NAN,
-        Some(Doorbell::Channels) => (after.doorbells - before.doorbells) as f64,
-        Some(Doorbell::Function(name)) => {
-            let found = functions.iter().filter(|f| f.symbol.name == name);
-            found.map(|f| f.calls).sum::<u64>() as f64
-        }
-    };
-    Ok(Sample {
-        variant: variant.name,
-        mib,
-        kernel: window.kernel as f64 / count,
-        driver: driver as f64 / count,
-        doorbells: doorbells / count,
-        interrupts: (after.interrupts - before.interrupts) as f64 / count,
-        functions: shares(
-            functions
-                .iter()
-                .map(|f| Share {
-                    name: f.symbol.to_string(),
-                    instructions: f.instructions as f64 / count,
-                    calls: f.calls as f64 / count,
-                })
-                .collect(),
-        ),
-    })
+    let mut samples = Vec::new();
+    for traffic in PLACES {
+        Step::take(variant, traffic, &mut results)?;
+        let step = Step::take(variant, traffic, &mut results)?;
+        let count = traffic.count(options);
+        let symbols = known.symbols(vm)?;
+        samples.push(step.sample(variant, traffic, count, &symbols)?);
+    }
+    Ok(samples)
 }
 
-/// What one boot showed; for each MiB, where nothing else is said.
+/// What came of one load.
+struct Step {
+    window: Window,
+    nanoseconds: f64,
+    doorbells: u64,
+    interrupts: u64,
+}
+
+impl Step {
+    /// The script's next.
+    fn take(variant: &Variant, traffic: &Traffic, results: &mut Results) -> Result<Self> {
+        let before = Events::take(variant.interrupts, results)?;
+        let (nanoseconds, window) = if traffic.name == ROUND_TRIPS.name {
+            let (report, window) = results.load()?;
+            (report.nanoseconds as f64, window)
+        } else {
+            (f64::NAN, results.window()?)
+        };
+        let after = Events::take(variant.interrupts, results)?;
+        Ok(Self {
+            window,
+            nanoseconds,
+            doorbells: after.doorbells - before.doorbells,
+            interrupts: after.interrupts - before.interrupts,
+        })
+    }
+
+    fn sample(
+        &self,
+        variant: &Variant,
+        traffic: &Traffic,
+        count: usize,
+        symbols: &Symbols,
+    ) -> Result<Sample> {
+        let functions = symbols.functions(&self.window.blocks);
+        let own = functions.iter().filter(|f| (variant.owns)(f.symbol));
+        let driver: u64 = own.map(|f| f.instructions).sum();
+        expect(driver > 0, "a driver that has done something", driver)?;
+        let doorbells = match variant.doorbell {
+            None => f64::NAN,
+            Some(Doorbell::Channels) => self.doorbells as f64,
+            Some(Doorbell::Function(name)) => {
+                let found = functions.iter().filter(|f| f.symbol.name == name);
+                found.map(|f| f.calls).sum::<u64>() as f64
+            }
+        };
+        let times = count as f64;
+        Ok(Sample {
+            variant: variant.name,
+            place: traffic.name,
+            count,
+            kernel: self.window.kernel as f64 / times,
+            driver: driver as f64 / times,
+            doorbells: doorbells / times,
+            interrupts: self.interrupts as f64 / times,
+            nanoseconds: self.nanoseconds / times,
+            functions: shares(
+                functions
+                    .iter()
+                    .map(|f| Share {
+                        name: f.symbol.to_string(),
+                        instructions: f.instructions as f64 / times,
+                        calls: f.calls as f64 / times,
+                    })
+                    .collect(),
+            ),
+        })
+    }
+}
+
+/// What one boot showed of one kind of traffic; for each of its units, where nothing else is said.
 #[derive(Debug, Clone, Serialize)]
 struct Sample {
     variant: &'static str,
-    mib: usize,
+    place: &'static str,
+    /// How many.
+    count: usize,
     /// Instructions of the guest's kernel, at both ends.
     kernel: f64,
     /// What of them is in functions of the driver and its bus.
@@ -220,6 +314,8 @@ struct Sample {
     /// NaN where it is not known.
     doorbells: f64,
     interrupts: f64,
+    /// The guest's time; NaN where it is not taken.
+    nanoseconds: f64,
     /// The functions with most instructions.
     functions: Vec<Share>,
 }
@@ -232,12 +328,13 @@ impl Sampled for Sample {
         ("driver_instructions", |s| s.driver),
         ("doorbells", |s| s.doorbells),
         ("interrupts", |s| s.interrupts),
+        ("nanoseconds", |s| s.nanoseconds),
     ];
 
     const PANELS: &'static [(&'static str, Figure<Self>)] = &[
-        ("instructions of the guest's kernel per MiB", |s| s.kernel),
+        ("instructions of the guest's kernel", |s| s.kernel),
         ("of these in the driver and its bus", |s| s.driver),
-        ("interrupts per MiB", |s| s.interrupts),
+        ("interrupts", |s| s.interrupts),
     ];
 
     fn variant(&self) -> &'static str {
@@ -245,7 +342,7 @@ impl Sampled for Sample {
     }
 
     fn place(&self) -> Self::Place {
-        PLACE
+        self.place
     }
 
     fn place_name(place: Self::Place) -> String {
@@ -263,7 +360,8 @@ struct Report<'a>(Cases<'a, Sample>);
 impl<'a> Report<'a> {
     fn new(samples: &'a [Sample]) -> Self {
         let variants = VARIANTS.iter().map(|v| v.name).collect();
-        Self(Cases::new(samples, [PLACE], variants))
+        let places = PLACES.iter().map(|place| place.name);
+        Self(Cases::new(samples, places, variants))
     }
 
     fn written(&self) -> Result<Written> {
@@ -275,10 +373,10 @@ impl<'a> Report<'a> {
     }
 
     fn goals(&self) -> Vec<Goal> {
-        let rust = |c: &&Case<'_, Sample>| c.variant == "rust";
+        let rust = |c: &&Case<'_, Sample>| c.variant == "rust" && c.place == STREAM.name;
         let goal = |case: &Case<'_, Sample>| {
             let found = self.0.ratio(case, "c", |s| s.kernel)?;
-            let what = "kernel instructions per MiB, Rust / C".to_owned();
+            let what = "kernel instructions per MiB of a stream, Rust / C".to_owned();
             Some(Goal::at_most(what, GOAL, found))
         };
         self.0.all.iter().filter(rust).filter_map(goal).collect()
@@ -293,56 +391,80 @@ impl<'a> Report<'a> {
     }
 
     fn write_table(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(
-            out,
-            "\n  {:10}{:>12}{:>8}{:>8}{:>10}{:>8}{:>11}{:>12}",
-            "", "instr/MiB", "spread", "/ C", "driver", "/ C", "doorbells", "interrupts",
-        )?;
-        for case in &self.0.all {
-            let kernel = case.figure(|s| s.kernel);
-            let ratio = |figure: Figure<Sample>| {
-                let ratio = self.0.ratio(case, "c", figure);
-                ratio.map_or("-".into(), |ratio| format!("{ratio:.3}"))
-            };
+        for place in PLACES {
+            let mut cases = self.0.all.iter().filter(|case| case.place == place.name);
             writeln!(
                 out,
-                "  {:10}{:12.0}{:>8}{:>8}{:10.0}{:>8}{:11.1}{:12.1}",
-                case.variant,
-                kernel.median,
-                kernel.told(),
-                ratio(|s| s.kernel),
-                case.figure(|s| s.driver).median,
-                ratio(|s| s.driver),
-                case.figure(|s| s.doorbells).median,
-                case.figure(|s| s.interrupts).median,
+                "\n{}, for each {}\n  {:10}{:>12}{:>8}{:>8}{:>10}{:>8}{:>11}{:>12}{:>8}",
+                place.name,
+                place.unit,
+                "",
+                "instr",
+                "spread",
+                "/ C",
+                "driver",
+                "/ C",
+                "doorbells",
+                "interrupts",
+                "us",
             )?;
+            cases.try_for_each(|case| self.write_row(out, case))?;
         }
         Goal::write(&self.goals(), out)?;
         writeln!(
             out,
-            "\nOne TCP stream from an adapter to another one of the same kind, in another network namespace; medians of {} boots.\n\
-             instr/MiB: of the guest's kernel, for both ends; driver: in functions of the driver and its bus.",
+            "\nTCP from an adapter to another one of the same kind, in another network namespace; medians of {} boots.\n\
+             instr: of the guest's kernel, for both ends; driver: in functions of the driver and its bus; us: of the guest's\n\
+             time, in which an instruction takes 2 ns, and the host 10 us whenever it is asked.",
             self.0.boots(),
+        )
+    }
+
+    fn write_row(&self, out: &mut String, case: &Case<'_, Sample>) -> std::fmt::Result {
+        let median = |figure: Figure<Sample>| case.figure(figure).median;
+        let kernel = case.figure(|s| s.kernel);
+        let ratio = |figure: Figure<Sample>| {
+            let ratio = self.0.ratio(case, "c", figure);
+            ratio.map_or("-".into(), |ratio| format!("{ratio:.3}"))
+        };
+        let time = median(|s| s.nanoseconds) / 1000.0;
+        writeln!(
+            out,
+            "  {:10}{:12.0}{:>8}{:>8}{:10.0}{:>8}{:11.1}{:12.1}{:>8}",
+            case.variant,
+            kernel.median,
+            kernel.told(),
+            ratio(|s| s.kernel),
+            median(|s| s.driver),
+            ratio(|s| s.driver),
+            median(|s| s.doorbells),
+            median(|s| s.interrupts),
+            match time.is_nan() {
+                true => "-".into(),
+                false => format!("{time:.1}"),
+            },
         )
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Report, Sample};
+    use super::{Report, Sample, STREAM};
 
     #[test]
     fn the_goal_is_told() {
         let samples = [("rust", 900.0), ("c", 1000.0)].map(|(variant, kernel)| Sample {
             variant,
-            mib: 1,
+            place: STREAM.name,
+            count: 1,
             kernel,
             driver: 10.0,
             doorbells: f64::NAN,
             interrupts: 5.0,
+            nanoseconds: f64::NAN,
             functions: Vec::new(),
         });
         let table = Report::new(&samples).table();
-        assert!(table.contains("NOT MET  kernel instructions per MiB, Rust / C: 0.900"));
+        assert!(table.contains("NOT MET  kernel instructions per MiB of a stream, Rust / C: 0.900"));
     }
 }
