@@ -33,6 +33,7 @@ GUEST_TOOLS=$CACHE/guesttools-$(key "$ROOT_KEY" "$SETUP/guest-packages" "$SETUP/
 SELFTESTS=$CACHE/selftests-$(key "$KERNEL_KEY" "$SETUP/selftests-packages" "$SETUP/make-selftests" "$SETUP/make-unpacked")
 FIRMWARE=$CACHE/firmware-$(key "$ROOT_KEY" "$SETUP/firmware-packages" "$SETUP/make-unpacked")
 MACHINE=$CACHE/machine-$(key "$ROOT_KEY" "$SETUP/machine-packages" "$SETUP/make-machine")
+LINTIAN=$CACHE/lintian-$(key "$ROOT_KEY" "$SETUP/lintian-packages" "$SETUP/make-unpacked")
 DKMS_DEBS=$CACHE/dkmsdebs-$(key "$KERNEL_KEY" "$SETUP/dkms-packages" "$SETUP/make-dkms-debs")
 # QEMU with the series of ../qemu: the binary, and the tree that later patches are built in.
 QEMU_TREE=$CACHE/qemutree-$(key "$ROOT_KEY" "$SETUP/make-qemu" "$TOP/qemu-tests/qemu/build")
@@ -40,7 +41,7 @@ QEMU=$CACHE/qemu-$(key "$QEMU_TREE" "$TOP"/qemu-tests/qemu/{patches,plugins}/*)
 # who works on that QEMU has it elsewhere (and shows it with VMBUS_BIND)
 QEMU=${VMBUS_TEST_QEMU:-$QEMU}
 
-ENTRY='(root|stock|testkernel|guesttools|selftests|firmware|machine|dkmsdebs|qemutree|qemu|build)-[0-9a-f]{12}(\..*)?|crates-bitflags-.*'
+ENTRY='(root|stock|testkernel|guesttools|selftests|firmware|machine|lintian|dkmsdebs|qemutree|qemu|build)-[0-9a-f]{12}(\..*)?|crates-bitflags-.*'
 
 entries() { # tests and actions of find: the cache's folders with a key; VMBUS_CACHE may hold others
 	find "$CACHE" -mindepth 1 -maxdepth 1 -regextype posix-extended -type d -regex ".*/($ENTRY)" "$@"
