@@ -180,6 +180,8 @@ impl Drop for Link {
         drop(CONNECTION.unpublish());
         connection.queues.messages.flush();
         connection.queues.devices.flush();
+        // What they do is finished on the queue after them.
+        connection.queues.withdrawals.flush();
         connection.queues.sub_channels.flush();
         connection.queues.channels.flush();
         // Its items have a reference to the connection while they run.

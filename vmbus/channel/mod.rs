@@ -41,4 +41,4 @@ pub use send::{Batch, Doorbell, Sender, TxGuard};
 pub(crate) use session::allow_open;
 pub use sub_channel::{SubChannel, SubChannels};
 
-use object::{ADD, LATE, REMOVE};
+use object::{ADD, FORGET, LATE, REMOVE};

@@ -20,7 +20,7 @@ use kernel::{
     alloc::flags::__GFP_NOWARN,
     cpu::CpuId,
     impl_has_delayed_work, impl_has_work, new_delayed_work, new_mutex, new_spinlock,
-    new_spinlock_irq,
+    new_spinlock_irq, new_work,
     prelude::*,
     sync::{
         aref::ARef,
@@ -43,12 +43,14 @@ use vmbus_protocol::{
 use vmbus_ring::RingStats;
 
 /// Work items of a channel: the two ends of its device's life, what the host has done late, the
-/// doorbell that it refused, and the next `probe` of a device for which it was late.
+/// doorbell that it refused, the next `probe` of a device for which it was late, and what is left
+/// of a sub-channel that its driver was told to drop.
 pub(super) const ADD: u64 = 0;
 pub(super) const REMOVE: u64 = 1;
 pub(super) const LATE: u64 = 2;
 const REFUSED: u64 = 3;
 pub(crate) const ATTACH: u64 = 4;
+pub(super) const FORGET: u64 = 5;
 
 /// How long a host that refuses the doorbell may take until it says that the channel is taken back.
 const RESCIND_MS: Msecs = 10_000;
@@ -115,6 +117,8 @@ pub(crate) struct Channel {
     #[pin]
     pub(super) remove: Work<Channel, REMOVE>,
     #[pin]
+    forget: Work<Channel, FORGET>,
+    #[pin]
     late: DelayedWork<Channel, LATE>,
     /// How long until the host is told again what it did not take.
     pub(super) late_pause_ms: Atomic<Msecs>,
@@ -128,6 +132,7 @@ pub(crate) struct Channel {
 impl_has_work! {
     impl HasWork<Channel, 0> for Channel { self.add }
     impl HasWork<Channel, 1> for Channel { self.remove }
+    impl HasWork<Channel, 5> for Channel { self.forget }
 }
 
 impl_has_delayed_work! {
@@ -242,6 +247,7 @@ impl Channel {
             device <- new_mutex!(None),
             add <- Work::new(c"vmbus_add", add_class),
             remove <- Work::new(c"vmbus_remove", remove_class),
+            forget <- new_work!("vmbus_forget"),
             late <- new_delayed_work!("vmbus_late"),
             late_pause_ms: Atomic::new(late::AGAIN_MS),
             refused <- new_delayed_work!("vmbus_refused"),
@@ -452,6 +458,14 @@ impl WorkItem<REMOVE> for Channel {
 
     fn run(this: Arc<Channel>) {
         offer::remove(&this);
+    }
+}
+
+impl WorkItem<FORGET> for Channel {
+    type Pointer = Arc<Channel>;
+
+    fn run(this: Arc<Channel>) {
+        offer::forget(&this);
     }
 }
 

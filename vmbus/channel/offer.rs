@@ -8,7 +8,7 @@
 //! for it. So a rescind wakes everybody who waits for the host about that channel before it queues
 //! the removal: a `probe` that is stuck in a request does not keep it from running.
 
-use super::{affinity, object::Place, sub, Channel, ADD, REMOVE};
+use super::{affinity, object::Place, sub, Channel, ADD, FORGET, REMOVE};
 use crate::{
     abstractions::Shown,
     bus::{attach, DeviceRegistration},
@@ -147,6 +147,7 @@ pub(crate) fn on_rescind(connection: &Arc<Connection>, relid: Relid) {
     }
     let queue = match channel.primary {
         None => &connection.queues.devices,
+        Some(_) if channel.is_of_disks() => &connection.queues.withdrawals,
         Some(_) => &connection.queues.sub_channels,
     };
     let _ = queue.enqueue::<_, REMOVE>(channel);
@@ -179,20 +180,42 @@ pub(super) fn add_device(channel: &Arc<Channel>) {
     }
 }
 
-/// Takes a rescinded channel from its driver and gives its relid back. Runs on the queue on which
-/// the channel was added.
+/// Takes a rescinded channel from its driver and gives its relid back. Runs on the device queue; a
+/// sub-channel is only taken from its driver, where [`on_rescind`] says, and the rest is done on
+/// the queue of sub-channels.
 pub(super) fn remove(channel: &Arc<Channel>) {
     let Some(connection) = CONNECTION.get() else {
         return;
     };
 
+    if channel.primary.is_some() {
+        sub::withdraw(channel);
+        let _ = connection
+            .queues
+            .sub_channels
+            .enqueue::<_, FORGET>(channel.clone());
+        return;
+    }
     take_down(channel);
     release(&connection, channel);
 }
 
-/// Takes a channel from its driver: of a primary channel, removes the device.
+/// Removes the folder of a sub-channel that its driver has dropped, and gives its relid back. Runs
+/// on the queue of sub-channels.
+pub(super) fn forget(channel: &Arc<Channel>) {
+    let Some(connection) = CONNECTION.get() else {
+        return;
+    };
+
+    sub::remove_folder(channel);
+    channel.life.lock().removed();
+    release(&connection, channel);
+}
+
+/// Takes a channel from its driver and out of sysfs: of a primary channel, removes the device.
 fn take_down(channel: &Arc<Channel>) {
     sub::withdraw(channel);
+    sub::remove_folder(channel);
     // The lock is not held while the driver unbinds.
     let device = channel.device.lock().take();
 

@@ -7,9 +7,18 @@
 //! waits for what is under way here. A driver may ask for sub-channels in its `probe`, and gets
 //! them while it is still there. It must not wait for them: the host may offer fewer than it
 //! granted, or none.
+//!
+//! Memory may be waiting for the end of commands that were sent on a rescinded sub-channel of a
+//! disk. So its driver is told on a third queue, which goes on without memory. What is there waits
+//! for no lock that others hold while they ask for memory, as that of sysfs; nor does it stand
+//! behind what does. The folder goes afterwards, on the queue of sub-channels, for which memory
+//! does not wait.
 
 use super::{session::Session, Channel, OpenChannel, SubChannel, SubChannels, ADD};
-use crate::{abstractions::NoIo, connection::Connection};
+use crate::{
+    abstractions::{NoIo, Reclaim},
+    connection::Connection,
+};
 use kernel::{
     prelude::*,
     sync::{atomic::Full, Arc},
@@ -36,7 +45,8 @@ pub(super) fn enqueue(connection: &Connection, channel: Arc<Channel>) {
     let _ = connection.queues.sub_channels.enqueue::<_, ADD>(channel);
 }
 
-/// Announces a sub-channel to the driver, once. Runs on the queue of sub-channels.
+/// Announces a sub-channel to the driver, once, and adds its folder. Runs on the queue of
+/// sub-channels.
 pub(super) fn announce(channel: &Arc<Channel>) {
     let Some(primary) = &channel.primary else {
         return;
@@ -81,26 +91,33 @@ pub(super) fn add_folders(connection: &Connection, primary: &Arc<Channel>) {
         .for_each_sub(primary, |channel| add_folder(primary, &channel));
 }
 
-/// Tells the driver that a sub-channel is gone. Runs on the queue of sub-channels.
+/// Tells the driver that a sub-channel is gone. Runs on the queue of withdrawals or, if it is not
+/// of disks, on that of sub-channels. May sleep, also while the driver opens another sub-channel of
+/// the device.
 pub(super) fn withdraw(channel: &Arc<Channel>) {
     let Some(primary) = &channel.primary else {
         return;
     };
+    // Commands of a disk end here.
+    let _reclaim = channel.is_of_disks().then(Reclaim::new);
     // As in `announce`.
     let _noio = NoIo::new();
+    let _one = primary.telling.lock();
+    let acceptor = primary.acceptor.lock().clone();
 
-    {
-        let _one = primary.telling.lock();
-        let acceptor = primary.acceptor.lock().clone();
-
-        if let Some(acceptor) = acceptor {
-            if channel.announced.xchg(false, Full) {
-                acceptor.rescinded(channel.relid().raw());
-            }
+    if let Some(acceptor) = acceptor {
+        if channel.announced.xchg(false, Full) {
+            acceptor.rescinded(channel.relid().raw());
         }
     }
-    if let Some(device) = &mut *primary.device.lock() {
-        device.remove_channel(channel.relid());
+}
+
+/// Removes the sysfs folder of a sub-channel. Runs on the queue of sub-channels.
+pub(super) fn remove_folder(channel: &Channel) {
+    if let Some(primary) = &channel.primary {
+        if let Some(device) = &mut *primary.device.lock() {
+            device.remove_channel(channel.relid());
+        }
     }
 }
 

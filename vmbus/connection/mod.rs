@@ -77,8 +77,14 @@ pub(crate) struct Queues {
     /// Probes devices that are probed in order, see [`attach`](crate::bus::attach).
     pub(crate) probes: Workqueue,
     /// Announces sub-channels to drivers, and takes them back: of each device one after the other,
-    /// of several at the same time, since drivers open them here and a host may be slow.
+    /// of several at the same time, since drivers open them here and a host may be slow. Also makes
+    /// their folders in sysfs, and removes them. Not for memory reclaim: all of this may wait for
+    /// memory, or for locks of others who do, and memory waits for nothing that is queued here.
     pub(crate) sub_channels: Workqueue,
+    /// Takes rescinded sub-channels of disks from their driver. Commands that were sent on them end
+    /// here, and memory may be waiting for those. While there is none for more workers, one thread
+    /// does all that is queued here, one after the other: so nothing else is.
+    pub(crate) withdrawals: Workqueue,
     /// Runs the handlers of channels that want process context.
     pub(crate) channels: Workqueue,
 }
@@ -161,7 +167,8 @@ impl Connection {
             )?,
             devices: Workqueue::new_ordered(c"vmbus_devices", WqFlags::empty())?,
             probes: Workqueue::new_ordered(c"vmbus_probes", WqFlags::empty())?,
-            sub_channels: Workqueue::new(c"vmbus_sub_channels", WqFlags::UNBOUND | reclaim, 0)?,
+            sub_channels: Workqueue::new(c"vmbus_sub_channels", WqFlags::UNBOUND, 0)?,
+            withdrawals: Workqueue::new(c"vmbus_withdrawals", WqFlags::UNBOUND | reclaim, 0)?,
             channels: Workqueue::new(
                 c"vmbus_channels",
                 WqFlags::PERCPU | WqFlags::HIGHPRI | reclaim,
