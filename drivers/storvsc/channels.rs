@@ -209,11 +209,9 @@ impl SubChannels for Acceptor {
         };
         let number = sub.number;
 
-        // First nobody sends there any more, then the channel is closed, then what was sent ends:
-        // the midlayer sends it again on another channel.
-        if reroute(shared).is_err() {
-            return shared.give_up();
-        }
+        // First the channel is closed: it takes nothing any more, and what is to be sent there goes
+        // elsewhere. Then what was sent ends: the midlayer sends it again on another channel. New
+        // routes come last, for they need memory, which may be waiting for these commands.
         drop(sub);
         shared.host.slots().take_all(
             |on| on == number,
@@ -222,5 +220,8 @@ impl SubChannels for Acceptor {
                 shared.counters.requeued.count();
             },
         );
+        if reroute(shared).is_err() {
+            shared.give_up();
+        }
     }
 }
