@@ -4,7 +4,7 @@
 //! rescinds or the requests that wait for replies.
 
 use crate::{
-    abstractions::{NoIo, Shown},
+    abstractions::{Reclaim, Shown},
     channel,
     connection::{busy_wait, Connection, CONNECTION},
     counters,
@@ -59,9 +59,9 @@ impl WorkItem for MessageWork {
         let Some(connection) = CONNECTION.get() else {
             return;
         };
-        // Memory for a new channel may not wait for a disk: its driver may be waiting for a message
-        // that is still to be read here.
-        let _noio = NoIo::new();
+        // Memory may be waiting for the end of a disk, and that for a message that is still to be
+        // read here: nothing here waits for memory, see `channel::stock`.
+        let _reclaim = Reclaim::new();
 
         for _ in 0..MESSAGES_PER_RUN {
             match take_message(&connection, this.cpu) {

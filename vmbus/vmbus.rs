@@ -179,6 +179,7 @@ impl Drop for Link {
         drop(interrupts);
         drop(CONNECTION.unpublish());
         connection.queues.messages.flush();
+        connection.stock.end();
         connection.queues.devices.flush();
         // What they do is finished on the queue after them.
         connection.queues.withdrawals.flush();

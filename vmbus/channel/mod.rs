@@ -4,7 +4,8 @@
 //!
 //! * What there is: the channel itself ([`object`]), all of them ([`table`]), how they come and go
 //!   with their devices ([`offer`], [`release`]) and below them ([`sub`]; [`sub_channel`] is what
-//!   drivers see), which CPU has their interrupts ([`affinity`]).
+//!   drivers see), memory for those to come ([`stock`]), which CPU has their interrupts
+//!   ([`affinity`]).
 //! * While one is open: what a driver has of it ([`open`]), the open itself ([`session`]), its end
 //!   ([`close`]), memory that the host was told about ([`gpadl`], [`buffer`]), and what the host
 //!   does when the guest has given up waiting ([`late`]).
@@ -25,6 +26,7 @@ mod receive;
 pub(crate) mod release;
 mod send;
 mod session;
+pub(crate) mod stock;
 mod sub;
 mod sub_channel;
 pub(crate) mod table;

@@ -5,19 +5,18 @@
 use super::{
     drain, late, offer,
     session::{RxSlot, Session},
+    stock::Place,
     sub, SubChannels,
 };
 use crate::{
-    abstractions::{workqueue, NoIo, Shown},
+    abstractions::{workqueue, Shown},
     bus::{attach, Device, DeviceRegistration},
     connection::{Connection, Doorbells, CONNECT_CPU},
     counters, hv,
     state::StateCell,
     Lines,
 };
-use core::mem::MaybeUninit;
 use kernel::{
-    alloc::flags::__GFP_NOWARN,
     cpu::CpuId,
     impl_has_delayed_work, impl_has_work, new_delayed_work, new_mutex, new_spinlock,
     new_spinlock_irq, new_work,
@@ -25,7 +24,7 @@ use kernel::{
     sync::{
         aref::ARef,
         atomic::{Atomic, Full, Relaxed},
-        static_lock_class, Arc, Mutex, SpinLock, SpinLockIrq, UniqueArc,
+        static_lock_class, Arc, Mutex, SpinLock, SpinLockIrq,
     },
     time::Msecs,
     workqueue::{DelayedWork, Work, WorkItem},
@@ -141,9 +140,6 @@ impl_has_delayed_work! {
     impl HasDelayedWork<Self, 4> for Channel { self.attach }
 }
 
-/// Memory for a channel that is to be made.
-pub(super) type Place = UniqueArc<MaybeUninit<Channel>>;
-
 /// Statistics of an open channel's rings.
 pub(crate) struct ChannelStats {
     pub(crate) outgoing: RingStats,
@@ -177,17 +173,7 @@ impl Channel {
         Self::new(connection, place, offer, None, None, CONNECT_CPU)
     }
 
-    /// Memory for a channel: from the reserves, without waiting, or else, for the host offers a
-    /// channel once, with waiting, but not for disks. May sleep.
-    pub(super) fn place() -> Result<Place> {
-        if let Ok(place) = UniqueArc::new_uninit(GFP_ATOMIC | __GFP_NOWARN) {
-            return Ok(place);
-        }
-        let _noio = NoIo::new();
-
-        Ok(UniqueArc::new_uninit(GFP_KERNEL)?)
-    }
-
+    /// Makes it of memory that is there already: waits for nothing.
     pub(super) fn new(
         connection: &Connection,
         place: Place,

@@ -8,7 +8,7 @@
 //! for it. So a rescind wakes everybody who waits for the host about that channel before it queues
 //! the removal: a `probe` that is stuck in a request does not keep it from running.
 
-use super::{affinity, object::Place, sub, Channel, ADD, FORGET, REMOVE};
+use super::{affinity, stock::Place, sub, Channel, ADD, FORGET, REMOVE};
 use crate::{
     abstractions::Shown,
     bus::{attach, DeviceRegistration},
@@ -36,12 +36,9 @@ pub(crate) fn on_offer(connection: &Arc<Connection>, offer: Offer) {
         ));
         return;
     }
-    // Not under the lock: what makes memory free may wait for it.
-    let admitted = Channel::place().and_then(|place| {
-        connection
-            .channels
-            .insert(|list| Ok(decide(connection, place, offer, list)))
-    });
+    let admitted = connection
+        .channels
+        .insert(|list| decide(connection, offer, list));
 
     match admitted {
         Ok(Some(channel)) if channel.is_refused() => {}
@@ -50,41 +47,48 @@ pub(crate) fn on_offer(connection: &Arc<Connection>, offer: Offer) {
             let _ = connection.queues.devices.enqueue::<_, ADD>(channel);
         }
         Ok(None) => {}
-        Err(error) => crate::ratelimited!(pr_err!(
-            "{}: no channel for the offer with relid {}: {:?}\n",
-            Shown(&instance),
-            relid.raw(),
-            error
-        )),
+        Err(error) => {
+            counters::REFUSED_OFFERS.count();
+            crate::ratelimited!(pr_err!(
+                "{}: no channel for the offer with relid {}: {:?}\n",
+                Shown(&instance),
+                relid.raw(),
+                error
+            ));
+        }
     }
 }
 
-/// Checks an offer against the live channels and makes a channel of it if it is to be one.
-/// Allocates nothing.
+/// Checks an offer against the live channels and makes a channel of it if it is to be one. Waits
+/// for nothing; `ENOMEM` when there is no memory for it.
 fn decide(
     connection: &Connection,
-    place: Place,
     offer: Offer,
     list: &[Arc<Channel>],
-) -> Option<Arc<Channel>> {
+) -> Result<Option<Arc<Channel>>> {
     let live = list.iter().map(|channel| channel.live());
 
     match admit(&offer, live, &Limits::default()) {
-        Admission::Primary(properties) => Some(new_channel(
-            connection, place, offer, properties, None, list,
-        )),
+        Admission::Primary(properties) => {
+            let place = place(connection, offer.relid)?;
+
+            Ok(Some(new_channel(
+                connection, place, offer, properties, None, list,
+            )))
+        }
         Admission::SubChannel {
             primary_relid,
             properties,
         } => {
+            let place = place(connection, offer.relid)?;
             let primary = list
                 .iter()
                 .find(|channel| channel.relid() == primary_relid)
                 .cloned();
 
-            Some(new_channel(
+            Ok(Some(new_channel(
                 connection, place, offer, properties, primary, list,
-            ))
+            )))
         }
         Admission::Refuse(error) => {
             counters::REFUSED_OFFERS.count();
@@ -93,13 +97,24 @@ fn decide(
                 Shown(&offer.instance),
                 Shown(&error)
             ));
-            if error.has_relid() {
-                // Known by its relid only, until the host takes it back.
-                return Some(Channel::refused(connection, place, offer));
+            if !error.has_relid() {
+                return Ok(None);
             }
-            None
+            // Known by its relid only, until the host takes it back.
+            let place = place(connection, offer.relid).ok();
+
+            Ok(place.map(|place| Channel::refused(connection, place, offer)))
         }
     }
+}
+
+/// Memory for the channel with this relid. Where there is none, the relid is kept in mind: it goes
+/// back when the host has taken the offer back.
+fn place(connection: &Connection, relid: Relid) -> Result<Place> {
+    let place = connection.stock.take();
+
+    connection.releases.keep(relid, place.is_none());
+    place.ok_or(ENOMEM)
 }
 
 fn new_channel(
@@ -125,6 +140,9 @@ fn new_channel(
 /// Takes a rescind from the host. A repeated one, or one of an unknown relid, changes nothing.
 pub(crate) fn on_rescind(connection: &Arc<Connection>, relid: Relid) {
     let Some(channel) = connection.channels.get(relid) else {
+        if connection.releases.on_rescind(relid) {
+            return;
+        }
         counters::BAD_RESCINDS.count();
         crate::ratelimited!(pr_warn!(
             "rescind of relid {}, which is not in use\n",

@@ -29,6 +29,9 @@ pub(crate) struct Releases {
     /// Innermost.
     #[pin]
     unreleased: Mutex<Unreleased>,
+    /// Those of offers for which there was no memory, until the host takes them back. Innermost.
+    #[pin]
+    kept: Mutex<Unreleased>,
     #[pin]
     again: DelayedWork<Releases>,
 }
@@ -52,6 +55,7 @@ impl Releases {
         Arc::pin_init(
             pin_init!(Self {
                 unreleased <- new_mutex!(Unreleased::new()),
+                kept <- new_mutex!(Unreleased::new()),
                 again <- new_delayed_work!("vmbus_release"),
             }),
             GFP_KERNEL,
@@ -63,6 +67,40 @@ impl Releases {
     pub(super) fn give(self: &Arc<Self>, connection: &Connection, relid: Relid) {
         self.unreleased.lock().add(relid);
         self.tell(connection);
+    }
+
+    /// The host has offered a channel, for which there is no memory if `keep`; else the table has
+    /// it. Waits for nothing.
+    pub(super) fn keep(&self, relid: Relid, keep: bool) {
+        let mut kept = self.kept.lock();
+
+        if keep {
+            kept.add(relid);
+        } else {
+            kept.remove(relid);
+        }
+    }
+
+    /// The host takes back a relid that is not in the table. Returns whether it was kept in mind
+    /// here; then it is given back, by a work item. Waits for nothing.
+    pub(super) fn on_rescind(self: &Arc<Self>, relid: Relid) -> bool {
+        let kept = self.kept.lock().remove(relid);
+
+        if kept {
+            self.unreleased.lock().add(relid);
+            self.tell_in(0);
+        }
+        kept
+    }
+
+    /// Has the host told in so many milliseconds.
+    fn tell_in(self: &Arc<Self>, pause_ms: Msecs) {
+        // An item that is queued already will see what there is, too.
+        let _ = workqueue::enqueue_delayed::<_, 0>(
+            workqueue::system_dfl_long(),
+            self.clone(),
+            pause_ms,
+        );
     }
 
     /// Tells the host, until there is nothing more to tell or it has no room.
@@ -90,13 +128,7 @@ impl Releases {
                         error
                     ));
                     self.unreleased.lock().add(relid);
-                    // An item that is queued already will see it, too.
-                    let _ = workqueue::enqueue_delayed::<_, 0>(
-                        workqueue::system_dfl_long(),
-                        self.clone(),
-                        AGAIN_MS,
-                    );
-                    return;
+                    return self.tell_in(AGAIN_MS);
                 }
             }
         }

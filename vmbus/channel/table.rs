@@ -67,7 +67,7 @@ impl ChannelTable {
 
     /// Decides about a new channel with `admit`, under the lock that keeps the answer true, and
     /// publishes what it makes. `EBUSY` when the relid is taken, which admission excludes. `admit`
-    /// must not allocate.
+    /// must not wait for memory: closes wait for the lock.
     pub(super) fn insert(
         &self,
         admit: impl FnOnce(&[Arc<Channel>]) -> Result<Option<Arc<Channel>>>,

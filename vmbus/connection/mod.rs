@@ -11,7 +11,7 @@ pub(crate) use control::{busy_wait, Asked, Waiter};
 use crate::{
     abstractions::{Completion, CpuHotplug, RcuArc, Workqueue, WqFlags},
     bus::attach::Turns,
-    channel::{gpadl::Gpadls, release::Releases, table::ChannelTable},
+    channel::{gpadl::Gpadls, release::Releases, stock::Stock, table::ChannelTable},
     hv::{self, interrupt::InterruptHandler, synic::Synic},
     memory::{FlagPage, MonitorPage},
     messages::MessageWork,
@@ -96,9 +96,9 @@ type Waiting = Pending<Arc<Waiter>, KVVec<Place<Arc<Waiter>>>>;
 ///
 /// Locks, outermost first: a device's lock, that of CPU hotplug, a channel's `modifying`,
 /// `channels.list`, `gpadls`, `pending`; a channel's `session`, `life`, `affinity` and ring locks,
-/// and that of `releases`, are innermost. None of them is held while the host is waited for, except
-/// the device lock, which the driver core holds around `probe` and `unbind`, and CPU hotplug's and
-/// `modifying` in a change of a channel's CPU.
+/// and those of `releases` and `stock`, are innermost. None of them is held while the host is
+/// waited for, except the device lock, which the driver core holds around `probe` and `unbind`, and
+/// CPU hotplug's and `modifying` in a change of a channel's CPU.
 #[pin_data]
 pub(crate) struct Connection {
     /// The ACPI device below which the VMBus devices hang.
@@ -114,6 +114,8 @@ pub(crate) struct Connection {
     pub(crate) gpadls: Gpadls,
     /// Relids that the host is still to be given back.
     pub(crate) releases: Arc<Releases>,
+    /// Memory for channels that it is still to offer.
+    pub(crate) stock: Arc<Stock>,
     /// One work item for each CPU that can have messages, indexed by CPU number.
     message_works: KVec<Option<Arc<MessageWork>>>,
     #[pin]
@@ -200,6 +202,7 @@ impl Connection {
                 channels <- ChannelTable::new(),
                 gpadls <- Gpadls::new(),
                 releases: Releases::new()?,
+                stock: Stock::new()?,
                 message_works,
                 pending <- new_mutex!(Pending::new(places)),
                 offers_done <- Completion::new(),

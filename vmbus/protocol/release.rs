@@ -51,6 +51,18 @@ impl Unreleased {
         None
     }
 
+    /// Takes this relid out. Returns whether it was there.
+    pub fn remove(&mut self, relid: Relid) -> bool {
+        let Some(word) = self.0.get_mut(relid.raw() as usize / 64) else {
+            return false;
+        };
+        let bit = 1 << (relid.raw() % 64);
+        let there = *word & bit != 0;
+
+        *word &= !bit;
+        there
+    }
+
     /// Forgets all of them: so has the host.
     pub fn clear(&mut self) {
         self.0 = [0; WORDS];

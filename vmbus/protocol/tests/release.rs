@@ -22,6 +22,8 @@ fn there_is_room_for_all_and_no_more() {
     assert!(all(unreleased.clone())
         .into_iter()
         .eq(0..MAX_CHANNEL_RELIDS));
+    assert!(!unreleased.remove(Relid(MAX_CHANNEL_RELIDS)));
+    assert!(!unreleased.remove(Relid(u32::MAX)));
     unreleased.clear();
     assert_eq!(unreleased.take(), None);
 }
@@ -34,6 +36,23 @@ proptest! {
             unreleased.add(Relid(*relid));
         }
         let wanted: BTreeSet<u32> = relids.into_iter().collect();
+        prop_assert!(all(unreleased).into_iter().eq(wanted));
+    }
+
+    #[test]
+    fn what_is_removed_is_not_there(
+        relids in prop::collection::vec(0..64u32 * 3, 0..40),
+        removed in prop::collection::vec(0..64u32 * 3, 0..40),
+    ) {
+        let mut unreleased = Unreleased::new();
+        let mut wanted = BTreeSet::new();
+        for relid in relids {
+            unreleased.add(Relid(relid));
+            wanted.insert(relid);
+        }
+        for relid in removed {
+            prop_assert_eq!(unreleased.remove(Relid(relid)), wanted.remove(&relid));
+        }
         prop_assert!(all(unreleased).into_iter().eq(wanted));
     }
 }

@@ -10,13 +10,14 @@ use crate::scenarios::Context;
 const FOLDER: &str = "/sys/kernel/debug/kunit";
 
 /// All of them, in order: neither one that is gone nor one that is new is to be missed silently.
-const SUITES: [&str; 8] = [
+const SUITES: [&str; 9] = [
     "vmbus_buffer",
     "vmbus_completion",
     "vmbus_flags",
     "vmbus_pages",
     "vmbus_rcu_arc",
     "vmbus_ring_memory",
+    "vmbus_stock",
     "vmbus_sysfs",
     "vmbus_workqueue",
 ];
