@@ -279,17 +279,33 @@ void hv_netvsc_shim_dealloc(struct net_device *dev)
 	free_netdev(dev);
 }
 
-/* The stack makes packets shorter by itself if less is segmented, but not longer. Under RTNL. */
+/*
+ * What a limit is to be that is `now`. As this driver has left it, it was not set since, and what
+ * was wanted then still is; who sets what it is already has set nothing. Set to all that could be
+ * had, it is to be as much as can be had, up to what the stack begins with.
+ */
+static u32 follow(struct hv_netvsc_limit *limit, u32 now, u32 former_most, u32 most)
+{
+	if (now != limit->left)
+		limit->wanted = now == former_most ? max(now, GSO_LEGACY_MAX_SIZE) : now;
+	limit->left = min(limit->wanted, most);
+	return limit->left;
+}
+
+/*
+ * The stack makes packets shorter by itself if less is segmented, but not longer again, and forgets
+ * a lower limit of IPv4. Under RTNL.
+ */
 void hv_netvsc_shim_set_tso_max(struct net_device *dev, u32 most)
 {
-	bool longest = dev->gso_max_size == dev->tso_max_size;
-	u32 gso_max = min(most, GSO_LEGACY_MAX_SIZE);
+	struct private *private = netdev_priv(dev);
+	u32 former = dev->tso_max_size;
+	u32 gso = follow(&private->gso, dev->gso_max_size, former, most);
+	u32 gso_ipv4 = follow(&private->gso_ipv4, dev->gso_ipv4_max_size, former, most);
 
 	netif_set_tso_max_size(dev, most);
-	if (longest && gso_max > dev->gso_max_size) {
-		WRITE_ONCE(dev->gso_max_size, gso_max);
-		WRITE_ONCE(dev->gso_ipv4_max_size, gso_max);
-	}
+	WRITE_ONCE(dev->gso_max_size, gso);
+	WRITE_ONCE(dev->gso_ipv4_max_size, gso_ipv4);
 }
 
 static void set_terms(struct net_device *dev, const struct hv_netvsc_shim_terms *terms)

@@ -34,6 +34,15 @@ struct hv_vf_stats {
 	struct u64_stats_sync syncp;
 };
 
+/*
+ * A limit of the packets that the stack leaves to be segmented: what is wanted of it, and what
+ * this driver has made of that.
+ */
+struct hv_netvsc_limit {
+	u32 wanted;
+	u32 left;
+};
+
 struct private {
 	/* What the callbacks work with; set while the device is registered. */
 	void *data;
@@ -68,6 +77,9 @@ struct private {
 	 */
 	u32 tso_max;
 	bool tso_of_function;
+	/* Those of all packets, and of IPv4. Under RTNL. */
+	struct hv_netvsc_limit gso;
+	struct hv_netvsc_limit gso_ipv4;
 	/* CPUs whose numbers ethtool shows. */
 	u32 cpus;
 	struct hv_vf_stats __percpu *vf_stats;
