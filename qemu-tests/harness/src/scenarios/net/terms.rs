@@ -10,7 +10,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::tcp::{copy, here};
-use crate::failure::expect;
+use crate::failure::{expect, unmet};
 use crate::machine::{text, Machine};
 use crate::net::{Wire, IP, PEER_ADDRESS, PEER_ADDRESS6, TRANSFER};
 use crate::scenarios::Context;
@@ -22,17 +22,19 @@ use crate::vm::Vm;
 /// coalescing at 144 and 145. The longest frame is a number.
 ///
 /// The first connection has no coalescing, the second one all, the third one nothing and frames of 4000 bytes at most,
-/// the fourth one all, but the host segments packets of 8192 bytes at most. The fifth one is told of its sub-channels
-/// late. Of those behind it every second one has nothing, and all
-/// are promised a thousand sub-channels.
+/// the fourth, sixth and eighth one all, but the host segments packets of 8192 bytes at most. The fifth one is told of
+/// its sub-channels late; all behind it are promised a thousand of them. From the tenth one on every second one has
+/// nothing.
 const SCRIPT: &str = "\
     on buffer op=0x80000004 u32@16=156 nth=1 do u16 168 0\n\
     on buffer op=0x80000004 u32@16=156 nth=3 do u32 32 0 ; u32 48 0 ; u16 168 0\n\
     on buffer op=0x80000004 u32@16=4 u32@24=9000 nth=2 do u32 24 4000\n\
     on buffer op=0x80000004 u32@16=156 nth=4 do u32 108 8192 ; u32 120 8192\n\
+    on buffer op=0x80000004 u32@16=156 nth=6 do u32 108 8192 ; u32 120 8192\n\
+    on buffer op=0x80000004 u32@16=156 nth=8 do u32 108 8192 ; u32 120 8192\n\
     on send type=11 op=133 nth=5 do delay 4000\n\
     on send type=11 op=133 from=6 do u32 8 1000\n\
-    on buffer op=0x80000004 u32@16=156 every=2 from=6 do u32 32 0 ; u32 48 0\n";
+    on buffer op=0x80000004 u32@16=156 every=2 from=10 do u32 32 0 ; u32 48 0\n";
 
 pub(in crate::scenarios) const MACHINE: Machine = Machine {
     name: "net-terms",
@@ -50,8 +52,13 @@ pub(in crate::scenarios) const MACHINE: Machine = Machine {
 
 const LONG: u32 = 9000;
 const SHORT: u32 = 4000;
-/// Most that the host segments in the end, and a frame's header.
-const MOST_SEGMENTED: u32 = 8192 + 14;
+/// Most that the host segments where it segments less, and with a frame's header.
+const LESS_SEGMENTED: u32 = 8192;
+const MOST_SEGMENTED: u32 = LESS_SEGMENTED + 14;
+/// What an administrator makes of the stack's limit: more than that, and less.
+const SET_LONG: u32 = 10_000;
+const SET_SHORT: u32 = 6000;
+const SET_IPV4: u32 = 5000;
 const KIB: u32 = 512;
 /// Of an Ethernet that has none of its own, and when the stack is to have been told of it.
 const STANDARD: u32 = 1500;
@@ -87,6 +94,27 @@ fn expect_mtu(vm: &Vm, name: &str, wanted: u32) -> Result<()> {
         found.trim() == wanted.to_string(),
         format!("an MTU of {wanted}"),
         found.trim(),
+    )
+}
+
+/// A number that `ip` shows of a device.
+fn shown(vm: &Vm, name: &str, number: &str) -> Result<u32> {
+    let link = script(vm, &format!("{IP} -d link show dev {name}"))?;
+    let mut words = link.split_whitespace().skip_while(|word| *word != number);
+    let found = words.nth(1).and_then(|found| found.parse().ok());
+    found.ok_or_else(|| unmet(format!("a number '{number}'"), link.trim()))
+}
+
+/// How long packets are at most that the stack leaves to the host to segment: all, and those of IPv4.
+fn expect_packets(vm: &Vm, name: &str, wanted: [u32; 2]) -> Result<()> {
+    let found = [
+        shown(vm, name, "gso_max_size")?,
+        shown(vm, name, "gso_ipv4_max_size")?,
+    ];
+    expect(
+        found == wanted,
+        format!("packets of {wanted:?} bytes at most"),
+        format!("{found:?}"),
     )
 }
 
@@ -232,16 +260,11 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
     no_longer_than_told(vm, &wire)?;
 
     // as much as ever is segmented; how long packets are depends on how fast the guest is
-    let link = script(vm, &format!("{IP} -d link show dev {name}"))?;
-    let most = link
-        .split_whitespace()
-        .skip_while(|word| *word != "gso_max_size")
-        .nth(1)
-        .and_then(|most| most.parse::<u32>().ok());
+    let most = shown(vm, name, "gso_max_size")?;
     expect(
-        most.is_some_and(|most| most > MOST_SEGMENTED),
+        most > MOST_SEGMENTED,
         format!("packets of more than {MOST_SEGMENTED} bytes"),
-        format!("{most:?}"),
+        most,
     )?;
     script(vm, "rm /tmp/data")?;
 
@@ -260,6 +283,7 @@ pub(in crate::scenarios) fn run(cx: &mut Context<'_>) -> Result<()> {
         ],
     )?;
     // the lines that follow are limited
+    what_was_set_stays(vm, name, most)?;
     nothing_of_before(vm, &wire)
 }
 
@@ -290,6 +314,27 @@ fn no_longer_than_told(vm: &Vm, wire: &Wire<'_>) -> Result<()> {
         format!("frames of {} bytes at most", STANDARD + 14),
         format!("{longest} bytes, of {} frames", frames.len()),
     )
+}
+
+/// How long packets are at most is as an administrator has set it wherever the host segments as much, by turns; in the
+/// end it is as it was.
+fn what_was_set_stays(vm: &Vm, name: &str, most: u32) -> Result<()> {
+    let set = |limit: &str, bytes: u32| {
+        script(vm, &format!("{IP} link set {name} {limit} {bytes}")).map(drop)
+    };
+    let next = |sections: u32, wanted: [u32; 2]| {
+        script(vm, &format!("ethtool -G {name} rx {sections}"))?;
+        expect_packets(vm, name, wanted)
+    };
+    set("gso_max_size", SET_LONG)?;
+    next(1000, [LESS_SEGMENTED; 2])?;
+    next(2000, [SET_LONG; 2])?;
+    set("gso_ipv4_max_size", SET_IPV4)?;
+    next(1000, [LESS_SEGMENTED, SET_IPV4])?;
+    // this is of both
+    set("gso_max_size", SET_SHORT)?;
+    next(2000, [SET_SHORT; 2])?;
+    set("gso_max_size", most)
 }
 
 /// What the stack had ready for a host that segments does not go to one that does not. And nobody waits for more
