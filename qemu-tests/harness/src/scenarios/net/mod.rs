@@ -23,6 +23,7 @@ mod tcp;
 mod terms;
 mod timeout;
 mod two;
+mod unkept;
 mod unplug;
 mod versions;
 mod vf;
@@ -238,6 +239,17 @@ pub(super) const ALL: &[Scenario] = &[
             "names in the order of the offers, and an adapter for which the host is late",
             240,
             late_host::run,
+        )
+    },
+    Scenario {
+        // C waits for ever, under RTNL
+        only: Some(&[Core::Rust, Core::RustOnC]),
+        machine: &unkept::MACHINE,
+        ..shared(
+            "net-unkept",
+            "a host that promises sub-channels that it never offers",
+            240,
+            unkept::run,
         )
     },
     Scenario {

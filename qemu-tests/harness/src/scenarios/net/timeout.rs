@@ -76,7 +76,7 @@ const UNBOUND: Duration = Duration::from_secs(10);
 
 /// Takes RTNL again and again until `/tmp/enough` is there, and says how long that took at most, in hundredths
 /// of a second.
-const LONGEST: &str = "longest=0
+pub(super) const LONGEST: &str = "longest=0
     while [ ! -e /tmp/enough ]; do
         read before rest < /proc/uptime
         /usr/sbin/ip link set lo txqueuelen 1000
