@@ -43,6 +43,10 @@ const THREADS: &str =
     "grep -l '^Kthread:.*1' /proc/[0-9]*/status 2> /dev/null | sed 's/status$/comm/' \
                        | xargs cat 2> /dev/null | grep -v '^kworker/[0-9u]' | sort";
 const PAGE_SLACK: u64 = 512;
+/// Where the kernel says how many pools it has for the stacks that its checks (KASAN) have seen, which only become
+/// more; and a pool's pages (`lib/stackdepot.c`, `DEPOT_POOL_ORDER`).
+const STACKS: &str = "cat /sys/kernel/debug/stackdepot/stats 2> /dev/null || true";
+const PAGES_OF_STACKS: u64 = 4;
 /// How often it is looked whether it is back, and how long in between.
 const LOOKS: u32 = 4;
 const PAUSE: Duration = Duration::from_secs(10);
@@ -67,13 +71,14 @@ impl Use {
         let meminfo = vm.read("/proc/meminfo")?;
         let free = free_pages(&vm.read("/proc/zoneinfo")?);
         let field = |name| field_kib(&meminfo, name).context(name);
+        let stacks = pages_of_stacks(&vm.exec(&["sh", "-c", STACKS])?);
         Ok(Self {
             slabs: slabs(&vm.read("/proc/slabinfo")?)
                 .into_iter()
                 .map(|s| (s.name, (s.objects, s.size)))
                 .collect(),
             areas: areas(&vm.read("/proc/vmallocinfo")?),
-            pages: (field("MemTotal")? / 4).saturating_sub(free),
+            pages: (field("MemTotal")? / 4).saturating_sub(free + stacks),
             threads: threads.lines().map(str::to_owned).collect(),
         })
     }
@@ -137,6 +142,15 @@ impl Use {
     }
 }
 
+/// Those that are in use for stacks; 0 on a kernel that keeps none.
+fn pages_of_stacks(stats: &str) -> u64 {
+    let pools = stats.lines().find_map(|line| line.strip_prefix("pools: "));
+    pools
+        .and_then(|pools| pools.parse::<u64>().ok())
+        .unwrap_or(0)
+        * PAGES_OF_STACKS
+}
+
 /// Bytes by who has made the areas, of `vmallocinfo`: an area, its bytes, and the place in the code.
 fn areas(vmallocinfo: &str) -> BTreeMap<String, u64> {
     let mut areas = BTreeMap::new();
@@ -162,7 +176,7 @@ fn grown(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Strin
 
 #[cfg(test)]
 mod tests {
-    use super::{areas, grown, Use, SLAB_SLACK};
+    use super::{areas, grown, pages_of_stacks, Use, SLAB_SLACK};
 
     fn used(slabs: &[(&str, u64, u64)], threads: &[&str]) -> Use {
         Use {
@@ -174,6 +188,13 @@ mod tests {
             pages: 1000,
             threads: threads.iter().map(|name| (*name).to_owned()).collect(),
         }
+    }
+
+    #[test]
+    fn stacks_are_no_growth() {
+        let stats = "pools: 12\nrefcounted_allocations: 3\n";
+        assert_eq!(pages_of_stacks(stats), 48);
+        assert_eq!(pages_of_stacks(""), 0);
     }
 
     #[test]
